@@ -1,0 +1,40 @@
+# Every verb does its own set-up; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+UV_VERSION := 0.13.9
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+# The virtual environment sees Debian's python3-rados and python3-rbd, so it is made of Debian's Python.
+.tools/uv-$(UV_VERSION): tools/packages.sh
+	tools/packages.sh
+	rm -rf .tools && /usr/bin/python3 -m venv .tools
+	.tools/bin/pip install --quiet uv==$(UV_VERSION)
+	touch $@
+
+.venv/installed: .tools/uv-$(UV_VERSION) requirements.lock
+	.tools/bin/uv venv --quiet --clear --no-project --python /usr/bin/python3 --system-site-packages .venv
+	.tools/bin/uv pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	touch $@
+
+# The editable install runs hatch_build.py, which compiles the interface.
+.venv/compiled: .venv/installed pyproject.toml hatch_build.py proto/csi.proto
+	.tools/bin/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
+	touch $@
+
+setup: .venv/compiled ## install Debian packages and the virtual environment
+
+lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (requirements.lock)
+	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+cluster: .venv/compiled ## start a one-OSD Ceph to play with, and say how
+	@$(PYTHON) -m e2e.clusters start
+
+cluster-stop: ## end it
+	@$(PYTHON) -m e2e.clusters stop
+
+.PHONY: cluster cluster-stop help setup lock
