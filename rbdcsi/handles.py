@@ -1,0 +1,75 @@
+"""Volume handles and image names: the two mappings that must never put two volumes in one image.
+
+A handle is the CSI volume_id; nothing but this module looks inside one.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from rbdcsi import errors
+
+MAX_BYTES = 128  # CSI spec, "Size Limits": the longest string a plugin may return
+
+CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
+NAMESPACE = re.compile(r"[A-Za-z0-9._-]{0,48}")
+_POOL_ID = re.compile(r"0|[1-9][0-9]{0,9}")
+_IMAGE_ID = re.compile(r"[0-9a-z]{1,24}")  # librbd: hexadecimal digits; rbd CLI may set others
+
+NAME_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HASHED = "sha256."
+
+_VERSION = "v1"
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """Where an image lives: a cluster by its clusterID, a pool by its number, a RADOS namespace."""
+
+    cluster_id: str
+    pool_id: int
+    namespace: str
+
+
+@dataclass(frozen=True)
+class VolumeHandle:
+    """A volume's identity: its location and the image's id, which outlives a rename."""
+
+    location: Location
+    image_id: str
+
+    def __str__(self) -> str:
+        place = self.location
+        return ":".join(
+            (_VERSION, place.cluster_id, str(place.pool_id), place.namespace, self.image_id)
+        )
+
+
+def parse(text: str) -> VolumeHandle:
+    """Read a volume_id as `str(VolumeHandle)` wrote it.
+
+    Raises:
+        NotFound: anything else; what is no handle of ours names no volume of ours.
+    """
+    parts = text.split(":") if len(text) <= MAX_BYTES else []
+    grammar = (re.compile(_VERSION), CLUSTER_ID, _POOL_ID, NAMESPACE, _IMAGE_ID)
+    if len(parts) != len(grammar) or not all(
+        rule.fullmatch(part) for rule, part in zip(grammar, parts, strict=True)
+    ):
+        raise errors.NotFound(
+            f"volume {text[:MAX_BYTES]!r} does not exist: a volume_id of this driver reads "
+            f"{_VERSION}:clusterID:pool-number:namespace:image-id"
+        )
+    _, cluster_id, pool_id, namespace, image_id = parts
+    return VolumeHandle(Location(cluster_id, int(pool_id), namespace), image_id)
+
+
+def image_name(prefix: str, name: str) -> str:
+    """Return the image's name for a CSI name: readable where it can be, else hashed in full.
+
+    A name that only looks hashed is hashed again, so no two CSI names share an image.
+    """
+    if _PLAIN_NAME.fullmatch(name) and not name.startswith(_HASHED):
+        return prefix + name
+    return prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest()
