@@ -1,0 +1,5 @@
+"""`python -m rbdcsi` is `rbdcsi`."""
+
+from rbdcsi.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""Wiring: from options and configuration to services and the threads behind them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from rbdcsi.api import csi_pb2_grpc
+from rbdcsi.attachments.registration import NodeFacts, Registration
+from rbdcsi.ceph import connections, readiness
+from rbdcsi.config import Config
+from rbdcsi.host.mappers import choice
+from rbdcsi.options import Options
+from rbdcsi.services.controller import Controller
+from rbdcsi.services.identity import Identity
+from rbdcsi.services.node import Node
+from rbdcsi.staging.device import Devices
+from rbdcsi.staging.publish import Publisher
+from rbdcsi.staging.stage import Stager
+from rbdcsi.volumes.delete import Deleter
+from rbdcsi.volumes.locations import Locations
+
+
+class Background(Protocol):
+    """Something that works in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, leaving the rest for the next start."""
+
+
+@dataclass
+class Application:
+    """The services of one process, and what runs behind them."""
+
+    identity: Identity
+    controller: Controller | None = None
+    node: Node | None = None
+    background: list[Background] = field(default_factory=list)
+
+    def add_to(self, server: grpc.Server) -> Iterable[str]:
+        """Add the services to the server and return their full names."""
+        csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
+        names = ["csi.v1.Identity"]
+        if self.controller:
+            csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
+            names.append("csi.v1.Controller")
+        if self.node:
+            csi_pb2_grpc.add_NodeServicer_to_server(self.node, server)
+            names.append("csi.v1.Node")
+        return names
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thing in self.background:
+            thing.start()
+
+    def stop(self) -> None:
+        """Stop them."""
+        for thing in self.background:
+            thing.stop()
+
+
+def build(options: Options, clusters: Config) -> Application:
+    """Build what `rbdcsi serve` was asked for."""
+    pooled = connections.Connections(clusters, timeout=options.operation_timeout)
+    with_controller, with_node = options.role != "node", options.role != "controller"
+    identity = Identity(readiness.Readiness(pooled), controller=with_controller)
+    application = Application(identity)
+    if with_controller:
+        deleter = Deleter(pooled, Locations(pooled))
+        application.controller = Controller(pooled, deleter)
+        application.background.append(deleter)
+    if with_node:
+        _add_node(application, options, pooled)
+    return application
+
+
+def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
+    preferred = choice.NAMES if options.mapper == "auto" else (options.mapper,)
+    devices = Devices(choice.every(options.state_dir), preferred)
+    stager = Stager(options.node_id, options.kubelet_dir, pooled, devices)
+    publisher = Publisher(options.kubelet_dir, devices)
+    application.node = Node(
+        stager, publisher, options.node_id, options.max_volumes, options.topology
+    )
+    facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
+    application.background.append(Registration(pooled, facts))

@@ -1,0 +1,84 @@
+"""Fixtures over one real cluster a run, and the check that a test leaves nothing behind.
+
+RBDCSI_TEST_CLUSTER chooses the kind of cluster: "local" (default) or "microceph".
+"""
+
+import os
+import re
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rados
+
+from e2e import clusters
+from tests import connections, leftovers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the cluster, so that `-m "not ceph"` runs the rest."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ceph)
+
+
+@pytest.fixture(scope="session")
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Put the temporary files of this run, and of its children, into a directory of its own."""
+    directory = tmp_path_factory.getbasetemp() / "tmp"
+    directory.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(directory))
+        patch.setattr(tempfile, "tempdir", str(directory))
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def cluster(temporary: Path) -> Iterator[clusters.Cluster]:
+    """Give the run's cluster, started when the first test asks for it."""
+    assert temporary.is_dir()
+    with clusters.start(os.environ.get("RBDCSI_TEST_CLUSTER", "local")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pool(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the name of a replicated pool that this module's tests share; it ends with them."""
+    module = re.sub(r"\W+", "-", request.path.stem)
+    name = f"{module}-{uuid.uuid4().hex[:8]}"
+    cluster.create_pool(name)
+    yield name
+    cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="session")
+def admin(cluster: clusters.Cluster) -> Iterator[rados.Rados]:
+    """Give a connection as client.admin with bounded operations."""
+    with connections.as_admin(cluster) as connection:
+        yield connection
+
+
+@pytest.fixture
+def nothing_left(
+    request: pytest.FixtureRequest, temporary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Fail the test when Ceph or this host holds more after it than before.
+
+    Ceph is looked at when the test uses `cluster`. For a whole module:
+    `pytestmark = pytest.mark.usefixtures("nothing_left")`.
+    """
+    leftovers.adopt_orphans()
+    uses_ceph = "cluster" in request.fixturenames
+    connection: rados.Rados | None = request.getfixturevalue("admin") if uses_ceph else None
+
+    def note() -> Counter[str]:
+        host = leftovers.on_host(tmp_path_factory.getbasetemp(), temporary)
+        return host + leftovers.in_ceph(connection) if connection else host
+
+    before = note()
+    yield
+    left = leftovers.difference(before, note())
+    assert not left, f"the test left behind:\n{left}"
