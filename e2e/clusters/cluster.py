@@ -1,0 +1,229 @@
+"""A running Ceph cluster as tests see it: facts, and verbs that every kind of cluster shares.
+
+What differs between kinds is how daemons are found and restarted: the small `Daemons` contract.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from e2e.clusters import commands, erasure
+from rbdcsi.secret import Secret
+
+Role = Literal["mon", "mgr", "osd"]
+PLACEMENT_GROUPS = 16
+# An OSD takes the largest of the three, so they are set in order; Ceph's defaults are the second.
+RATIOS: Mapping[str, tuple[float, float]] = {
+    "set-nearfull-ratio": (0.00005, 0.85),
+    "set-backfillfull-ratio": (0.00006, 0.90),
+    "set-full-ratio": (0.00007, 0.95),
+}
+
+
+class Daemons(Protocol):
+    """What a kind of cluster knows of its own daemons."""
+
+    @property
+    def pids(self) -> Mapping[Role, int]:
+        """The process id of each daemon that runs now."""
+        ...
+
+    def stop(self, role: Role) -> None:
+        """End the daemon and return when its process is gone; gone already is fine."""
+        ...
+
+    def start(self, role: Role) -> None:
+        """Start the daemon unless it runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Facts and verbs of a running cluster.
+
+    Attributes:
+        fsid: the cluster's id, the usual `clusterID`.
+        monitors: addresses as `mon_host` takes them.
+        conf: a ceph.conf for clients.
+        keyring: the keyring of client.admin.
+        directory: where the tests may put files that belong to this cluster.
+        daemons: how to find, stop and start its daemons.
+    """
+
+    fsid: str
+    monitors: str
+    conf: Path
+    keyring: Path
+    directory: Path
+    daemons: Daemons
+
+    @property
+    def pids(self) -> Mapping[Role, int]:
+        """The process id of each daemon that runs now; it changes when one is restarted."""
+        return self.daemons.pids
+
+    def ceph(self, *args: str, timeout: float = 30) -> Any:
+        """Run `ceph ARGS` as client.admin.
+
+        Args:
+            args: the command's words, without `--format`.
+            timeout: seconds; a monitor that does not answer would hold the command for ever.
+
+        Returns:
+            The parsed answer when it is JSON, else its text.
+
+        Raises:
+            Failed, DeadlineExceeded: see `commands.run`.
+        """
+        text = self._run("ceph", *args, "--format", "json", timeout=timeout).strip()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def rbd(self, *args: str, timeout: float = 60) -> str:
+        """Run `rbd ARGS` as client.admin within `timeout` seconds and return its output."""
+        return self._run("rbd", *args, timeout=timeout)
+
+    def _run(self, tool: str, *args: str, timeout: float) -> str:
+        files = ["--conf", str(self.conf), "--keyring", str(self.keyring)]
+        return commands.run([tool, *files, "--name", "client.admin", *args], timeout)
+
+    def create_pool(
+        self, name: str, *, erasure: bool = False, quota_bytes: int | None = None
+    ) -> None:
+        """Create a pool for RBD and return when all its placement groups serve I/O.
+
+        Args:
+            name: the pool's name, which must be new.
+            erasure: make it erasure coded, which RBD takes as a *data* pool only
+                (`rbd create --data-pool`): headers and omap need a replicated pool.
+            quota_bytes: limit of stored bytes, enforced with a delay of some seconds.
+
+        Raises:
+            Failed, DeadlineExceeded: see `commands.run`.
+        """
+        self.ceph("osd", "pool", "create", name, *_layout(self, erasure))
+        if erasure:
+            self.ceph("osd", "pool", "set", name, "allow_ec_overwrites", "true")
+        if quota_bytes is not None:
+            self.ceph("osd", "pool", "set-quota", name, "max_bytes", str(quota_bytes))
+        self.wait_until_active(name)
+        self.rbd("pool", "init", name)
+
+    def delete_pool(self, name: str) -> None:
+        """Delete the pool with all its images; a pool that does not exist is fine."""
+        self.ceph("osd", "pool", "delete", name, name, "--yes-i-really-really-mean-it")
+
+    def create_user(self, name: str, caps: Mapping[str, str]) -> Secret:
+        """Create the user `client.NAME` and return its key.
+
+        Args:
+            name: without "client.".
+            caps: capability by service, such as {"mon": "profile rbd"}; see `driver_caps`.
+        """
+        words = [word for service, cap in caps.items() for word in (service, cap)]
+        answer = self.ceph("auth", "get-or-create", f"client.{name}", *words)
+        return Secret(answer[0]["key"])
+
+    def freeze_osd(self) -> None:
+        """Stop the OSD in its tracks: clients' I/O hangs, connections stay open."""
+        os.kill(self.pids["osd"], signal.SIGSTOP)
+
+    def thaw_osd(self) -> None:
+        """Let a frozen OSD go on."""
+        os.kill(self.pids["osd"], signal.SIGCONT)
+
+    def freeze_mon(self) -> None:
+        """Stop the monitor in its tracks: commands and new connections hang, open I/O goes on."""
+        os.kill(self.pids["mon"], signal.SIGSTOP)
+
+    def thaw_mon(self) -> None:
+        """Let a frozen monitor go on."""
+        os.kill(self.pids["mon"], signal.SIGCONT)
+
+    def stop_osd(self) -> None:
+        """End the OSD and have the monitor know it; nobody else would tell it that soon."""
+        self.daemons.stop("osd")
+        self._mark_osds_down()
+
+    def start_osd(self) -> None:
+        """Start the OSD and return when it is up and all placement groups serve I/O again."""
+        if "osd" in self.pids:
+            return
+        self._mark_osds_down()
+        self.daemons.start("osd")
+        commands.wait_until(self._osds_are_up, "the OSD is up again")
+        self.wait_until_active()
+
+    def set_full(self, pool: str | None = None) -> None:
+        """Make one pool (by quota) or the whole cluster (by its full ratios) refuse writes.
+
+        Returns when the flag is in the OSD map: usage is reported every few seconds only.
+
+        Args:
+            pool: holds at least one object, as any pool after `create_pool`; None: the cluster.
+        """
+        self._limit(pool, full=True)
+        commands.wait_until(lambda: all(self._full_flags(pool)), f"{pool or 'cluster'} is full")
+
+    def clear_full(self, pool: str | None = None) -> None:
+        """Undo `set_full` and return when writes are let through again."""
+        self._limit(pool, full=False)
+        commands.wait_until(
+            lambda: not any(self._full_flags(pool)), f"{pool or 'cluster'} is no longer full"
+        )
+
+    def wait_until_active(self, pool: str | None = None, timeout: float = 60) -> None:
+        """Return when every placement group (of `pool`, or of all) is active and not stale."""
+        where = ("pg", "ls-by-pool", pool) if pool else ("pg", "ls")
+
+        def active() -> bool:
+            states = [group["state"].split("+") for group in self.ceph(*where)["pg_stats"]]
+            return bool(states or not pool) and all(
+                "active" in state and "stale" not in state for state in states
+            )
+
+        commands.wait_until(active, f"placement groups of {pool or 'all pools'} active", timeout)
+
+    def _limit(self, pool: str | None, full: bool) -> None:
+        if pool is not None:
+            self.ceph("osd", "pool", "set-quota", pool, "max_objects", "1" if full else "0")
+            return
+        for command, (tiny, default) in RATIOS.items():
+            self.ceph("osd", command, str(tiny if full else default))
+
+    def _full_flags(self, pool: str | None) -> list[bool]:
+        pools = self.ceph("osd", "dump")["pools"]
+        return [
+            "full" in found["flags_names"].split(",")
+            for found in pools
+            if pool in (None, found["pool_name"])
+        ]
+
+    def _mark_osds_down(self) -> None:
+        self.ceph("osd", "down", *(str(number) for number in self.ceph("osd", "ls")))
+
+    def _osds_are_up(self) -> bool:
+        stat = self.ceph("osd", "stat")
+        return bool(stat["num_up_osds"] == stat["num_osds"] > 0)
+
+
+def driver_caps(pool: str) -> dict[str, str]:
+    """Return the capabilities of the driver's user for one pool, as the Ceph manual gives them."""
+    return {
+        "mon": "profile rbd",
+        "osd": f"profile rbd pool={pool}",
+        "mgr": f"profile rbd pool={pool}",
+    }
+
+
+def _layout(cluster: Cluster, erasure_coded: bool) -> list[str]:
+    count = str(PLACEMENT_GROUPS)
+    if not erasure_coded:
+        return [count, count]
+    return [count, count, "erasure", erasure.PROFILE, erasure.rule(cluster.ceph)]

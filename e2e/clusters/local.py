@@ -1,0 +1,93 @@
+"""A real Ceph of one monitor, one manager and one OSD on this machine, for one test run.
+
+Needs the daemons of Ceph 16 or newer (Debian: ceph-mon, ceph-mgr, ceph-osd) and nothing else:
+no service, no /etc/ceph, no container. Several can run side by side.
+"""
+
+import contextlib
+import tempfile
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from e2e.clusters import commands, ports, recipe
+from e2e.clusters.cluster import Cluster
+from e2e.clusters.daemons import ChildDaemons, SweptDirectory
+
+
+class LocalCluster:
+    """Starts the cluster on entry; ends it and removes its directory on exit.
+
+    A killed process (kill -9 too) takes its cluster along: see `daemons`.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        backend: Literal["bluestore", "memstore"] = "bluestore",
+        address: str = "127.0.0.1",
+    ) -> None:
+        """Choose where and how.
+
+        Args:
+            directory: must be new; None makes one where temporary files go. Keep it short: unix
+                sockets live in it, and 108 bytes is their limit.
+            backend: "bluestore" on a sparse file of 10 GB, or "memstore", which forgets.
+            address: of the daemons; virtual machines need one that they can reach.
+        """
+        self._directory = directory
+        self._backend = backend
+        self._address = address
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self) -> Cluster:
+        with contextlib.ExitStack() as undo:
+            cluster = self._start(undo)
+            self._undo = undo.pop_all()
+        return cluster
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+    def _start(self, undo: contextlib.ExitStack) -> Cluster:
+        directory = undo.enter_context(SweptDirectory(self._new_directory()))
+        port = undo.enter_context(ports.claimed_pair(self._address))
+        plan = recipe.Recipe(str(uuid.uuid4()), directory, self._backend, self._address, port)
+        plan.write()
+        daemons = undo.enter_context(ChildDaemons(plan.conf, plan.logs))
+        cluster = Cluster(
+            plan.fsid, f"{self._address}:{port}", plan.conf, plan.keyring, directory, daemons
+        )
+        _boot(plan, cluster, daemons)
+        return cluster
+
+    def _new_directory(self) -> Path:
+        if self._directory is None:
+            return Path(tempfile.mkdtemp(prefix="rbdcsi-"))
+        self._directory.mkdir(mode=0o700)
+        return self._directory
+
+
+def _boot(plan: recipe.Recipe, cluster: Cluster, daemons: ChildDaemons) -> None:
+    commands.run(plan.make_monitor_map)
+    commands.run(plan.make_monitor)
+    daemons.start("mon")
+    daemons.start("mgr")
+    commands.run(plan.make_osd)
+    cluster.ceph("osd", "new", plan.fsid)  # also waits for the monitor's quorum
+    for flag in ("noscrub", "nodeep-scrub"):
+        cluster.ceph("osd", "set", flag)
+    daemons.start("osd")
+
+    def serves() -> bool:
+        daemons.check()
+        osds_up = cluster.ceph("osd", "stat")["num_up_osds"]
+        return bool(osds_up and cluster.ceph("mgr", "stat")["available"])
+
+    commands.wait_until(serves, "OSD up and manager available")

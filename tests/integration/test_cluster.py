@@ -1,0 +1,235 @@
+"""The cluster that all other integration tests stand on."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rados
+import rbd
+
+from e2e.clusters import Cluster, commands, driver_caps, local
+from rbdcsi import errors
+from tests import connections, faults, leftovers, processes
+
+pytestmark = [pytest.mark.usefixtures("nothing_left")]
+
+SIZE = 8 << 20
+OWNER = """
+import sys, time
+from pathlib import Path
+from e2e.clusters import local
+with local.LocalCluster(Path(sys.argv[1])) as cluster:
+    print(*cluster.pids.values(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def image(admin: rados.Rados, pool: str) -> Iterator[rbd.Image]:
+    with admin.open_ioctx(pool) as ioctx:
+        rbd.RBD().create(ioctx, "image", SIZE)
+        try:
+            with rbd.Image(ioctx, "image") as image:
+                yield image
+        finally:
+            rbd.RBD().remove(ioctx, "image")
+
+
+def _write_and_read(image: rbd.Image) -> None:
+    image.write(b"x" * 4096, 0)
+    image.flush()
+    assert image.read(0, 4096) == b"x" * 4096
+
+
+def _groups_serve(cluster: Cluster, pool: str) -> bool:
+    groups = cluster.ceph("pg", "ls-by-pool", pool)["pg_stats"]
+    return bool(groups) and all("active" in group["state"] for group in groups)
+
+
+def test_all_three_daemons_run_and_clients_find_them(cluster: Cluster, admin: rados.Rados) -> None:
+    assert set(cluster.pids) == {"mon", "mgr", "osd"}
+    assert admin.get_fsid() == cluster.fsid == cluster.ceph("fsid")["fsid"]
+
+
+def test_monitor_address_alone_is_enough_for_a_client(cluster: Cluster) -> None:
+    conf = {"mon_host": cluster.monitors, "keyring": str(cluster.keyring), **connections.BOUNDED}
+    with rados.Rados(name="client.admin", conf=conf) as connection:
+        assert connection.get_fsid() == cluster.fsid
+
+
+def test_image_in_a_fresh_pool_keeps_what_was_written(
+    cluster: Cluster, pool: str, image: rbd.Image
+) -> None:
+    assert _groups_serve(cluster, pool)
+    _write_and_read(image)
+
+
+def test_erasure_coded_pool_takes_the_data_of_an_image(
+    cluster: Cluster, admin: rados.Rados, pool: str
+) -> None:
+    cluster.create_pool(f"{pool}-data", erasure=True)
+    try:
+        with admin.open_ioctx(pool) as ioctx:
+            rbd.RBD().create(ioctx, "coded", SIZE, data_pool=f"{pool}-data")
+            with rbd.Image(ioctx, "coded") as image:
+                _write_and_read(image)
+            rbd.RBD().remove(ioctx, "coded")
+    finally:
+        cluster.delete_pool(f"{pool}-data")
+
+
+def test_driver_user_reaches_its_own_pool_and_no_other(cluster: Cluster, pool: str) -> None:
+    key = cluster.create_user("limited", driver_caps(pool))
+    cluster.create_pool(f"{pool}-other")
+    try:
+        conf = {**connections.BOUNDED, "key": key.reveal()}
+        with rados.Rados(
+            name="client.limited", conffile=str(cluster.conf), conf=conf
+        ) as connection:
+            with connection.open_ioctx(pool) as ioctx:
+                assert rbd.RBD().list(ioctx) == []
+            with (
+                connection.open_ioctx(f"{pool}-other") as ioctx,
+                pytest.raises(rbd.PermissionError),
+            ):
+                rbd.RBD().create(ioctx, "foreign", SIZE)
+    finally:
+        cluster.delete_pool(f"{pool}-other")
+        cluster.ceph("auth", "rm", "client.limited")
+
+
+def test_frozen_osd_gives_a_bounded_error_and_works_again_when_thawed(
+    cluster: Cluster, pool: str
+) -> None:
+    with (
+        connections.as_admin(cluster, rados_osd_op_timeout="2") as connection,
+        connection.open_ioctx(pool) as ioctx,
+    ):
+        with faults.frozen_osd(cluster), pytest.raises(rados.TimedOut):
+            ioctx.write_full("object", b"frozen")
+        ioctx.write_full("object", b"thawed")
+        assert ioctx.read("object") == b"thawed"
+
+
+def test_frozen_monitor_gives_a_bounded_error_and_works_again_when_thawed(
+    cluster: Cluster,
+) -> None:
+    with faults.frozen_mon(cluster), pytest.raises(errors.DeadlineExceeded):
+        cluster.ceph("fsid", timeout=2)
+    assert cluster.ceph("fsid")
+
+
+def test_stopped_osd_is_known_to_be_down_and_serves_again_when_started(
+    cluster: Cluster, image: rbd.Image
+) -> None:
+    with faults.stopped_osd(cluster):
+        assert cluster.ceph("osd", "stat")["num_up_osds"] == 0
+        assert "osd" not in cluster.pids
+    _write_and_read(image)
+
+
+def test_killed_osd_serves_again_when_started(cluster: Cluster, image: rbd.Image) -> None:
+    faults.kill9(cluster.pids["osd"])
+    cluster.start_osd()
+    _write_and_read(image)
+
+
+def test_full_pool_refuses_writes_until_it_is_cleared(
+    cluster: Cluster, admin: rados.Rados, pool: str
+) -> None:
+    with admin.open_ioctx(pool) as ioctx:
+        ioctx.set_osdmap_full_try()  # an error at once; without it writes wait for room
+        with faults.full(cluster, pool), pytest.raises(rados.OSError):
+            ioctx.write_full("over-quota", b"too much")
+        ioctx.write_full("over-quota", b"room again")
+
+
+def test_full_cluster_refuses_writes_until_it_is_cleared(
+    cluster: Cluster, admin: rados.Rados, pool: str
+) -> None:
+    with admin.open_ioctx(pool) as ioctx:
+        ioctx.set_osdmap_full_try()  # an error at once; without it writes wait for room
+        with faults.full(cluster), pytest.raises(rados.NoSpace):
+            ioctx.write_full("over-full", b"too much")
+        ioctx.write_full("over-full", b"room again")
+
+
+def test_two_clusters_run_side_by_side_and_leave_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    with local.LocalCluster(tmp_path / "second", backend="memstore") as second:
+        second.create_pool("pool")
+        assert second.ceph("fsid")["fsid"] == second.fsid != cluster.fsid
+        assert cluster.ceph("fsid")["fsid"] == cluster.fsid
+    assert not second.directory.exists()
+
+
+def test_directory_that_exists_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(FileExistsError), local.LocalCluster(tmp_path):
+        pass
+    assert (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_ended_owner_takes_its_daemons_and_directory_along(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    directory = tmp_path / "c"
+    command = [sys.executable, "-c", OWNER, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
+        assert owner.stdout
+        daemons = {int(pid) for pid in owner.stdout.readline().split()}
+        assert len(daemons) == 3
+        owner.send_signal(number)
+
+    def gone() -> bool:
+        return not directory.exists() and not _living(daemons)
+
+    commands.wait_until(gone, "daemons and directory are gone", 30)
+
+
+def _living(pids: set[int]) -> set[int]:
+    return pids & {process.pid for process in processes.running()}
+
+
+def test_owner_that_dies_while_the_cluster_starts_leaves_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "c"
+    command = [sys.executable, "-c", OWNER, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as owner:
+        commands.wait_until((directory / "mon" / "store.db").exists, "the monitor is being made")
+        family = {process.pid for process in processes.descendants(owner.pid)}
+        owner.kill()
+
+    def gone() -> bool:
+        return not directory.exists() and not _living(family)
+
+    commands.wait_until(gone, "daemons and directory are gone", 30)
+
+
+def test_leftovers_are_named(
+    admin: rados.Rados, pool: str, tmp_path: Path, temporary: Path
+) -> None:
+    before = leftovers.on_host(tmp_path, temporary) + leftovers.in_ceph(admin)
+    with (
+        admin.open_ioctx(pool) as ioctx,
+        subprocess.Popen(["sleep", "600"]) as child,
+        rados.WriteOpCtx() as operation,
+    ):
+        rbd.RBD().namespace_create(ioctx, "space")
+        ioctx.set_namespace("space")
+        rbd.RBD().create(ioctx, "forgotten", SIZE)
+        ioctx.set_omap(operation, ["node-1"], [b"{}"])
+        ioctx.operate_write_op(operation, "rbdcsi.attachments")
+        after = leftovers.on_host(tmp_path, temporary) + leftovers.in_ceph(admin)
+        child.kill()
+        rbd.RBD().remove(ioctx, "forgotten")
+        ioctx.remove_object("rbdcsi.attachments")
+        ioctx.set_namespace("")
+        rbd.RBD().namespace_remove(ioctx, "space")
+    assert leftovers.difference(before, after).splitlines() == [
+        f"image {pool}/space/forgotten",
+        f"key node-1 of object {pool}/space/rbdcsi.attachments",
+        "process sleep 600",
+    ]
