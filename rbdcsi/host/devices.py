@@ -1,0 +1,73 @@
+"""Block devices of this host: their size, and whether anybody uses them."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+from rbdcsi import deadlines, errors
+from rbdcsi.host import holders
+
+_LOOK_AGAIN_SECONDS = 0.05
+
+
+def size(device: Path) -> int:
+    """Return the device's size in bytes, from sysfs: the device itself is not touched.
+
+    Raises:
+        Failed: there is no such block device.
+    """
+    try:
+        sysfs = Path(f"/sys/dev/block/{number(device)}/size")
+        return int(sysfs.read_text()) * 512  # this file counts 512-byte sectors, always
+    except OSError as error:
+        raise errors.Failed(f"{device}: is no block device here: {error.strerror}") from error
+
+
+def number(device: Path) -> str:
+    """Return `major:minor` of the device's node."""
+    found = device.stat().st_rdev
+    return f"{os.major(found)}:{os.minor(found)}"
+
+
+def require_growth(device: Path, wanted: int) -> None:
+    """Raise Refused if `wanted`, in bytes, is below the device's size."""
+    now = size(device)
+    if wanted < now:
+        raise errors.Refused(f"{device}: has {now} bytes already, {wanted} would cut it")
+
+
+def wait_for_size(device: Path, wanted: int, *, seconds: float) -> None:
+    """Return when the device has at least `wanted` bytes.
+
+    Raises:
+        DeadlineExceeded: it has not in time.
+    """
+    ends_at = time.monotonic() + deadlines.remaining(seconds)
+    while (now := size(device)) < wanted:
+        if time.monotonic() > ends_at:
+            raise errors.DeadlineExceeded(f"{device}: must have {wanted} bytes by now, has {now}")
+        time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def require_unused(device: Path) -> None:
+    """Raise Busy, naming the users, if the device is mounted, claimed or open.
+
+    A mount, a device mapper table and swap each claim the device, in any mount namespace, and an
+    exclusive open tells (open(2), O_EXCL). Who merely has it open is seen as far as /proc shows.
+    """
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise in_use(device) from error
+        raise errors.Failed(f"{device}: cannot be opened: {error.strerror}") from error
+    if holders.using(device):
+        raise in_use(device)
+
+
+def in_use(device: Path) -> errors.Busy:
+    """Return the error that names who uses the device."""
+    users = filter(None, (holders.mounting(number(device)), holders.using(device)))
+    named = "; ".join(users) or holders.NOBODY
+    return errors.Busy(f"{device}: in use by {named}; unmount and close it, then repeat the call")

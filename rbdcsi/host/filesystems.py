@@ -1,0 +1,147 @@
+"""File systems on a block device: make, check, grow, measure. `content.py` tells what is there.
+
+Nothing here overwrites data: `make` writes on zeroes only, which it reads for itself. (mke2fs asks
+before it overwrites a file system only if it runs on a terminal, so its `-F` is not the guard.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbdcsi import errors
+from rbdcsi.host import command, content, devices
+
+_MAKE_DEFAULTS = {
+    "ext4": ("-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1"),
+    "xfs": ("-K",),
+    "btrfs": ("--nodiscard",),
+}
+FS_TYPES = tuple(_MAKE_DEFAULTS)
+_FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
+
+# The full read-only check of each, and the exit codes by which it says "not intact".
+_CHECKS = {
+    "ext4": (("e2fsck", "-f", "-n"), (4, 12)),
+    "xfs": (("xfs_repair", "-n"), (1, 2)),  # 2: the log must be replayed first
+    "btrfs": (("btrfs", "check", "--readonly"), (1,)),
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How full a mounted file system is, in bytes and in inodes (btrfs has 0 of these)."""
+
+    total: int
+    available: int
+    used: int
+    inodes: int
+    inodes_free: int
+    inodes_used: int
+
+
+def make(device: Path, fs_type: str, options: Sequence[str], *, seconds: float) -> None:
+    """Make a file system on a blank device. DESTROYS what it holds; it is read first, to be blank.
+
+    Args:
+        device: the block device.
+        fs_type: one of `FS_TYPES`.
+        options: for mkfs, in place of the defaults; empty for these.
+        seconds: how long reading and making may take, each.
+
+    Raises:
+        InvalidRequest: another `fs_type`, or an option that forces.
+        Refused: the device is not blank.
+        DeviceUnreadable: it cannot be read.
+    """
+    _require_known(fs_type)
+    if forced := _FORCE.intersection(options):
+        raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
+    found = content.content(device, seconds=seconds)
+    if found != content.Blank():
+        raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
+    argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))
+    command.run(argv, seconds=seconds)
+
+
+def intact(device: Path, fs_type: str, *, seconds: float) -> bool:
+    """Check the whole file system without writing; True if nothing is wrong with it."""
+    _require_known(fs_type)
+    argv, broken = _CHECKS[fs_type]
+    return command.run((*argv, str(device)), seconds=seconds, ok=(0, *broken)).exit_code == 0
+
+
+def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
+    """Zero what our own `make` began and never finished. DESTROYS it; never used on data.
+
+    What is zeroed is what `content` reads, so that `make` finds the device blank, without force.
+
+    Raises:
+        Refused: the signature of another file system is there.
+        CommandFailed: among others, the device is mounted.
+    """
+    _require_known(fs_type)
+    found = content.content(device, seconds=seconds)
+    if found == content.Blank():
+        return
+    if isinstance(found, content.Signature) and found.fs_type not in (fs_type, content.UNKNOWN):
+        raise errors.Refused(f"{device}: must hold an unfinished {fs_type}, found {found}")
+    for offset, length in content.ends(devices.size(device)):
+        # blkdiscard opens the device exclusively, so one that is mounted is not touched
+        argv = ("blkdiscard", "--zeroout", f"--offset={offset}", f"--length={length}", str(device))
+        command.run(argv, seconds=seconds)
+
+
+def check(device: Path, fs_type: str, *, seconds: float) -> None:
+    """Mend, before mounting, what can be mended without a decision.
+
+    XFS and btrfs replay their log and verify checksums as they mount; their repair tools are for a
+    person (xfs_repair even refuses a log that a mount would replay), so nothing is run for them.
+
+    Raises:
+        Refused: the damage needs a person.
+    """
+    _require_known(fs_type)
+    if fs_type != "ext4":
+        return
+    try:
+        command.run(("e2fsck", "-p", str(device)), seconds=seconds, ok=(0, 1))
+    except command.CommandFailed as error:
+        if not error.exit_code & 4:  # e2fsck(8): 4 is "errors left uncorrected"
+            raise
+        raise errors.Refused(
+            f"{device}: ext4 is damaged beyond what is safe to mend unasked; take a snapshot of "
+            f"the image, then run `e2fsck -f` on it by hand. It said: {error.stderr.strip()}"
+        ) from error
+
+
+def grow(device: Path, target: Path, fs_type: str, *, seconds: float) -> None:
+    """Make the mounted file system fill its device; one that does already is fine."""
+    _require_known(fs_type)
+    argv = {
+        "ext4": ("resize2fs", str(device)),
+        "xfs": ("xfs_growfs", str(target)),
+        "btrfs": ("btrfs", "filesystem", "resize", "max", str(target)),
+    }
+    command.run(argv[fs_type], seconds=seconds)
+
+
+def usage(path: Path, *, seconds: float) -> Usage:
+    """Return how full the file system mounted at the path is, by statfs(2) in a child."""
+    argv = ("stat", "--file-system", "--format=%S %b %f %a %c %d", "--", str(path))
+    fields = [int(field) for field in command.run(argv, seconds=seconds).text.split()]
+    block, blocks, free, available, inodes, inodes_free = fields
+    return Usage(
+        total=blocks * block,
+        available=available * block,
+        used=(blocks - free) * block,
+        inodes=inodes,
+        inodes_free=inodes_free,
+        inodes_used=inodes - inodes_free,
+    )
+
+
+def _require_known(fs_type: str) -> None:
+    if fs_type not in FS_TYPES:
+        raise errors.InvalidRequest(
+            f"file system {fs_type!r}: must be one of {', '.join(FS_TYPES)}"
+        )

@@ -1,0 +1,125 @@
+"""The fuse mapper: qemu-storage-daemon shows the image as a file, a loop device makes it a disk.
+
+It needs no kernel module but fuse and loop, so that demo, CI and laptops run the real thing. NOT
+for production: each write passes user space twice, and in a container that ends, so does the
+daemon. What it holds is safe: nothing is cached on the way, a flush is Ceph's.
+"""
+
+import shutil
+from collections.abc import Container
+from pathlib import Path
+
+from rbdcsi import deadlines, errors
+from rbdcsi.host import command, devices, loop, mappers, mounts, undo
+from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
+
+_TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
+_DEVICES = ("/dev/fuse", "/dev/loop-control")
+
+
+class Fuse:
+    """Keeps a directory for each image below `state`, which must be short: a socket is in it."""
+
+    name = "fuse"
+
+    def __init__(self, state: Path) -> None:
+        self._states = states.States(state)
+        self._mounts = mounts.Mounts(self._states.root)
+
+    def unsupported(self) -> str | None:
+        missing = [tool for tool in _TOOLS if not shutil.which(tool)]
+        if missing:
+            return f"{', '.join(missing)}: not installed"
+        absent = [device for device in _DEVICES if not Path(device).exists()]
+        if absent:
+            return f"{', '.join(absent)}: not there; load the kernel modules fuse and loop"
+        return None
+
+    def map(
+        self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
+    ) -> MappedDevice:
+        with deadlines.within(deadlines.remaining(seconds)):
+            found = mappers.adoptable(self, image, readonly=readonly)
+            if found and not found.fault:
+                return found
+            directory = self._states.directory(image)
+            self._clear(directory, force=True, seconds=seconds)  # what a crash left half-made
+            try:
+                return self._map(image, access, readonly, options, seconds)
+            except errors.RbdCsiError as error:
+                with undo.after(error, f"clearing {directory}"):
+                    self._clear(directory, force=True, seconds=undo.UNDO_SECONDS)
+                raise
+
+    def unmap(
+        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
+    ) -> None:
+        if options:
+            raise errors.InvalidRequest(f"unmap options {options!r}: the fuse mapper has none")
+        with deadlines.within(deadlines.remaining(seconds)):
+            self._clear(self._states.directory(device), force=force, seconds=seconds)
+
+    def list(self) -> tuple[MappedDevice, ...]:
+        running = storage_daemon.running()
+        return tuple(
+            self._device(directory, record, running) for directory, record in self._states.records()
+        )
+
+    def client_of(self, device: MappedDevice) -> str | None:
+        """Return None: librbd does not tell its address; the image's watchers do."""
+        return device.client
+
+    def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+        with deadlines.within(deadlines.remaining(seconds)):
+            devices.require_growth(device.path, size)
+            directory = self._states.directory(device)
+            storage_daemon.resize(directory, size, seconds=seconds)
+            file = str(storage_daemon.file_in(directory))
+            # the loop device takes the size that the kernel has cached, so it is asked for anew
+            command.run(("stat", "--cached=never", "--", file), seconds=seconds)
+            loop.take_size(device.path, seconds=seconds)
+            devices.wait_for_size(device.path, size, seconds=seconds)
+
+    def _map(
+        self, image: Image, access: Access, readonly: bool, options: str, seconds: float
+    ) -> MappedDevice:
+        record = states.Record(image, readonly)
+        directory = self._states.create(record)
+        storage_daemon.start(
+            directory, image, access, readonly=readonly, options=options, seconds=seconds
+        )
+        loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
+        return self._device(directory, record, storage_daemon.running())
+
+    def _clear(self, directory: Path, *, force: bool, seconds: float) -> None:
+        """Take everything of the directory down, in the order in which nothing is lost."""
+        if not directory.exists():
+            return
+        file = storage_daemon.file_in(directory)
+        if device := loop.of_file(file):
+            devices.require_unused(device)
+            if force:  # outstanding I/O ends with errors, instead of holding back the detach
+                storage_daemon.stop(directory, force=True, seconds=seconds)
+            loop.detach(device, file, seconds=seconds)
+        storage_daemon.stop(directory, force=force, seconds=seconds)
+        self._mounts.unmount(file, seconds=seconds)
+        self._states.remove(directory)
+
+    def _device(
+        self, directory: Path, record: states.Record, running: Container[Path]
+    ) -> MappedDevice:
+        file = storage_daemon.file_in(directory)
+        device = loop.of_file(file)
+        return record.device(self.name, device or file, _fault(device is not None, file in running))
+
+
+def _fault(has_device: bool, is_running: bool) -> str | None:
+    match has_device, is_running:
+        case True, True:
+            return None
+        case False, True:
+            return "it was never mapped to the end: it has no loop device yet"
+        case True, False:
+            return f"its {storage_daemon.PROGRAM} has ended, so its I/O fails; unmap it, map anew"
+        case _:
+            return "only its directory is left, as after a reboot"

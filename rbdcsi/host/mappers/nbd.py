@@ -1,0 +1,154 @@
+"""The nbd mapper: rbd-nbd serves the image to the kernel's nbd driver, set up over netlink.
+
+For images with features that krbd does not know. rbd-nbd tells images by the names that they had
+when they were mapped; which ids these were is kept in a record for each image (`state`).
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from rbdcsi import deadlines, errors
+from rbdcsi.host import anonymous, command, devices, mappers, undo
+from rbdcsi.host.mappers import Access, Image, MappedDevice, states
+
+_LIST_SECONDS = 10.0
+_OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook: it names a program
+
+
+class Nbd:
+    """Keeps a directory for each image below `state`."""
+
+    name = "nbd"
+
+    def __init__(self, state: Path) -> None:
+        self._states = states.States(state)
+
+    def unsupported(self) -> str | None:
+        if not shutil.which("rbd-nbd"):
+            return "rbd-nbd: not installed (package rbd-nbd)"
+        if not Path("/sys/module/nbd").exists():
+            return "the kernel module nbd is not loaded; `modprobe nbd` on the host"
+        return None
+
+    def map(
+        self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
+    ) -> MappedDevice:
+        with deadlines.within(deadlines.remaining(seconds)):
+            found = mappers.adoptable(self, image, readonly=readonly)
+            if found and not found.fault:
+                return found
+            directory = self._states.directory(image)
+            if directory.exists():  # what a crash or a reboot left
+                self._states.remove(directory)
+            self._states.create(states.Record(image, readonly))
+            try:
+                return self._map(directory, image, access, readonly, options, seconds)
+            except errors.RbdCsiError as error:
+                with undo.after(error, f"unmapping {image}"):
+                    self._clear(directory, undo.UNDO_SECONDS)
+                raise
+
+    def unmap(
+        self,
+        device: MappedDevice,
+        *,
+        options: str = "",
+        force: bool = False,  # noqa: ARG002  every mapper takes it
+        seconds: float,
+    ) -> None:
+        """Unmap; `force` is without effect, rbd-nbd drops what Ceph refuses."""
+        if options:
+            raise errors.InvalidRequest(f"unmap options {options!r}: the nbd mapper has none")
+        with deadlines.within(deadlines.remaining(seconds)):
+            self._clear(self._states.directory(device), seconds)
+
+    def list(self) -> tuple[MappedDevice, ...]:
+        served = _served()
+        return tuple(
+            record.device(self.name, served.get(_spec(record.image), directory), fault)
+            for directory, record in self._states.records()
+            for fault in (_fault(_spec(record.image) in served),)
+        )
+
+    def client_of(self, device: MappedDevice) -> str | None:
+        """Return None: librbd does not tell its address; the image's watchers do."""
+        return device.client
+
+    def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+        """Wait: rbd-nbd watches the image's header and tells the kernel by itself."""
+        devices.require_growth(device.path, size)
+        devices.wait_for_size(device.path, size, seconds=seconds)
+
+    def _map(
+        self,
+        directory: Path,
+        image: Image,
+        access: Access,
+        readonly: bool,
+        options: str,
+        seconds: float,
+    ) -> MappedDevice:
+        conf = directory / "ceph.conf"
+        conf.write_text(f"[global]\nmon_host = {access.monitors}\n")
+        with anonymous.holding(access.key.reveal()) as key:
+            argv = (
+                *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
+                *("--keyfile", anonymous.path(key), *(["--read-only"] if readonly else [])),
+                *(*_flags(options), _spec(image)),
+            )
+            command.run(argv, seconds=seconds, pass_fds=(key,))
+        if device := mappers.find(self, image):
+            return device
+        raise errors.Failed(f"{image}: rbd-nbd reports success, yet does not list it")
+
+    def _clear(self, directory: Path, seconds: float) -> None:
+        record = dict(self._states.records()).get(directory)
+        if record and (device := _served().get(_spec(record.image))):
+            devices.require_unused(device)
+            command.run(("rbd-nbd", "unmap", str(device)), seconds=seconds)
+            if _spec(record.image) in _served():
+                raise errors.Busy(f"{device}: rbd-nbd has not let go yet; repeat the call")
+        if directory.exists():
+            self._states.remove(directory)
+
+
+def parse(listed: str) -> dict[str, Path]:
+    """Return the devices by image, from `rbd-nbd list-mapped --format json`; without snapshots."""
+    return {
+        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): Path(
+            entry["device"]
+        )
+        for entry in json.loads(listed or "[]")
+        if entry["snap"] in ("", "-")
+    }
+
+
+def _served() -> dict[str, Path]:
+    argv = ("rbd-nbd", "list-mapped", "--format", "json")
+    return parse(command.run(argv, seconds=_LIST_SECONDS).text)
+
+
+def _spec(image: Image) -> str:
+    """Return the image as rbd-nbd is told it, and lists it."""
+    if any(
+        sign in name for name in (image.pool, image.namespace, image.image_name) for sign in "/@"
+    ):
+        raise errors.InvalidRequest(f"{image}: rbd-nbd cannot map a name with '/' or '@'")
+    return str(image)
+
+
+def _flags(options: str) -> list[str]:
+    flags = []
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        if name not in _OPTIONS:
+            raise errors.InvalidRequest(
+                f"map option {option!r} of the nbd mapper: must be one of {', '.join(_OPTIONS)}"
+            )
+        flags += [f"--{name}", value] if value else [f"--{name}"]
+    return flags
+
+
+def _fault(is_served: bool) -> str | None:
+    return None if is_served else "no rbd-nbd serves it, as after a reboot; unmap it, map anew"

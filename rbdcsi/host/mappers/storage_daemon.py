@@ -1,0 +1,185 @@
+"""qemu-storage-daemon: one for each mapped image, which shows it as a file through FUSE.
+
+A daemon is found by its command line, which names the file that it exports: there is no pid file
+that could lie after a crash. It runs in a session of its own and outlives the driver.
+"""
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from rbdcsi import deadlines, errors
+from rbdcsi.host import anonymous, command
+from rbdcsi.host.mappers import Access, Image
+
+PROGRAM = "qemu-storage-daemon"
+_PROC = Path("/proc")
+
+
+def file_in(directory: Path) -> Path:
+    """Return the file that a daemon of that directory exports."""
+    return directory / "image"
+
+
+def start(
+    directory: Path, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
+) -> None:
+    """Start a daemon and return when it exports the image.
+
+    Args:
+        directory: where it keeps its configuration, its control socket and the exported file.
+        image: the image.
+        access: how to reach it; the key goes through an anonymous file and is on no disk.
+        readonly: open the image read-only (Ceph then lists no watcher for it).
+        options: settings of Ceph's configuration, `key=value`, comma separated.
+        seconds: how long it may take. Only the parent, which waits, is killed then; the daemon
+            in its own session may still appear: `stop` it.
+
+    Raises:
+        InvalidRequest: a setting that is not rbd_* or rados_*.
+        CommandFailed: in the daemon's words, a missing image too.
+        CommandTimedOut: Ceph does not answer.
+    """
+    (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
+    file_in(directory).touch(0o600)
+    with anonymous.holding(access.key.reveal()) as key:
+        argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
+        command.run(argv, seconds=seconds, pass_fds=(key,))
+
+
+def running() -> dict[Path, int]:
+    """Return the daemons of this host: the exported file to the pid."""
+    return {file: pid for pid in _pids() if (file := _exported_by(pid))}
+
+
+def stop(directory: Path, *, force: bool, seconds: float) -> None:
+    """End the directory's daemon when it has written what it holds; none is fine.
+
+    Args:
+        directory: as given to `start`.
+        force: kill it, without waiting for Ceph.
+        seconds: how long it may take.
+
+    Raises:
+        Busy: it has not ended in time.
+    """
+    file = file_in(directory)
+    for pid in [pid for pid in _pids() if _exported_by(pid) == file]:
+        with _watched(pid) as pidfd:
+            if pidfd is None or _exported_by(pid) != file:
+                continue  # ended; the number may be another program's by now
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL if force else signal.SIGTERM)
+            if not select.select([pidfd], [], [], deadlines.remaining(seconds))[0]:
+                raise errors.Busy(
+                    f"{file}: {PROGRAM} {pid} was told to end and has not after {seconds:.0f} s; "
+                    "Ceph does not take its last writes, repeat the call when it is back"
+                )
+
+
+def resize(directory: Path, size: int, *, seconds: float) -> None:
+    """Tell the daemon the image's size, which by itself it reads only at its start.
+
+    QMP's `block_resize` would resize the image if Ceph had another size, so `size` must be Ceph's.
+    """
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(deadlines.remaining(seconds))
+        try:
+            control.connect(str(directory / "qmp"))
+            with control.makefile("rw") as stream:
+                stream.readline()  # the greeting
+                _ask(stream, "qmp_capabilities", {})
+                _ask(stream, "block_resize", {"node-name": "image", "size": size})
+        except OSError as error:
+            raise errors.Unavailable(f"{directory}: {PROGRAM} does not answer: {error}") from error
+
+
+def _arguments(directory: Path, image: Image, user: str, key: int, readonly: bool) -> Iterator[str]:
+    secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": anonymous.path(key)}
+    yield from ("--object", json.dumps(secret))
+    blockdev = {
+        "driver": "rbd",
+        "node-name": "image",
+        "pool": image.pool,
+        "namespace": image.namespace,
+        "image": image.image_name,
+        "conf": str(directory / "ceph.conf"),
+        "user": user,
+        "key-secret": "key",
+        "read-only": readonly,
+        "cache": {"direct": True},  # no cache that dies with the daemon
+        "discard": "unmap",
+    }
+    yield from ("--blockdev", json.dumps(blockdev))
+    yield from ("--chardev", f"socket,id=qmp,path={directory / 'qmp'},server=on,wait=off")
+    yield from ("--monitor", "chardev=qmp")
+    export = {
+        "type": "fuse",
+        "id": "image",
+        "node-name": "image",
+        "mountpoint": str(file_in(directory)),
+        "writable": not readonly,
+        "growable": False,
+        "allow-other": "off",
+    }
+    yield from ("--export", json.dumps(export))
+
+
+def _conf(monitors: str, options: str, seconds: float) -> str:
+    lines = ["[global]", f"mon_host = {monitors}", f"client_mount_timeout = {math.ceil(seconds)}"]
+    for option in filter(None, options.split(",")):
+        setting, equals, value = option.partition("=")
+        if not equals or not setting.startswith(("rbd_", "rados_")) or "\n" in option:
+            raise errors.InvalidRequest(
+                f"map option {option!r} of the fuse mapper: must be a Ceph setting, "
+                "rbd_*=value or rados_*=value"
+            )
+        lines.append(f"{setting} = {value}")
+    return "\n".join((*lines, ""))
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+
+
+def _exported_by(pid: int) -> Path | None:
+    """Return the file that the program exports, if it is one of our daemons."""
+    try:
+        argv = os.fsdecode((_PROC / str(pid) / "cmdline").read_bytes()).split("\0")
+        if Path(argv[0]).name == PROGRAM:
+            return Path(json.loads(argv[argv.index("--export") + 1])["mountpoint"])
+    except (OSError, ValueError, LookupError):  # it ended, or is somebody else's daemon
+        return None
+    return None
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[int | None]:
+    """Give a descriptor of that very process, which is readable once it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def _ask(stream: TextIO, name: str, arguments: Mapping[str, object]) -> None:
+    stream.write(json.dumps({"execute": name, "arguments": arguments}))
+    stream.flush()
+    for line in stream:  # events may come before the answer
+        answer = json.loads(line)
+        if "error" in answer:
+            raise errors.Failed(f"{PROGRAM}: {name}: {answer['error']['desc']}")
+        if "return" in answer:
+            return
+    raise errors.Unavailable(f"{PROGRAM}: {name}: it closed the connection")

@@ -1,0 +1,57 @@
+"""Pure: /proc/self/mountinfo to frozen records.
+
+The format is in the kernel's Documentation/filesystems/proc.rst, section 3.5, and proc(5).
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class MountEntry:
+    """One mount: `root` is what of the file system is seen at `target`, `source` its device."""
+
+    mount_id: int
+    parent_id: int
+    major_minor: str
+    root: str
+    target: Path
+    options: tuple[str, ...]
+    super_options: tuple[str, ...]
+    fs_type: str
+    source: str
+
+    @property
+    def readonly(self) -> bool:
+        """Whether this mount refuses writes, by itself or because its file system does."""
+        return "ro" in self.options or "ro" in self.super_options
+
+
+def parse(text: str) -> tuple[MountEntry, ...]:
+    """Return the mounts in the kernel's order: of those at one target the last is on top."""
+    return tuple(_entry(line) for line in text.split("\n") if line)
+
+
+def _entry(line: str) -> MountEntry:
+    # Optional fields stand between the options and the hyphen; each half has a fixed start.
+    left, _, right = line.partition(" - ")
+    mount_id, parent_id, major_minor, root, target, options = left.split(" ")[:6]
+    fs_type, source, super_options = right.split(" ")[:3]
+    return MountEntry(
+        mount_id=int(mount_id),
+        parent_id=int(parent_id),
+        major_minor=major_minor,
+        root=_unescape(root),
+        target=Path(_unescape(target)),
+        options=tuple(options.split(",")),
+        super_options=tuple(super_options.split(",")),
+        fs_type=_unescape(fs_type),
+        source=_unescape(source),
+    )
+
+
+def _unescape(field: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
