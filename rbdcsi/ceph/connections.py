@@ -1,0 +1,191 @@
+"""Pooled connections: one for each cluster, user and key, remade when Ceph dropped it.
+
+librados is bounded by its own timeouts. One call is not: looking up a pool that the local map
+lacks waits for the monitors without limit, so the monitors are asked first by a bounded command.
+"""
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import rados
+import rbd
+
+from rbdcsi import config, errors
+from rbdcsi.ceph import commands, translate
+from rbdcsi.secret import Secret
+
+Ioctx: TypeAlias = rados.Ioctx  # a pool and RADOS namespace, opened
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool by number and name."""
+
+    pool_id: int
+    name: str
+
+
+class Connection:
+    """A connected librados client with the I/O contexts it has opened."""
+
+    def __init__(self, cluster: rados.Rados, cluster_id: str, user: str, key: Secret) -> None:
+        self._rados = cluster
+        self.cluster_id = cluster_id
+        self.user = user
+        self.key = key
+        self.fsid: str = cluster.get_fsid()
+        self._ioctxs: dict[tuple[int, str], Ioctx] = {}
+
+    @classmethod
+    def open(cls, cluster: config.Cluster, credentials: config.Credentials, timeout: float) -> Self:
+        """Connect.
+
+        Args:
+            cluster: how to reach it.
+            credentials: user and key.
+            timeout: seconds until one operation, or connecting, is given up.
+
+        Raises:
+            Unauthenticated: the user or key is wrong.
+            Unavailable: no monitor answers.
+        """
+        seconds = str(math.ceil(timeout))
+        settings = {
+            "key": credentials.key.reveal(),
+            "keyring": "",
+            "rados_osd_op_timeout": seconds,
+            "rados_mon_op_timeout": seconds,
+            "client_mount_timeout": seconds,
+            # librados writes to our stderr otherwise, between the structured lines.
+            "log_to_stderr": "false",
+            "err_to_stderr": "false",
+            "log_file": "",
+            "admin_socket": "",
+        }
+        if cluster.monitors:
+            settings["mon_host"] = ",".join(cluster.monitors)
+        doing = f"connecting to cluster {cluster.cluster_id} as client.{credentials.user}"
+        with translate.translated(doing):
+            client = rados.Rados(
+                name=f"client.{credentials.user}",
+                conffile=str(cluster.conf_file) if cluster.conf_file else "",
+                conf=settings,
+            )
+            client.connect()
+        return cls(client, cluster.cluster_id, credentials.user, credentials.key)
+
+    @property
+    def monitors(self) -> str:
+        """The monitors' addresses as `mon_host` has them."""
+        return str(self._rados.conf_get("mon_host"))
+
+    def command(self, prefix: str, **arguments: object) -> Any:
+        """Run a monitor command; see `commands.run`."""
+        return commands.run(self._rados, prefix, **arguments)
+
+    def address(self) -> str:
+        """Return this client as Ceph sees it, `ip:port/nonce`."""
+        return str(self._rados.get_addrs())
+
+    def pool_named(self, name: str) -> Pool:
+        """Return the pool of that name.
+
+        Raises:
+            NotFound: the cluster has no such pool.
+        """
+        with translate.translated(f"looking up pool {name!r}"):
+            known = name in self._rados.list_pools()
+        for pool in () if known else self.pools():
+            known = known or pool.name == name
+        if not known:
+            raise errors.NotFound(
+                f"cluster {self.cluster_id} has no pool {name!r}; `ceph osd pool ls` lists them"
+            )
+        return Pool(int(self._rados.pool_lookup(name) or 0), name)
+
+    def pool_numbered(self, pool_id: int) -> Pool:
+        """Return the pool of that number; NotFound if there is none."""
+        for pool in self.pools():
+            if pool.pool_id == pool_id:
+                return pool
+        raise errors.NotFound(f"cluster {self.cluster_id} has no pool number {pool_id}")
+
+    def pools(self) -> list[Pool]:
+        """Return every pool of the cluster, as the monitors know it now."""
+        return [Pool(pool["poolnum"], pool["poolname"]) for pool in self.command("osd lspools")]
+
+    def ioctx(self, pool_id: int, namespace: str) -> Ioctx:
+        """Return the I/O context of a pool and RADOS namespace; it may be used by any thread.
+
+        Raises:
+            NotFound: no pool of that number.
+        """
+        ioctx = self._ioctxs.get((pool_id, namespace))
+        if ioctx is None:
+            self.pool_numbered(pool_id)
+            with translate.translated(f"opening pool number {pool_id}"):
+                ioctx = self._rados.open_ioctx2(pool_id)
+            ioctx.set_namespace(namespace)
+            # A full pool answers ENOSPC at once instead of holding the call until there is room.
+            ioctx.set_osdmap_full_try()
+            self._ioctxs[pool_id, namespace] = ioctx
+        return ioctx
+
+    def namespaces(self, pool: Pool) -> list[str]:
+        """Return the names of a pool's RADOS namespaces, beside the default one."""
+        with translate.translated(f"listing the RADOS namespaces of pool {pool.name}"):
+            return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
+
+
+class Connections:
+    """The pool of connections: `get` makes one where there is none."""
+
+    def __init__(self, configured: config.Config, *, timeout: float) -> None:
+        """Keep connections to the configured clusters; `timeout` bounds one operation, seconds."""
+        self.configured = configured
+        self._timeout = timeout
+        self._open: dict[tuple[str, str], Connection] = {}
+        self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
+
+    def get(self, cluster_id: str, credentials: config.Credentials | None = None) -> Connection:
+        """Return a connection, made anew if the key has changed.
+
+        Args:
+            cluster_id: a configured cluster.
+            credentials: the call's own user and key; None takes the configured ones.
+
+        Raises:
+            InvalidRequest: no such cluster is configured.
+            Unauthenticated, Unavailable: see `Connection.open`.
+        """
+        cluster = self.configured.cluster(cluster_id)
+        wanted = credentials or cluster.credentials()
+        slot = (cluster_id, wanted.user)
+        found = self._open.get(slot)
+        if found and found.key == wanted.key:
+            return found
+        with self._locks[cluster_id]:
+            found = self._open.get(slot)
+            if not found or found.key != wanted.key:
+                found = self._open[slot] = Connection.open(cluster, wanted, self._timeout)
+        return found
+
+    @contextlib.contextmanager
+    def use(
+        self, cluster_id: str, credentials: config.Credentials | None = None
+    ) -> Iterator[Connection]:
+        """Give the body a connection; one that Ceph shuts meanwhile is forgotten.
+
+        The call that met it ends with its error, the next one gets a new client.
+        """
+        connection = self.get(cluster_id, credentials)
+        try:
+            yield connection
+        except errors.RbdCsiError as error:
+            if translate.connection_lost(error):
+                self._open.pop((cluster_id, connection.user), None)
+            raise

@@ -1,0 +1,159 @@
+"""RBD images of one location: create, look at, list, move to the trash, remove.
+
+Images are created and removed by librbd; looking at one and keeping facts with it goes to its
+header object directly (see header.py).
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import rados
+import rbd
+
+from rbdcsi import errors, features
+from rbdcsi.ceph import header, translate
+
+_EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
+_ID_BYTES = 4096  # an id object holds one short string
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `rbd create` is told beside name and size; sizes in bytes, None is RBD's default."""
+
+    features: tuple[str, ...]
+    object_bytes: int
+    stripe_unit: int | None = None
+    stripe_count: int | None = None
+    data_pool: str | None = None
+
+
+class Images:
+    """The images of one pool and RADOS namespace."""
+
+    def __init__(self, ioctx: rados.Ioctx) -> None:
+        self._ioctx = ioctx
+        self._rbd = rbd.RBD()
+
+    def create(self, name: str, size: int, layout: Layout) -> None:
+        """Create an image of `size` bytes.
+
+        Raises:
+            AlreadyExists: an image of that name exists.
+            Exhausted: pool or cluster is full.
+            InvalidRequest: librbd cannot make such an image.
+        """
+        with translate.translated(f"creating image {name}"):
+            self._rbd.create(
+                self._ioctx,
+                name,
+                size,
+                order=layout.object_bytes.bit_length() - 1,
+                old_format=False,
+                features=features.mask(layout.features),
+                stripe_unit=layout.stripe_unit,
+                stripe_count=layout.stripe_count,
+                data_pool=layout.data_pool,
+            )
+
+    def id_of(self, name: str) -> str | None:
+        """Return the id of the image of that name, None if there is none."""
+        with translate.translated(f"reading the id of image {name}"):
+            try:
+                return header.text(self._ioctx.read(header.ID + name, _ID_BYTES))
+            except rados.ObjectNotFound:
+                return None
+
+    def name_of(self, image_id: str) -> str | None:
+        """Return the name of the image of that id, None if there is none outside the trash."""
+        key = f"id_{image_id}"
+        with translate.translated(f"reading the name of image {image_id}"):
+            try:
+                with rados.ReadOpCtx() as op:
+                    values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
+                    self._ioctx.operate_read_op(op, header.DIRECTORY)
+                    return next((header.text(value) for _, value in values), None)
+            except rados.ObjectNotFound:
+                return None
+
+    def exists(self, image_id: str) -> bool:
+        """Tell whether the image exists, in the trash or outside, by its header object."""
+        with translate.translated(f"looking for image {image_id}"):
+            try:
+                self._ioctx.stat(header.HEADER + image_id)
+            except rados.ObjectNotFound:
+                return False
+        return True
+
+    def header(self, image_id: str) -> header.Header | None:
+        """Return what the image's header says, None if there is no such image."""
+        with translate.translated(f"reading the header of image {image_id}"):
+            try:
+                with rados.ReadOpCtx() as op:
+                    values, _ = self._ioctx.get_omap_vals(op, "", "", 1000)
+                    self._ioctx.operate_read_op(op, header.HEADER + image_id)
+                    return header.decode(dict(values))
+            except rados.ObjectNotFound:
+                return None
+            except ValueError as error:
+                raise errors.Failed(f"image {image_id}: {error}") from error
+
+    def set_metadata(
+        self, image_id: str, pairs: Mapping[str, str], *, key: str, old: str | None
+    ) -> bool:
+        """Write image metadata in one step if `key` still has the value `old` (None: absent).
+
+        Values are ASCII. Returns False, with nothing written, if it has another value.
+
+        Raises:
+            NotFound: no such image.
+        """
+        with translate.translated(f"writing metadata of image {image_id}"):
+            try:
+                with rados.WriteOpCtx() as op:
+                    op.omap_cmp(header.metadata_key(key), old or "", _EQUAL)
+                    argument = header.metadata_set_argument(pairs)
+                    op.execute("rbd", "metadata_set", argument)
+                    self._ioctx.operate_write_op(op, header.HEADER + image_id)
+            except rados.OSError as error:
+                if abs(translate.errno_of(error)) == errno.ECANCELED:
+                    return False
+                raise
+        return True
+
+    def watchers(self, name: str) -> frozenset[str]:
+        """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped."""
+        doing = translate.translated(f"listing the watchers of image {name}")
+        with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
+            return frozenset(watcher["addr"] for watcher in image.watchers_list())
+
+    def all(self) -> list[tuple[str, str]]:
+        """Return id and name of every image outside the trash."""
+        with translate.translated("listing images"):
+            return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
+
+    def trash(self, name: str) -> None:
+        """Move the image to the trash: gone for every user, its data still there.
+
+        Raises:
+            NotFound: no such image.
+            Refused: somebody has it open.
+        """
+        with translate.translated(f"moving image {name} to the trash"):
+            self._rbd.trash_move(self._ioctx, name, 0)
+
+    def trashed(self) -> frozenset[str]:
+        """Return the ids of the images in the trash."""
+        with translate.translated("listing the trash"):
+            return frozenset(entry["id"] for entry in self._rbd.trash_list(self._ioctx))
+
+    def remove_trashed(self, image_id: str) -> None:
+        """Remove an image in the trash with its data; takes time by the size of the data.
+
+        Raises:
+            NotFound: no such image in the trash.
+            Refused: it still has snapshots, or is in use.
+        """
+        with translate.translated(f"removing image {image_id} from the trash"):
+            self._rbd.trash_remove(self._ioctx, image_id)

@@ -1,0 +1,93 @@
+"""Keys and values of one RADOS object, changed by compare-and-swap.
+
+librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELED on a difference.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator
+
+import rados
+
+from rbdcsi.ceph import translate
+
+_EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
+_PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
+
+
+class Omap:
+    """The omap of one object; the object is made by the first write."""
+
+    def __init__(self, ioctx: rados.Ioctx, name: str) -> None:
+        self._ioctx = ioctx
+        self._name = name
+
+    def get(self, key: str) -> str | None:
+        """Return a key's value, None if there is none."""
+        with translate.translated(f"reading {key!r} of object {self._name}"):
+            try:
+                with rados.ReadOpCtx() as op:
+                    values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
+                    self._ioctx.operate_read_op(op, self._name)
+                    return next((value.decode() for _, value in values), None)
+            except rados.ObjectNotFound:
+                return None
+
+    def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Yield keys and values in the keys' order, read page by page."""
+        after = ""
+        while True:
+            page = self._page(after, prefix)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1][0]
+
+    def _page(self, after: str, prefix: str) -> list[tuple[str, str]]:
+        with translate.translated(f"reading object {self._name}"):
+            try:
+                with rados.ReadOpCtx() as op:
+                    values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
+                    self._ioctx.operate_read_op(op, self._name)
+                    return [(key, value.decode()) for key, value in values]
+            except rados.ObjectNotFound:
+                return []
+
+    def swap(self, key: str, old: str | None, new: str | None) -> bool:
+        """Set the key to `new` (None removes it) if it still is `old` (None: absent).
+
+        Values are ASCII and not empty. Returns False, with nothing changed, if it is not `old`.
+        """
+        with translate.translated(f"changing {key!r} of object {self._name}"):
+            try:
+                with rados.WriteOpCtx() as op:
+                    op.new(0)
+                    op.omap_cmp(key, old or "", _EQUAL)
+                    self._write(op, key, new)
+                    self._ioctx.operate_write_op(op, self._name)
+            except rados.OSError as error:
+                if abs(translate.errno_of(error)) == errno.ECANCELED:
+                    return False
+                raise
+        return True
+
+    def put(self, key: str, value: str | None) -> None:
+        """Set the key, or remove it (None), whatever it was."""
+        doing = translate.translated(f"writing {key!r} of object {self._name}")
+        with doing, rados.WriteOpCtx() as op:
+            op.new(0)
+            self._write(op, key, value)
+            self._ioctx.operate_write_op(op, self._name)
+
+    def _write(self, op: rados.WriteOp, key: str, value: str | None) -> None:
+        if value is None:
+            self._ioctx.remove_omap_keys(op, (key,))
+        else:
+            self._ioctx.set_omap(op, (key,), (value.encode(),))
+
+
+def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
+    """Make the objects exist, empty if they are new."""
+    for name in names:
+        with translate.translated(f"creating object {name}"), rados.WriteOpCtx() as op:
+            op.new(0)
+            ioctx.operate_write_op(op, name)
