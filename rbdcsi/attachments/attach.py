@@ -1,0 +1,168 @@
+"""Attach and detach: the steps of ControllerPublishVolume and ControllerUnpublishVolume.
+
+Exclusion is the compare-and-swap of the volume's record; everything is keyed by volume and node,
+so a call that comes late or twice never harms a newer attachment.
+"""
+
+from collections.abc import Callable
+
+from rbdcsi import capabilities, clock, errors, handles, steps
+from rbdcsi.attachments import nodes, records, rules, store
+from rbdcsi.ceph import connections, images
+from rbdcsi.config import Credentials
+
+
+class Attachments:
+    """The attach stage of every configured cluster."""
+
+    def __init__(self, pooled: connections.Connections, now: Callable[[], str] = clock.now) -> None:
+        self._connections = pooled
+        self._now = now
+
+    def attach(
+        self,
+        handle: handles.VolumeHandle,
+        node_id: str,
+        capability: capabilities.Capability,
+        *,
+        readonly: bool,
+        credentials: Credentials | None = None,
+    ) -> int:
+        """Record that the node may use the volume, and return the attachment's generation.
+
+        Raises:
+            NotFound: no such volume, or no such node.
+            Refused, AlreadyExists, Busy: see `rules.attach`.
+            Exhausted: the node holds as many volumes as it may.
+        """
+        mode, readonly = capability.mode, readonly or capability.mode.reader_only
+        volume, now = str(handle), self._now()
+
+        def rule(record: records.VolumeRecord) -> records.VolumeRecord:
+            return rules.attach(record, volume, node_id, mode, readonly, now)
+
+        with self._connections.use(handle.location.cluster_id, credentials) as connection:
+            ioctx = _open(connection, handle)
+            if images.Images(ioctx).name_of(handle.image_id) is None:
+                raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
+            node = nodes.Nodes(home(connection, self._connections)).get(node_id)
+            held = store.Records(ioctx)
+            before = held.get(handle.image_id)
+            if rule(before) is before:
+                return before.attachments[node_id].generation
+            self._enter_index(connection, handle, node, now)
+            try:
+                after = held.change(handle.image_id, rule)
+            except errors.RbdCsiError:
+                self._leave_index(connection, ioctx, handle, node_id)
+                raise
+            assert after is not None  # noqa: S101  rule never removes
+            steps.done("attach.record", volume=volume, node=node_id)
+            return after.attachments[node_id].generation
+
+    def detach(
+        self,
+        handle: handles.VolumeHandle,
+        node_id: str,
+        *,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Make sure that the node cannot use the volume any more; empty `node_id`: no node can.
+
+        A volume or node that is gone is fine: there is nothing left to harm.
+
+        Raises:
+            Refused: the node has not let go of the volume, or somebody else has it open.
+        """
+        with self._connections.use(handle.location.cluster_id, credentials) as connection:
+            try:
+                ioctx = _open(connection, handle)
+            except errors.NotFound:
+                return
+            record = store.Records(ioctx).get(handle.image_id)
+            for node in [node_id] if node_id else sorted(record.attachments):
+                self._detach(connection, ioctx, handle, node)
+
+    def _detach(
+        self,
+        connection: connections.Connection,
+        ioctx: connections.Ioctx,
+        handle: handles.VolumeHandle,
+        node_id: str,
+    ) -> None:
+        held, now = store.Records(ioctx), self._now()
+        record = held.get(handle.image_id)
+        if node_id in record.attachments:
+            held.change(handle.image_id, lambda r: rules.begin_detach(r, str(handle), node_id, now))
+            steps.done("detach.begin", volume=str(handle), node=node_id)
+            _require_unwatched(ioctx, handle, held.get(handle.image_id), node_id)
+            held.change(handle.image_id, lambda r: r.without(node_id))
+            steps.done("detach.record", volume=str(handle), node=node_id)
+        self._index(connection, node_id).remove(handle)
+
+    def _enter_index(
+        self,
+        connection: connections.Connection,
+        handle: handles.VolumeHandle,
+        node: nodes.NodeRecord,
+        now: str,
+    ) -> None:
+        """Enter the volume first and count then, so that two controllers never exceed the limit."""
+        index = self._index(connection, node.node_id)
+        index.add(handle, now)
+        steps.done("attach.index", volume=str(handle), node=node.node_id)
+        if node.max_volumes and len(index.volumes()) > node.max_volumes:
+            index.remove(handle)
+            raise errors.Exhausted(
+                f"node {node.node_id!r} holds {node.max_volumes} volumes, as many as its "
+                f"--max-volumes allows, so volume {handle} cannot be attached there; "
+                "detach another one, or use another node"
+            )
+
+    def _leave_index(
+        self,
+        connection: connections.Connection,
+        ioctx: connections.Ioctx,
+        handle: handles.VolumeHandle,
+        node_id: str,
+    ) -> None:
+        """Undo the entry, but put it back if somebody else attached meanwhile: it must be there."""
+        index = self._index(connection, node_id)
+        index.remove(handle)
+        if node_id in store.Records(ioctx).get(handle.image_id).attachments:
+            index.add(handle, self._now())
+
+    def _index(self, connection: connections.Connection, node_id: str) -> nodes.NodeIndex:
+        return nodes.NodeIndex(home(connection, self._connections), node_id)
+
+
+def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:
+    """Return the place of the cluster's node registry: its configured pool and namespace."""
+    cluster = pooled.configured.cluster(connection.cluster_id)
+    pool = connection.pool_named(cluster.pool)
+    return connection.ioctx(pool.pool_id, cluster.rados_namespace)
+
+
+def _open(connection: connections.Connection, handle: handles.VolumeHandle) -> connections.Ioctx:
+    return connection.ioctx(handle.location.pool_id, handle.location.namespace)
+
+
+def _require_unwatched(
+    ioctx: connections.Ioctx,
+    handle: handles.VolumeHandle,
+    record: records.VolumeRecord,
+    node_id: str,
+) -> None:
+    """Refuse to detach while a client has the image open that no other attachment accounts for."""
+    held = images.Images(ioctx)
+    name = held.name_of(handle.image_id)
+    if name is None:
+        return
+    others = {a.client for node, a in record.attachments.items() if node != node_id}
+    unknown = held.watchers(name) - others
+    if unknown:
+        raise errors.Refused(
+            f"volume {handle} cannot be detached from node {node_id!r} yet: image {name} is still "
+            f"open by {', '.join(sorted(unknown))}; end what uses it there (`rbd status {name}` "
+            "lists the watchers; one of a process that died goes after 30 s)"
+        )

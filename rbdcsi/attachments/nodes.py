@@ -1,0 +1,86 @@
+"""The node registry: what each node plugin says of itself, and which volumes each node holds.
+
+Both live at the cluster's home location (the configured pool and RADOS namespace), so that the
+controller finds a node whatever pool the volume is in.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rbdcsi import errors, handles
+from rbdcsi.ceph import connections, omap
+
+_REGISTRY = "rbdcsi.nodes"
+_INDEX = "rbdcsi.node."
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A node plugin's own word; `last_seen` is ISO 8601 in UTC, `max_volumes` 0 is no limit."""
+
+    node_id: str
+    addresses: tuple[str, ...]
+    boot_id: str
+    driver_version: str
+    last_seen: str
+    max_volumes: int = 0
+    mappers: tuple[str, ...] = ()
+    topology: Mapping[str, str] = field(default_factory=dict)
+
+
+class Nodes:
+    """The node records of one cluster."""
+
+    def __init__(self, ioctx: connections.Ioctx) -> None:
+        self._omap = omap.Omap(ioctx, _REGISTRY)
+
+    def register(self, record: NodeRecord) -> None:
+        """Write the node's record."""
+        self._omap.put(record.node_id, json.dumps(dataclasses.asdict(record)))
+
+    def get(self, node_id: str) -> NodeRecord:
+        """Return the node's record.
+
+        Raises:
+            NotFound: no node plugin has registered under that id.
+            Failed: the record cannot be read.
+        """
+        text = self._omap.get(node_id)
+        if text is None:
+            raise errors.NotFound(
+                f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "
+                "has reached this Ceph cluster; see the log of the rbdcsi node Pod there"
+            )
+        try:
+            facts = json.loads(text)
+            known = {f.name for f in dataclasses.fields(NodeRecord)}
+            return NodeRecord(**{name: facts[name] for name in facts if name in known})
+        except (ValueError, TypeError) as error:
+            raise errors.Failed(
+                f"the record of node {node_id!r} in object {_REGISTRY} is damaged ({error}); "
+                "restart the node plugin there, it writes it anew"
+            ) from error
+
+
+class NodeIndex:
+    """The volumes that one node holds: always all of them, perhaps some more.
+
+    A key is written before the attachment's record and removed after it.
+    """
+
+    def __init__(self, ioctx: connections.Ioctx, node_id: str) -> None:
+        self._omap = omap.Omap(ioctx, _INDEX + node_id)
+
+    def add(self, handle: handles.VolumeHandle, now: str) -> None:
+        """Note that the node is about to hold the volume."""
+        self._omap.put(str(handle), now)
+
+    def remove(self, handle: handles.VolumeHandle) -> None:
+        """Note that the node does not hold the volume any more."""
+        self._omap.put(str(handle), None)
+
+    def volumes(self) -> frozenset[str]:
+        """Return the volume handles, as text."""
+        return frozenset(key for key, _ in self._omap.items())

@@ -1,0 +1,74 @@
+"""Attachment records in Ceph: next to the images, in objects sharded by image id."""
+
+import zlib
+from collections.abc import Callable, Iterator
+
+from rbdcsi import errors
+from rbdcsi.attachments import records
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.ceph import connections, omap
+
+SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
+_TRIES = 20
+
+
+def object_names() -> list[str]:
+    """Return the names of the objects that hold a location's records."""
+    return [f"rbdcsi.attachments.{shard}" for shard in range(SHARDS)]
+
+
+class Records:
+    """The attachment records of one location."""
+
+    def __init__(self, ioctx: connections.Ioctx) -> None:
+        self._ioctx = ioctx
+
+    def get(self, image_id: str) -> VolumeRecord:
+        """Return the volume's record, an empty one if it has none.
+
+        Raises:
+            Failed: the record is damaged.
+        """
+        text = self._shard(image_id).get(image_id)
+        return VolumeRecord() if text is None else self._decode(image_id, text)
+
+    def change(
+        self, image_id: str, rule: Callable[[VolumeRecord], VolumeRecord | None]
+    ) -> VolumeRecord | None:
+        """Replace the record by what `rule` makes of it, whoever else changes it meanwhile.
+
+        Args:
+            image_id: whose record.
+            rule: pure; may be called several times; None removes the record; its errors go out.
+
+        Returns:
+            What the rule made of the record that was replaced.
+
+        Raises:
+            Busy: others changed the record each time.
+        """
+        shard = self._shard(image_id)
+        for _ in range(_TRIES):
+            text = shard.get(image_id)
+            before = VolumeRecord() if text is None else self._decode(image_id, text)
+            after = rule(before)
+            wanted = None if after is None else records.encode(after)
+            if wanted == text or after == before or shard.swap(image_id, text, wanted):
+                return after
+        raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
+
+    def all(self) -> Iterator[tuple[str, VolumeRecord]]:
+        """Yield image id and record of every volume that has one."""
+        for name in object_names():
+            for image_id, text in omap.Omap(self._ioctx, name).items():
+                yield image_id, self._decode(image_id, text)
+
+    def _shard(self, image_id: str) -> omap.Omap:
+        return omap.Omap(self._ioctx, _object_name(image_id))
+
+    def _decode(self, image_id: str, text: str) -> VolumeRecord:
+        return records.decode(text, f"object {_object_name(image_id)}, key {image_id}")
+
+
+def _object_name(image_id: str) -> str:
+    return f"rbdcsi.attachments.{zlib.crc32(image_id.encode()) % SHARDS}"

@@ -1,0 +1,139 @@
+"""The Node service: request to record, one domain call, record to response."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+
+from rbdcsi import errors, handles
+from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.host import filesystems
+from rbdcsi.services import convert
+from rbdcsi.staging.publish import Publisher, PublishRequest
+from rbdcsi.staging.stage import Stager, StageRequest
+
+_RPC = csi_pb2.NodeServiceCapability.RPC
+
+CAPABILITIES = (
+    _RPC.STAGE_UNSTAGE_VOLUME,
+    _RPC.GET_VOLUME_STATS,
+    _RPC.SINGLE_NODE_MULTI_WRITER,
+)
+
+
+class Node(csi_pb2_grpc.NodeServicer):
+    """Volumes on this node."""
+
+    def __init__(
+        self,
+        stager: Stager,
+        publisher: Publisher,
+        node_id: str,
+        max_volumes: int,
+        topology: Mapping[str, str],
+    ) -> None:
+        self._stager = stager
+        self._publisher = publisher
+        self._info = csi_pb2.NodeGetInfoResponse(node_id=node_id, max_volumes_per_node=max_volumes)
+        if topology:
+            self._info.accessible_topology.segments.update(topology)
+
+    def NodeGetCapabilities(
+        self, request: csi_pb2.NodeGetCapabilitiesRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeGetCapabilitiesResponse:
+        """Return what is served."""
+        return csi_pb2.NodeGetCapabilitiesResponse(
+            capabilities=[
+                csi_pb2.NodeServiceCapability(rpc=_RPC(type=kind)) for kind in CAPABILITIES
+            ]
+        )
+
+    def NodeGetInfo(
+        self, request: csi_pb2.NodeGetInfoRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeGetInfoResponse:
+        """Return this node's id, limit and topology."""
+        return self._info
+
+    def NodeStageVolume(
+        self, request: csi_pb2.NodeStageVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeStageVolumeResponse:
+        """Map a volume and mount it at the staging path."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        staging_path = convert.required("staging_target_path", request.staging_target_path)
+        capability = convert.required_capability(
+            request.volume_capability, present=request.HasField("volume_capability")
+        )
+        self._stager.stage(
+            StageRequest(
+                handles.parse(volume_id),
+                Path(staging_path),
+                capability,
+                convert.generation(request.publish_context),
+            ),
+            convert.credentials(request.secrets),
+        )
+        return csi_pb2.NodeStageVolumeResponse()
+
+    def NodeUnstageVolume(
+        self, request: csi_pb2.NodeUnstageVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeUnstageVolumeResponse:
+        """Unmount a volume from the staging path and unmap it."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        staging_path = convert.required("staging_target_path", request.staging_target_path)
+        self._stager.unstage(handles.parse(volume_id), Path(staging_path))
+        return csi_pb2.NodeUnstageVolumeResponse()
+
+    def NodePublishVolume(
+        self, request: csi_pb2.NodePublishVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodePublishVolumeResponse:
+        """Make a staged volume appear at the target path."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        target_path = convert.required("target_path", request.target_path)
+        capability = convert.required_capability(
+            request.volume_capability, present=request.HasField("volume_capability")
+        )
+        if not request.staging_target_path:
+            raise errors.Refused("staging_target_path is missing; NodeStageVolume must come first")
+        self._publisher.publish(
+            PublishRequest(
+                handles.parse(volume_id),
+                Path(request.staging_target_path),
+                Path(target_path),
+                capability,
+                request.readonly or capability.mode.reader_only,
+            )
+        )
+        return csi_pb2.NodePublishVolumeResponse()
+
+    def NodeUnpublishVolume(
+        self, request: csi_pb2.NodeUnpublishVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeUnpublishVolumeResponse:
+        """Take a volume away from the target path."""
+        convert.required("volume_id", request.volume_id)
+        target_path = convert.required("target_path", request.target_path)
+        self._publisher.unpublish(Path(target_path))
+        return csi_pb2.NodeUnpublishVolumeResponse()
+
+    def NodeGetVolumeStats(
+        self, request: csi_pb2.NodeGetVolumeStatsRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeGetVolumeStatsResponse:
+        """Return how full a published volume is."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        path = convert.required("volume_path", request.volume_path)
+        usage = self._publisher.usage(handles.parse(volume_id), Path(path))
+        return csi_pb2.NodeGetVolumeStatsResponse(usage=_usage(usage))
+
+
+def _usage(usage: filesystems.Usage | int) -> list[csi_pb2.VolumeUsage]:
+    unit = csi_pb2.VolumeUsage
+    if isinstance(usage, int):
+        return [unit(unit=unit.BYTES, total=usage)]
+    return [
+        unit(unit=unit.BYTES, total=usage.total, available=usage.available, used=usage.used),
+        unit(
+            unit=unit.INODES,
+            total=usage.inodes,
+            available=usage.inodes_free,
+            used=usage.inodes_used,
+        ),
+    ]

@@ -1,0 +1,114 @@
+"""The device of an image on this node: mapping it, finding it again, knowing its Ceph client."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbdcsi import errors, handles
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.ceph.images import Images
+from rbdcsi.host import mappers
+from rbdcsi.host.mappers import Access, Image, MappedDevice, Mapper, choice
+from rbdcsi.parameters import NodeOptions
+
+MAP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The mappers of this node, in the order of preference, and which of them it prefers."""
+
+    mappers: Sequence[Mapper]
+    preferred: Sequence[str]
+
+    def of_volume(self, handle: handles.VolumeHandle) -> MappedDevice | None:
+        """Return the device of a volume, by the image's ids; Ceph is not asked."""
+        place = handle.location
+        wanted = (place.pool_id, place.namespace, handle.image_id)
+        for device in self._all():
+            if (device.pool_id, device.namespace, device.image_id) == wanted:
+                return device
+        return None
+
+    def map(
+        self, image: Image, access: Access, options: NodeOptions, *, readonly: bool
+    ) -> MappedDevice:
+        """Map the image, by the mapper it has already, or else the one that is wanted.
+
+        Raises:
+            Refused: this host has none of the mappers that may be used.
+            And as `Mapper.map`.
+        """
+        mapper = self._holding(image) or choice.choose(self.mappers, self._names(options))
+        return mapper.map(
+            image,
+            access,
+            readonly=readonly,
+            options=options.map_options.get(mapper.name, ""),
+            seconds=MAP_SECONDS,
+        )
+
+    def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
+        """Unmap; Busy while somebody has it mounted or open."""
+        mapper = next(m for m in self.mappers if m.name == device.mapper)
+        chosen = options.unmap_options.get(mapper.name, "")
+        mapper.unmap(device, options=chosen, seconds=MAP_SECONDS)
+
+    def supported(self) -> tuple[str, ...]:
+        """Return the names of the mappers that work on this host."""
+        return tuple(m.name for m in self.mappers if m.unsupported() is None)
+
+    def _holding(self, image: Image) -> Mapper | None:
+        return next((m for m in self.mappers if mappers.find(m, image)), None)
+
+    def _names(self, options: NodeOptions) -> Sequence[str]:
+        if options.mapper is None:
+            return self.preferred
+        if not options.try_other_mappers:
+            return (options.mapper,)
+        return tuple(dict.fromkeys((options.mapper, *self.preferred)))
+
+    def _all(self) -> list[MappedDevice]:
+        return [device for mapper in self.mappers for device in mapper.list()]
+
+
+def client_of(
+    device: MappedDevice,
+    node_id: str,
+    record: VolumeRecord,
+    images: Images,
+    name: str,
+    before: frozenset[str],
+) -> str | None:
+    """Return the Ceph client that holds the device, `ip:port/nonce`; None if it cannot write.
+
+    The kernel tells its own. For a daemon it is the watcher that was not there before, or, for a
+    device that was adopted, the one no other attachment accounts for. (librbd watches an image
+    that it has open for writing.)
+
+    Raises:
+        Busy: it cannot be told which of several watchers it is; nothing is guessed.
+    """
+    if device.client or device.readonly:
+        return device.client
+    others = {a.client for node, a in record.attachments.items() if node != node_id}
+    watchers = images.watchers(name) - others
+    mine = record.attachments[node_id].client
+    candidates = (watchers - before) or (watchers & {mine}) or watchers
+    if len(candidates) != 1:
+        raise errors.Busy(
+            f"image {name}: of the clients that have it open ({', '.join(sorted(watchers))}) it "
+            f"cannot be told which is that of {device.path}; try again when the others are gone"
+        )
+    (client,) = candidates
+    return client
+
+
+def path_of(device: MappedDevice) -> Path:
+    """Return the device's path; Refused if it does not work any more."""
+    if device.fault:
+        raise errors.Refused(
+            f"{device.path} of image {device.image_id} does not work any more ({device.fault}); "
+            "it must be unstaged and staged again"
+        )
+    return device.path

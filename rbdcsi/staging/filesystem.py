@@ -1,0 +1,187 @@
+"""The filesystem on a staged device, by the rule that data is never destroyed.
+
+Two things must agree before mkfs: the image's metadata says that no filesystem was ever finished,
+and the device, read to be sure, is blank. `decide` is that rule, whole; the rest carries it out.
+"""
+
+import enum
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbdcsi import errors, steps
+from rbdcsi.ceph.images import Images
+from rbdcsi.host import content, filesystems
+
+KEY = "rbdcsi.filesystem"
+
+_READ_SECONDS = 30.0
+_MAKE_SECONDS = 300.0
+_CHECK_SECONDS = 300.0
+
+
+class Phase(enum.Enum):
+    """How far the one mkfs in a volume's life is."""
+
+    FORMATTING = "formatting"  # begun; the device may hold anything mkfs writes, and no data
+    FORMATTED = "formatted"  # finished; the device may hold data
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What image metadata says about the filesystem."""
+
+    phase: Phase
+    fs_type: str
+
+    def encode(self) -> str:
+        """Write the mark as the metadata's value."""
+        return json.dumps({"state": self.phase.value, "type": self.fs_type})
+
+
+class Action(enum.Enum):
+    """What has to be done before the device can be mounted."""
+
+    MOUNT = "mount"
+    MAKE = "make"  # DESTROYS what is on the device: nothing is, by `decide`
+    MAKE_AGAIN = "make again"  # DESTROYS what an interrupted mkfs of ours left
+
+
+def read_mark(text: str | None, image: str) -> Mark | None:
+    """Read the mark, None if no filesystem was ever begun; Failed if it is damaged."""
+    if text is None:
+        return None
+    try:
+        facts = json.loads(text)
+        return Mark(Phase(facts["state"]), str(facts["type"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise errors.Failed(
+            f"image {image}: metadata {KEY} is damaged ({text!r}), so it cannot be told whether "
+            "there is data, and nothing is formatted; look at the image, then set it to "
+            f"{Mark(Phase.FORMATTED, 'ext4').encode()} if it holds a filesystem"
+        ) from error
+
+
+def decide(
+    mark: Mark | None,
+    found: content.Blank | content.Signature,
+    fs_type: str,
+    *,
+    readonly: bool,
+    image: str,
+) -> Action:
+    """Decide what to do with a device.
+
+    Args:
+        mark: what the image's metadata says.
+        found: what reading the device said; one that could not be read does not come here.
+        fs_type: the filesystem that is wanted.
+        readonly: nothing may be written.
+        image: its name, for the message.
+
+    Raises:
+        Refused: the two do not agree, or nothing was ever written and may not be now.
+    """
+    there = None if isinstance(found, content.Blank) else found.fs_type
+    action = _action(mark, there, fs_type, image)
+    if readonly and action is not Action.MOUNT:
+        raise errors.Refused(
+            f"image {image} holds no filesystem yet, and read-only use cannot make one; "
+            "attach it once read-write"
+        )
+    return action
+
+
+def _action(mark: Mark | None, there: str | None, fs_type: str, image: str) -> Action:
+    if mark is None:
+        if there is None:
+            return Action.MAKE
+        raise errors.Refused(
+            f"image {image} was never formatted by this driver, but holds {there}; it is left as "
+            f"it is. If that is to be used: `rbd image-meta set {image} {KEY} "
+            f"'{Mark(Phase.FORMATTED, there).encode()}'`"
+        )
+    if mark.fs_type != fs_type:
+        raise errors.Refused(
+            f"image {image} is {mark.phase.value} as {mark.fs_type}, not {fs_type}; "
+            f"use fsType {mark.fs_type}"
+        )
+    if mark.phase is Phase.FORMATTING:
+        return _action_unfinished(there, fs_type, image)
+    if there == fs_type:
+        return Action.MOUNT
+    raise errors.Refused(
+        f"image {image} was formatted as {fs_type}, but reads as {there or 'blank'}: its data is "
+        "damaged or gone, and nothing is written over it; look at it with `rbd` and restore a "
+        "snapshot or backup"
+    )
+
+
+def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
+    if there is None:
+        return Action.MAKE
+    if there in (fs_type, content.UNKNOWN):
+        return Action.MAKE_AGAIN
+    raise errors.Refused(
+        f"image {image}: making {fs_type} on it was interrupted, and now it holds {there}, which "
+        f"this driver did not write; it is left as it is"
+    )
+
+
+def prepare(
+    images: Images,
+    image_id: str,
+    image: str,
+    device: Path,
+    fs_type: str,
+    mkfs_options: str,
+    *,
+    readonly: bool,
+) -> None:
+    """Make the device ready to be mounted: with a filesystem of that type, checked.
+
+    Args:
+        images: where the image is; its metadata is read anew, and changed before and after mkfs.
+        image_id: the image's id.
+        image: its name, for messages.
+        device: where it is mapped.
+        fs_type: the filesystem that is wanted.
+        mkfs_options: as a shell would split them; empty for the defaults.
+        readonly: nothing may be written.
+
+    Raises:
+        Refused: see `decide`, and damage that fsck does not mend by itself.
+        DeviceUnreadable: the device cannot be read, so it is not known to be blank.
+        Busy: another node changed the mark.
+    """
+    header = images.header(image_id)
+    if header is None:
+        raise errors.NotFound(f"image {image} ({image_id}) does not exist any more")
+    text = header.metadata.get(KEY)
+    mark = read_mark(text, image)
+    found = content.content(device, seconds=_READ_SECONDS)
+    match decide(mark, found, fs_type, readonly=readonly, image=image):
+        case Action.MAKE | Action.MAKE_AGAIN:
+            begun = Mark(Phase.FORMATTING, fs_type).encode()
+            _set_mark(images, image_id, text, begun, image)
+            steps.done("stage.formatting", image=image, fs_type=fs_type)
+            _make(device, fs_type, mkfs_options)
+            steps.done("stage.mkfs", image=image, fs_type=fs_type)
+            _set_mark(images, image_id, begun, Mark(Phase.FORMATTED, fs_type).encode(), image)
+            steps.done("stage.formatted", image=image, fs_type=fs_type)
+        case Action.MOUNT:
+            pass
+    if not readonly:
+        filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
+
+
+def _make(device: Path, fs_type: str, mkfs_options: str) -> None:
+    # what an interrupted mkfs left is zeroed first, so mkfs itself is never told to force
+    filesystems.erase_signature(device, fs_type, seconds=_READ_SECONDS)
+    filesystems.make(device, fs_type, shlex.split(mkfs_options), seconds=_MAKE_SECONDS)
+
+
+def _set_mark(images: Images, image_id: str, old: str | None, new: str, image: str) -> None:
+    if new != old and not images.set_metadata(image_id, {KEY: new}, key=KEY, old=old):
+        raise errors.Busy(f"image {image}: another node changed metadata {KEY} just now; try again")

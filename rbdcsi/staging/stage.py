@@ -1,0 +1,236 @@
+"""NodeStageVolume and NodeUnstageVolume: map, record, make or check the filesystem, mount; undo.
+
+Each step may be the last one before a crash: every step looks at what is there before it acts, so
+the same call again carries on. Undo stands beside do; what undo cannot do, Unstage does.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbdcsi import capabilities, clock, errors, handles, parameters, steps
+from rbdcsi.attachments import rules, store
+from rbdcsi.ceph import connections
+from rbdcsi.ceph.images import Images
+from rbdcsi.config import Credentials
+from rbdcsi.host import mappers, mounts, paths, undo
+from rbdcsi.staging import device as devices
+from rbdcsi.staging import filesystem
+from rbdcsi.volumes import locations, spec
+
+MOUNT_SECONDS = 60.0
+BLOCK_FILE = "device"  # in the staging directory of a raw block volume
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """What NodeStageVolume asks for; `generation` is that of the attachment."""
+
+    handle: handles.VolumeHandle
+    staging_path: Path
+    capability: capabilities.Capability
+    generation: int
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A volume as Ceph knows it, opened on this node."""
+
+    place: locations.Place
+    images: Images
+    records: store.Records
+    image: mappers.Image
+    access: mappers.Access
+    made: spec.VolumeSpec
+
+
+class Stager:
+    """Stages and unstages volumes on one node."""
+
+    def __init__(
+        self,
+        node_id: str,
+        kubelet_dir: Path,
+        pooled: connections.Connections,
+        node_devices: devices.Devices,
+        now: Callable[[], str] = clock.now,
+    ) -> None:
+        self._node_id = node_id
+        self._base = kubelet_dir
+        self._mounts = mounts.Mounts(kubelet_dir)
+        self._connections = pooled
+        self._locations = locations.Locations(pooled)
+        self._devices = node_devices
+        self._now = now
+
+    def stage(self, request: StageRequest, credentials: Credentials | None = None) -> None:
+        """Make the volume ready at the staging path.
+
+        Raises:
+            NotFound: no such volume, or no such staging path.
+            Refused: not attached here with that generation, or its content is not what it must be.
+            AlreadyExists: staged there already, but otherwise.
+        """
+        handle = request.handle
+        with self._connections.use(handle.location.cluster_id, credentials) as connection:
+            volume = self._open(connection, handle)
+            record = volume.records.get(handle.image_id)
+            held = rules.require(record, str(handle), self._node_id, request.generation)
+            staged = self._mounts.at(staged_at(request))
+            with contextlib.ExitStack() as undoing:
+                device = self._map(volume, request, held.readonly, undoing)
+                if staged:
+                    _require_same(staged.source, device, request)
+                else:
+                    self._fill(volume, request, device, held.readonly)
+                undoing.pop_all()
+
+    def unstage(self, handle: handles.VolumeHandle, staging_path: Path) -> None:
+        """Take the volume away from the staging path, unmap it, and record that it is released.
+
+        Raises:
+            Busy: it is still in use; the message says by whom.
+        """
+        self._mounts.unmount(staging_path, seconds=MOUNT_SECONDS)
+        block = staging_path / BLOCK_FILE
+        self._mounts.unmount(block, seconds=MOUNT_SECONDS)
+        paths.remove_target(block, self._base)
+        steps.done("unstage.unmount", volume=str(handle))
+        with self._connections.use(handle.location.cluster_id) as connection:
+            found = self._devices.of_volume(handle)
+            if found:
+                self._devices.unmap(found, self._options(connection, handle))
+                steps.done("unstage.unmap", volume=str(handle), device=str(found.path))
+            with contextlib.suppress(errors.NotFound):
+                self._release(connection, handle)
+
+    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> _Volume:
+        place = self._locations.of(connection, handle.location)
+        images = Images(place.ioctx)
+        name, header = images.name_of(handle.image_id), images.header(handle.image_id)
+        made = spec.read(header.metadata, name) if name and header else None
+        if name is None or made is None:
+            raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
+        image = mappers.Image(
+            connection.fsid,
+            handle.location.pool_id,
+            place.pool,
+            handle.location.namespace,
+            handle.image_id,
+            name,
+        )
+        access = mappers.Access(connection.monitors, connection.user, connection.key)
+        return _Volume(place, images, store.Records(place.ioctx), image, access, made)
+
+    def _map(
+        self,
+        volume: _Volume,
+        request: StageRequest,
+        readonly: bool,
+        undoing: contextlib.ExitStack,
+    ) -> mappers.MappedDevice:
+        """Map and record by which client, so that from here on the volume can be fenced."""
+        name, image_id = volume.image.image_name, request.handle.image_id
+        there = self._devices.of_volume(request.handle)
+        before = frozenset() if there else volume.images.watchers(name)
+        device = self._devices.map(volume.image, volume.access, volume.made.node, readonly=readonly)
+        if not there:
+            undoing.push(self._unmapping(volume, request, device))
+        devices.path_of(device)
+        steps.done("stage.map", volume=str(request.handle), device=str(device.path))
+        record = volume.records.get(image_id)
+        rules.require(record, str(request.handle), self._node_id, request.generation)
+        client = devices.client_of(device, self._node_id, record, volume.images, name, before)
+        volume.records.change(
+            image_id,
+            lambda r: rules.stage(
+                r, str(request.handle), self._node_id, request.generation, client, self._now()
+            ),
+        )
+        steps.done("stage.record", volume=str(request.handle), client=client)
+        return device
+
+    def _unmapping(
+        self, volume: _Volume, request: StageRequest, device: mappers.MappedDevice
+    ) -> Callable[..., bool]:
+        """Return the undo of a mapping that this call made."""
+
+        def unmap(_kind: object, fault: BaseException | None, _trace: object) -> bool:
+            if isinstance(fault, errors.RbdCsiError):
+                with undo.after(fault, f"unmapping {device.path} again"):
+                    self._devices.unmap(device, volume.made.node)
+                    self._note_release(volume.records, request.handle)
+            return False
+
+        return unmap
+
+    def _fill(
+        self,
+        volume: _Volume,
+        request: StageRequest,
+        device: mappers.MappedDevice,
+        readonly: bool,
+    ) -> None:
+        if request.capability.block:
+            block = staged_at(request)
+            paths.create_target(block, self._base, "file")
+            self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
+        else:
+            self._mount(volume, request, device, readonly)
+        steps.done("stage.mount", volume=str(request.handle), path=str(request.staging_path))
+
+    def _mount(
+        self,
+        volume: _Volume,
+        request: StageRequest,
+        device: mappers.MappedDevice,
+        readonly: bool,
+    ) -> None:
+        fs_type = request.capability.fs_type or volume.made.fs_type or capabilities.FILESYSTEMS[0]
+        filesystem.prepare(
+            volume.images,
+            request.handle.image_id,
+            str(volume.image),
+            device.path,
+            fs_type,
+            volume.made.node.mkfs_options,
+            readonly=readonly,
+        )
+        options = [*request.capability.mount_flags, *(("ro",) if readonly else ())]
+        self._mounts.mount(
+            device.path, request.staging_path, fs_type, options, seconds=MOUNT_SECONDS
+        )
+
+    def _options(
+        self, connection: connections.Connection, handle: handles.VolumeHandle
+    ) -> parameters.NodeOptions:
+        """Return the volume's options; the defaults if its image is gone."""
+        try:
+            return self._open(connection, handle).made.node
+        except errors.NotFound:
+            return parameters.NodeOptions()
+
+    def _release(self, connection: connections.Connection, handle: handles.VolumeHandle) -> None:
+        place = self._locations.of(connection, handle.location)
+        self._note_release(store.Records(place.ioctx), handle)
+        steps.done("unstage.record", volume=str(handle))
+
+    def _note_release(self, records: store.Records, handle: handles.VolumeHandle) -> None:
+        records.change(
+            handle.image_id, lambda record: rules.release(record, self._node_id, self._now())
+        )
+
+
+def staged_at(request: StageRequest) -> Path:
+    """Return where the staging mount is: the directory itself, or the file of a block device."""
+    block = request.capability.block
+    return request.staging_path / BLOCK_FILE if block else request.staging_path
+
+
+def _require_same(source: str, device: mappers.MappedDevice, request: StageRequest) -> None:
+    if not request.capability.block and source != str(device.path):
+        raise errors.AlreadyExists(
+            f"staging path {request.staging_path} has {source} mounted, not {device.path} of "
+            f"volume {request.handle}; unmount what is there"
+        )

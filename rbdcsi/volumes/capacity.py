@@ -1,0 +1,46 @@
+"""GetCapacity: what a pool can still take, by the monitors' own count and the pool's quota."""
+
+from dataclasses import dataclass
+
+from rbdcsi import errors, sizes
+from rbdcsi.ceph import connections
+from rbdcsi.parameters import Parameters
+from rbdcsi.volumes import locations
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Bytes: what is free for data now, and the bounds for one volume."""
+
+    available: int
+    largest: int
+    smallest: int
+
+
+def of(
+    pooled: connections.Connections,
+    known: locations.Locations,
+    given: Parameters,
+    fs_type: str | None,
+) -> Capacity:
+    """Return the capacity of the pool that these parameters put data into.
+
+    Images are thin: more may be promised than is free (Ceph documentation, "Erasure code", data
+    goes to the data pool where there is one).
+
+    Raises:
+        InvalidRequest: cluster or pool is unknown.
+    """
+    cluster_id = known.cluster_of(given)
+    with pooled.use(cluster_id) as connection:
+        wanted = given.data_pool or given.pool or pooled.configured.cluster(cluster_id).pool
+        try:
+            pool = connection.pool_named(wanted)
+        except errors.NotFound as error:
+            raise errors.InvalidRequest(str(error)) from error
+        answer = connection.command("df", detail="detail")
+        stats = next(p["stats"] for p in answer["pools"] if p["id"] == pool.pool_id)
+    available = stats["max_avail"]
+    if stats.get("quota_bytes"):
+        available = min(available, max(0, stats["quota_bytes"] - stats["stored"]))
+    return Capacity(available, sizes.largest(given.object_bytes), sizes.smallest(fs_type))
