@@ -6,6 +6,7 @@ RBDCSI_TEST_CLUSTER chooses the kind of cluster: "local" (default) or "microceph
 import os
 import re
 import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import rados
 
 from e2e import clusters
 from tests import connections, leftovers
+
+_BACKGROUND_SECONDS = 20.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,5 +83,8 @@ def nothing_left(
 
     before = note()
     yield
-    left = leftovers.difference(before, note())
+    # Deleted volumes' data goes in the background.
+    ends_at = time.monotonic() + _BACKGROUND_SECONDS
+    while (left := leftovers.difference(before, note())) and time.monotonic() < ends_at:
+        time.sleep(0.1)
     assert not left, f"the test left behind:\n{left}"

@@ -1,0 +1,204 @@
+"""The driver as its users meet it: processes on unix sockets, called over gRPC.
+
+Demo, tests and benchmarks share it. A process that the body leaves behind is ended by its pid.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import grpc
+import yaml
+
+from e2e.clusters import Cluster
+from rbdcsi.api import csi_pb2_grpc
+
+CLUSTER_ID = "local"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 40.0
+
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+
+
+@dataclass
+class Driver:
+    """One process of the driver; `directory` holds its socket, log, mounts and mappers' state."""
+
+    role: str
+    directory: Path
+    flags: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    channel: grpc.Channel | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.directory / "csi.sock"
+
+    @property
+    def log(self) -> Path:
+        """What it wrote to stderr, from all its starts."""
+        return self.directory / "driver.log"
+
+    @property
+    def kubelet(self) -> Path:
+        """The directory that targets are below."""
+        return self.directory / "kubelet"
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self.process
+        return self.process.pid
+
+    @property
+    def identity(self) -> csi_pb2_grpc.IdentityStub:
+        """The Identity service."""
+        return csi_pb2_grpc.IdentityStub(self._channel())
+
+    @property
+    def controller(self) -> csi_pb2_grpc.ControllerStub:
+        """The Controller service."""
+        return csi_pb2_grpc.ControllerStub(self._channel())
+
+    @property
+    def node(self) -> csi_pb2_grpc.NodeStub:
+        """The Node service."""
+        return csi_pb2_grpc.NodeStub(self._channel())
+
+    def start(self, *, kill_after: str = "") -> Self:
+        """Start the process and wait until it answers.
+
+        Args:
+            kill_after: the step (rbdcsi.steps) after which it dies by SIGKILL; empty for none.
+        """
+        command = (sys.executable, "-m", "rbdcsi", "serve", self.role)
+        flags = ("--endpoint", f"unix://{self.socket}", *self.flags)
+        environment = {**os.environ, **self.environment, "RBDCSI_TEST_KILL_AFTER": kill_after}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                (*_DIES_WITH_US, *command, *flags),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the caller, who then ends this one
+            )
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}")
+        self._wait_until_it_answers()
+        return self
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as power failure would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order; not running is fine."""
+        self._end(signal.SIGTERM)
+
+    def wait_for_death(self, seconds: float = 30) -> None:
+        """Wait until it has died by itself."""
+        assert self.process
+        self.process.wait(seconds)
+
+    def words(self) -> str:
+        """Return the log's text."""
+        return self.log.read_text(errors="replace")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.channel:
+            self.channel.close()
+            self.channel = None
+        if self.process:
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+            try:
+                self.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(_STOP_SECONDS)
+            self.process = None
+
+    def _channel(self) -> grpc.Channel:
+        assert self.channel, f"{self.role} is not running"
+        return self.channel
+
+    def _wait_until_it_answers(self) -> None:
+        ends_at = time.monotonic() + _START_SECONDS
+        ready = grpc.channel_ready_future(self._channel())
+        while time.monotonic() < ends_at:
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.2)
+                return
+            assert self.process
+            if self.process.poll() is not None:
+                break
+        raise AssertionError(f"{self.role} did not start; it said:\n{self.words()[-3000:]}")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A configured driver on one cluster: gives controllers and nodes, and ends them all."""
+
+    directory: Path
+    config: Path
+    running: contextlib.ExitStack
+
+    def controller(self, name: str = "controller", *flags: str) -> Driver:
+        """Prepare a controller; the caller starts it."""
+        return self._prepare("controller", name, flags)
+
+    def node(self, node_id: str, *flags: str) -> Driver:
+        """Prepare a node with directories of its own; the caller starts it."""
+        driver = self._prepare("node", node_id, ("--node-id", node_id, *flags))
+        driver.kubelet.mkdir()
+        return driver
+
+    def _prepare(self, role: str, name: str, flags: tuple[str, ...]) -> Driver:
+        directory = self.directory / name
+        directory.mkdir()
+        ours = (
+            "--config",
+            str(self.config),
+            "--kubelet-dir",
+            str(directory / "kubelet"),
+            "--state-dir",
+            str(directory / "state"),
+            "--log-level",
+            "debug",
+        )
+        driver = Driver(role, directory, (*ours, *flags))
+        self.running.callback(driver.stop)
+        return driver
+
+
+@contextlib.contextmanager
+def installed(cluster: Cluster, directory: Path, pool: str, **more: str) -> Iterator[Installation]:
+    """Configure the driver for a cluster; what was started is stopped at the end.
+
+    Args:
+        cluster: which Ceph.
+        directory: for sockets, mounts and logs; short, sockets are in it.
+        pool: the cluster's default pool.
+        more: further keys of the cluster's entry in the configuration file.
+    """
+    entry = {
+        "clusterID": CLUSTER_ID,
+        "confFile": str(cluster.conf),
+        "pool": pool,
+        "user": "admin",
+        "keyring": str(cluster.keyring),
+        **more,
+    }
+    config = directory / "config.yaml"
+    config.write_text(yaml.safe_dump({"clusters": [entry]}))
+    with contextlib.ExitStack() as running:
+        yield Installation(directory, config, running)

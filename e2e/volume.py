@@ -1,0 +1,152 @@
+"""A volume's way through the driver, one call at a time, as Kubernetes would make them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.driver import Driver
+from rbdcsi.api import csi_pb2
+
+MIB = 1 << 20
+
+_Mode = csi_pb2.VolumeCapability.AccessMode
+
+
+def mounted(
+    fs_type: str = "ext4", mode: str = "SINGLE_NODE_WRITER", flags: Sequence[str] = ()
+) -> csi_pb2.VolumeCapability:
+    """Return the capability of a filesystem volume."""
+    return csi_pb2.VolumeCapability(
+        mount=csi_pb2.VolumeCapability.MountVolume(fs_type=fs_type, mount_flags=flags),
+        access_mode=_Mode(mode=_Mode.Mode.Value(mode)),
+    )
+
+
+def raw(mode: str = "SINGLE_NODE_WRITER") -> csi_pb2.VolumeCapability:
+    """Return the capability of a raw block volume."""
+    return csi_pb2.VolumeCapability(
+        block=csi_pb2.VolumeCapability.BlockVolume(),
+        access_mode=_Mode(mode=_Mode.Mode.Value(mode)),
+    )
+
+
+@dataclass
+class Volume:
+    """A volume that exists, and what has been told of it."""
+
+    id: str
+    capability: csi_pb2.VolumeCapability
+    size: int = 0
+    context: Mapping[str, str] = field(default_factory=dict)
+    publish_context: Mapping[str, str] = field(default_factory=dict)
+
+    def staging(self, node: Driver) -> Path:
+        """Return the staging path at a node; made, as the kubelet does."""
+        path = node.kubelet / "staging" / self.id.replace(":", "-")
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def target(self, node: Driver, pod: str = "pod") -> Path:
+        """Return the target path for a Pod at a node; its parent is made, as the kubelet does."""
+        path = node.kubelet / "pods" / pod / self.id.replace(":", "-")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def create(
+    controller: Driver,
+    name: str,
+    *,
+    size: int = 64 * MIB,
+    limit: int = 0,
+    capability: csi_pb2.VolumeCapability | None = None,
+    parameters: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> Volume:
+    """CreateVolume; sizes in bytes."""
+    capability = capability or mounted()
+    made = controller.controller.CreateVolume(
+        csi_pb2.CreateVolumeRequest(
+            name=name,
+            capacity_range=csi_pb2.CapacityRange(required_bytes=size, limit_bytes=limit),
+            volume_capabilities=[capability],
+            parameters=parameters or {},
+            secrets=secrets or {},
+        )
+    ).volume
+    return Volume(made.volume_id, capability, made.capacity_bytes, dict(made.volume_context))
+
+
+def delete(controller: Driver, volume: Volume) -> None:
+    """DeleteVolume."""
+    controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.id))
+
+
+def attach(controller: Driver, volume: Volume, node_id: str, *, readonly: bool = False) -> None:
+    """ControllerPublishVolume; keeps the publish_context with the volume."""
+    answer = controller.controller.ControllerPublishVolume(
+        csi_pb2.ControllerPublishVolumeRequest(
+            volume_id=volume.id,
+            node_id=node_id,
+            volume_capability=volume.capability,
+            readonly=readonly,
+            volume_context=volume.context,
+        )
+    )
+    volume.publish_context = dict(answer.publish_context)
+
+
+def detach(controller: Driver, volume: Volume, node_id: str) -> None:
+    """ControllerUnpublishVolume."""
+    controller.controller.ControllerUnpublishVolume(
+        csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.id, node_id=node_id)
+    )
+
+
+def stage(node: Driver, volume: Volume, *, timeout: float | None = None) -> None:
+    """NodeStageVolume."""
+    node.node.NodeStageVolume(
+        csi_pb2.NodeStageVolumeRequest(
+            volume_id=volume.id,
+            publish_context=volume.publish_context,
+            staging_target_path=str(volume.staging(node)),
+            volume_capability=volume.capability,
+            volume_context=volume.context,
+        ),
+        timeout=timeout,
+    )
+
+
+def unstage(node: Driver, volume: Volume) -> None:
+    """NodeUnstageVolume."""
+    node.node.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(
+            volume_id=volume.id, staging_target_path=str(volume.staging(node))
+        )
+    )
+
+
+def publish(node: Driver, volume: Volume, *, pod: str = "pod", readonly: bool = False) -> Path:
+    """NodePublishVolume; returns the target path."""
+    target = volume.target(node, pod)
+    node.node.NodePublishVolume(
+        csi_pb2.NodePublishVolumeRequest(
+            volume_id=volume.id,
+            publish_context=volume.publish_context,
+            staging_target_path=str(volume.staging(node)),
+            target_path=str(target),
+            volume_capability=volume.capability,
+            readonly=readonly,
+            volume_context=volume.context,
+        )
+    )
+    return target
+
+
+def unpublish(node: Driver, volume: Volume, *, pod: str = "pod") -> None:
+    """NodeUnpublishVolume."""
+    node.node.NodeUnpublishVolume(
+        csi_pb2.NodeUnpublishVolumeRequest(
+            volume_id=volume.id, target_path=str(volume.target(node, pod))
+        )
+    )

@@ -1,0 +1,34 @@
+"""Fixtures of the tests that drive the real driver over its sockets on the real cluster."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import clusters, driver
+
+
+@pytest.fixture(scope="module")
+def installation(
+    cluster: clusters.Cluster, pool: str, temporary: Path
+) -> Iterator[driver.Installation]:
+    """Give the driver configured for this module's pool."""
+    with (
+        tempfile.TemporaryDirectory(prefix="d", dir=temporary) as directory,
+        driver.installed(cluster, Path(directory), pool) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def controller(installation: driver.Installation) -> driver.Driver:
+    """Give a running controller that this module's tests share."""
+    return installation.controller().start()
+
+
+@pytest.fixture(scope="module")
+def nodes(installation: driver.Installation) -> tuple[driver.Driver, driver.Driver]:
+    """Give two running nodes, `node-a` and `node-b`, that this module's tests share."""
+    a, b = (installation.node(f"node-{letter}").start() for letter in "ab")
+    return a, b
