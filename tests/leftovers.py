@@ -18,6 +18,7 @@ import rbd
 from tests import processes
 
 PREFIX = "rbdcsi."  # of the driver's own objects
+LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -108,7 +109,8 @@ def _images(ioctx: rados.Ioctx, pool: str) -> Iterator[str]:
 
 def _keys(ioctx: rados.Ioctx, pool: str) -> Iterator[str]:
     ioctx.set_namespace(rados.LIBRADOS_ALL_NSPACES)
-    ours = [found for found in ioctx.list_objects() if found.key.startswith(PREFIX)]
+    names = [found for found in ioctx.list_objects() if found.key.startswith(PREFIX)]
+    ours = [found for found in names if found.key not in LASTING]
     for found in ours:
         ioctx.set_namespace(found.nspace)
         for key in _omap_keys(ioctx, found.key):
