@@ -43,16 +43,21 @@ class Attachments:
 
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             ioctx = _open(connection, handle)
+            held = store.Records(ioctx)
+            # the reads are under way together, and so are the two writes where that is safe
+            record = held.begin_see(handle.image_id)
+            registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
             if images.Images(ioctx).name_of(handle.image_id) is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-            node = nodes.Nodes(home(connection, self._connections)).get(node_id)
-            held = store.Records(ioctx)
-            before = held.get(handle.image_id)
-            if rule(before) is before:
-                return before.attachments[node_id].generation
-            self._enter_index(connection, handle, node, now)
+            node, seen = registered(), record()
+            rule(seen.record)
+            entered = self._index(connection, node_id).begin_add(handle, now)
             try:
-                after = held.change(handle.image_id, rule)
+                if node.max_volumes and node_id not in seen.record.attachments:
+                    entered()
+                    self._require_room(connection, handle, node)
+                after = held.change(handle.image_id, rule, seen)
+                entered()
             except errors.RbdCsiError:
                 self._leave_index(connection, ioctx, handle, node_id)
                 raise
@@ -100,21 +105,18 @@ class Attachments:
             steps.done("detach.record", volume=str(handle), node=node_id)
         self._index(connection, node_id).remove(handle)
 
-    def _enter_index(
+    def _require_room(
         self,
         connection: connections.Connection,
         handle: handles.VolumeHandle,
         node: nodes.NodeRecord,
-        now: str,
     ) -> None:
-        """Enter the volume first and count then, so that two controllers never exceed the limit."""
-        index = self._index(connection, node.node_id)
-        index.add(handle, now)
+        """Count after entering, so that two controllers together never exceed the limit."""
         steps.done("attach.index", volume=str(handle), node=node.node_id)
-        if node.max_volumes and len(index.volumes()) > node.max_volumes:
-            index.remove(handle)
+        others = self._index(connection, node.node_id).volumes() - {str(handle)}
+        if len(others) >= node.max_volumes:
             raise errors.Exhausted(
-                f"node {node.node_id!r} holds {node.max_volumes} volumes, as many as its "
+                f"node {node.node_id!r} holds {len(others)} volumes, as many as its "
                 f"--max-volumes allows, so volume {handle} cannot be attached there; "
                 "detach another one, or use another node"
             )
@@ -130,7 +132,7 @@ class Attachments:
         index = self._index(connection, node_id)
         index.remove(handle)
         if node_id in store.Records(ioctx).get(handle.image_id).attachments:
-            index.add(handle, self._now())
+            index.begin_add(handle, self._now())()
 
     def _index(self, connection: connections.Connection, node_id: str) -> nodes.NodeIndex:
         return nodes.NodeIndex(home(connection, self._connections), node_id)

@@ -6,7 +6,7 @@ controller finds a node whatever pool the volume is in.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rbdcsi import errors, handles
@@ -41,41 +41,32 @@ class Nodes:
         self._omap.put(record.node_id, json.dumps(dataclasses.asdict(record)))
 
     def get(self, node_id: str) -> NodeRecord:
-        """Return the node's record.
+        """Return the node's record; see `begin_get`."""
+        return self.begin_get(node_id)()
+
+    def begin_get(self, node_id: str) -> Callable[[], NodeRecord]:
+        """Begin to read the node's record; what is returned waits for it.
 
         Raises:
             NotFound: no node plugin has registered under that id.
             Failed: the record cannot be read.
         """
-        text = self._omap.get(node_id)
-        if text is None:
-            raise errors.NotFound(
-                f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "
-                "has reached this Ceph cluster; see the log of the rbdcsi node Pod there"
-            )
-        try:
-            facts = json.loads(text)
-            known = {f.name for f in dataclasses.fields(NodeRecord)}
-            return NodeRecord(**{name: facts[name] for name in facts if name in known})
-        except (ValueError, TypeError) as error:
-            raise errors.Failed(
-                f"the record of node {node_id!r} in object {_REGISTRY} is damaged ({error}); "
-                "restart the node plugin there, it writes it anew"
-            ) from error
+        reading = self._omap.begin_get(node_id)
+        return lambda: _decode(node_id, reading())
 
 
 class NodeIndex:
-    """The volumes that one node holds: always all of them, perhaps some more.
+    """The volumes that one node holds: always all whose attach was answered, perhaps some more.
 
-    A key is written before the attachment's record and removed after it.
+    A key is written before the attach is answered and removed after the record.
     """
 
     def __init__(self, ioctx: connections.Ioctx, node_id: str) -> None:
         self._omap = omap.Omap(ioctx, _INDEX + node_id)
 
-    def add(self, handle: handles.VolumeHandle, now: str) -> None:
-        """Note that the node is about to hold the volume."""
-        self._omap.put(str(handle), now)
+    def begin_add(self, handle: handles.VolumeHandle, now: str) -> Callable[[], None]:
+        """Begin to note that the node holds the volume; what is returned waits for the end."""
+        return self._omap.begin_put(str(handle), now)
 
     def remove(self, handle: handles.VolumeHandle) -> None:
         """Note that the node does not hold the volume any more."""
@@ -84,3 +75,20 @@ class NodeIndex:
     def volumes(self) -> frozenset[str]:
         """Return the volume handles, as text."""
         return frozenset(key for key, _ in self._omap.items())
+
+
+def _decode(node_id: str, text: str | None) -> NodeRecord:
+    if text is None:
+        raise errors.NotFound(
+            f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "
+            "has reached this Ceph cluster; see the log of the rbdcsi node Pod there"
+        )
+    try:
+        facts = json.loads(text)
+        known = {f.name for f in dataclasses.fields(NodeRecord)}
+        return NodeRecord(**{name: facts[name] for name in facts if name in known})
+    except (ValueError, TypeError) as error:
+        raise errors.Failed(
+            f"the record of node {node_id!r} in object {_REGISTRY} is damaged ({error}); "
+            "restart the node plugin there, it writes it anew"
+        ) from error

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import records
@@ -17,6 +18,14 @@ def object_names() -> list[str]:
     return [f"rbdcsi.attachments.{shard}" for shard in range(SHARDS)]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A record and the text that it was read from; None is no record."""
+
+    text: str | None
+    record: VolumeRecord
+
+
 class Records:
     """The attachment records of one location."""
 
@@ -29,17 +38,34 @@ class Records:
         Raises:
             Failed: the record is damaged.
         """
-        text = self._shard(image_id).get(image_id)
-        return VolumeRecord() if text is None else self._decode(image_id, text)
+        return self.see(image_id).record
+
+    def see(self, image_id: str) -> Seen:
+        """Return the volume's record as `change` can start from it."""
+        return self.begin_see(image_id)()
+
+    def begin_see(self, image_id: str) -> Callable[[], Seen]:
+        """Begin to read the record; what is returned waits for it."""
+        reading = self._shard(image_id).begin_get(image_id)
+
+        def finish() -> Seen:
+            text = reading()
+            return Seen(text, VolumeRecord() if text is None else self._decode(image_id, text))
+
+        return finish
 
     def change(
-        self, image_id: str, rule: Callable[[VolumeRecord], VolumeRecord | None]
+        self,
+        image_id: str,
+        rule: Callable[[VolumeRecord], VolumeRecord | None],
+        seen: Seen | None = None,
     ) -> VolumeRecord | None:
         """Replace the record by what `rule` makes of it, whoever else changes it meanwhile.
 
         Args:
             image_id: whose record.
             rule: pure; may be called several times; None removes the record; its errors go out.
+            seen: what the caller has just read, which saves reading it again.
 
         Returns:
             What the rule made of the record that was replaced.
@@ -49,12 +75,12 @@ class Records:
         """
         shard = self._shard(image_id)
         for _ in range(_TRIES):
-            text = shard.get(image_id)
-            before = VolumeRecord() if text is None else self._decode(image_id, text)
-            after = rule(before)
+            seen = seen or self.see(image_id)
+            after = rule(seen.record)
             wanted = None if after is None else records.encode(after)
-            if wanted == text or after == before or shard.swap(image_id, text, wanted):
+            if after == seen.record or shard.swap(image_id, seen.text, wanted):
                 return after
+            seen = None
         raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
 
     def all(self) -> Iterator[tuple[str, VolumeRecord]]:

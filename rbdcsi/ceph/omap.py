@@ -4,7 +4,7 @@ librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELE
 """
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import rados
 
@@ -23,14 +23,25 @@ class Omap:
 
     def get(self, key: str) -> str | None:
         """Return a key's value, None if there is none."""
-        with translate.translated(f"reading {key!r} of object {self._name}"):
-            try:
-                with rados.ReadOpCtx() as op:
-                    values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
-                    self._ioctx.operate_read_op(op, self._name)
-                    return next((value.decode() for _, value in values), None)
-            except rados.ObjectNotFound:
+        return self.begin_get(key)()
+
+    def begin_get(self, key: str) -> Callable[[], str | None]:
+        """Begin to read a key; what is returned waits for the value, and is called once."""
+        doing = f"reading {key!r} of object {self._name}"
+        with translate.translated(doing), rados.ReadOpCtx() as op:
+            values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
+            completion = self._ioctx.operate_aio_read_op(op, self._name)
+
+        def finish() -> str | None:
+            completion.wait_for_complete()
+            code = completion.get_return_value()
+            if code == -errno.ENOENT:
                 return None
+            if code < 0:
+                raise translate.of_errno(code, "", doing)
+            return next((value.decode() for _, value in values), None)
+
+        return finish
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield keys and values in the keys' order, read page by page."""
@@ -72,11 +83,27 @@ class Omap:
 
     def put(self, key: str, value: str | None) -> None:
         """Set the key, or remove it (None), whatever it was."""
-        doing = translate.translated(f"writing {key!r} of object {self._name}")
-        with doing, rados.WriteOpCtx() as op:
+        self.begin_put(key, value)()
+
+    def begin_put(self, key: str, value: str | None) -> Callable[[], None]:
+        """Begin to set or remove the key; what is returned waits for the end, and may be repeated.
+
+        The caller does something else meanwhile: two writes to different objects take the time of
+        one.
+        """
+        doing = f"writing {key!r} of object {self._name}"
+        with translate.translated(doing), rados.WriteOpCtx() as op:
             op.new(0)
             self._write(op, key, value)
-            self._ioctx.operate_write_op(op, self._name)
+            completion = self._ioctx.operate_aio_write_op(op, self._name)
+
+        def finish() -> None:
+            completion.wait_for_complete()
+            code = completion.get_return_value()
+            if code < 0:
+                raise translate.of_errno(code, "", doing)
+
+        return finish
 
     def _write(self, op: rados.WriteOp, key: str, value: str | None) -> None:
         if value is None:
