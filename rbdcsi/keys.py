@@ -2,6 +2,7 @@
 
 import base64
 import configparser
+import functools
 from pathlib import Path
 
 from rbdcsi.secret import Secret
@@ -38,9 +39,20 @@ def from_file(path: Path) -> Secret:
 def from_keyring(path: Path, user: str) -> Secret:
     """Read the key of `[client.USER]` from a keyring, the file that `ceph auth get` prints.
 
+    Parsed anew only when the file has changed: every call to the driver asks for it.
+
     Raises:
         ValueError: it cannot be read, or has no such section or key.
     """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return _from_keyring(path, user, (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@functools.lru_cache(maxsize=64)
+def _from_keyring(path: Path, user: str, _version: tuple[int, int, int]) -> Secret:
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
     try:
         parser.read_string(read(path))

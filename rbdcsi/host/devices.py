@@ -2,13 +2,10 @@
 
 import errno
 import os
-import time
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
-from rbdcsi.host import holders
-
-_LOOK_AGAIN_SECONDS = 0.05
+from rbdcsi import errors
+from rbdcsi.host import holders, udev
 
 
 def size(device: Path) -> int:
@@ -43,11 +40,10 @@ def wait_for_size(device: Path, wanted: int, *, seconds: float) -> None:
     Raises:
         DeadlineExceeded: it has not in time.
     """
-    ends_at = time.monotonic() + deadlines.remaining(seconds)
-    while (now := size(device)) < wanted:
-        if time.monotonic() > ends_at:
-            raise errors.DeadlineExceeded(f"{device}: must have {wanted} bytes by now, has {now}")
-        time.sleep(_LOOK_AGAIN_SECONDS)
+    if not udev.wait_until(lambda: size(device) >= wanted, seconds=seconds):
+        raise errors.DeadlineExceeded(
+            f"{device}: must have {wanted} bytes by now, has {size(device)}"
+        )
 
 
 def require_unused(device: Path) -> None:

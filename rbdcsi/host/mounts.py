@@ -66,8 +66,8 @@ class Mounts:
         """Make the source appear at the target: both bound, and read-only if asked, or nothing.
 
         Args:
-            source: a directory below `base`, or the node of a block device outside it, for which
-                read-only has no effect on the data: map it read-only for that.
+            source: a directory or a bound device below `base`, or a device's node outside it.
+                Read-only has no effect on a device's data: map it read-only for that.
             target: an existing directory, or for a device an existing file.
             readonly: refuse writes through this mount.
             seconds: how long it may take.
@@ -75,11 +75,10 @@ class Mounts:
         Raises:
             As `mount`.
         """
-        is_directory = self._base in source.parents
         with deadlines.within(deadlines.remaining(seconds)):
-            if is_directory:
-                with paths.open_target(source, self._base, "directory") as origin:
-                    self._bind(origin.proc, origin.fd, target, "directory", seconds)
+            if self._base in source.parents:
+                with paths.open_target(source, self._base) as origin:
+                    self._bind(origin.proc, origin.fd, target, origin.kind, seconds)
             else:
                 self._bind(str(source), None, target, "file", seconds)
             if readonly:

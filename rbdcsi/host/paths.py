@@ -27,6 +27,11 @@ class Target:
     fd: int
 
     @property
+    def kind(self) -> Kind:
+        """What it is; everything but a directory counts as a file."""
+        return "directory" if stat.S_ISDIR(os.fstat(self.fd).st_mode) else "file"
+
+    @property
     def proc(self) -> str:
         """The target as a path for a child that inherits `fd`."""
         return f"/proc/self/fd/{self.fd}"

@@ -21,6 +21,7 @@ from rbdcsi.volumes import locations, spec
 _log = structlog.get_logger()
 
 _SWEEP_SECONDS = 60.0
+_STOP_SECONDS = 5.0  # a removal that is cut off is finished after the next start
 _REMOVALS = 2  # images whose data is removed at the same time
 
 
@@ -32,7 +33,9 @@ class Deleter:
         self._locations = known
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._sweep_until_stopped, name="sweeper")
+        self._thread = threading.Thread(
+            target=self._sweep_until_stopped, name="sweeper", daemon=True
+        )
 
     def start(self) -> None:
         """Begin sweeping."""
@@ -43,7 +46,7 @@ class Deleter:
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def delete(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> None:
         """Delete the volume; one that is gone is fine.

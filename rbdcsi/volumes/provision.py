@@ -70,16 +70,16 @@ def _create(place: locations.Place, request: Request, size: int) -> Volume:
     name = handles.image_name(given.name_prefix, request.name)
     try:
         images.create(name, size, wanted.layout)
-        found_size = size
+        created = True
         steps.done("create.image", image=name)
     except errors.AlreadyExists:
-        found_size = 0
+        created = False
     image_id = images.id_of(name)
     if image_id is None:
         raise errors.Busy(f"image {name} was removed while it was being created; try again")
     volume = Volume(handles.VolumeHandle(place.location, image_id), size, place.pool, name)
     pairs = spec.metadata(wanted, given)
-    if found_size and images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
+    if created and images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
         steps.done("create.metadata", image=name)
         return volume
     return _recognise(images, place, request, wanted, volume)

@@ -1,8 +1,7 @@
 """The krbd mapper: the kernel's own driver, spoken to through /sys/bus/rbd. For production.
 
 The interface is described in the kernel's Documentation/ABI/testing/sysfs-bus-rbd. A write to `add`
-returns when the block device is there (rbd_add in drivers/block/rbd.c adds the disk before it
-returns), so there is no event to wait for.
+returns when the kernel has the disk; its node in /dev is waited for by the kernel's events.
 """
 
 import errno
@@ -10,7 +9,7 @@ import os
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import devices, mappers, sysfs, undo
+from rbdcsi.host import devices, mappers, sysfs, udev, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
 
 _SEE_LOG = "`dmesg` has the kernel's own words"
@@ -58,7 +57,7 @@ class Krbd:
                 return found
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
             self._tell("add", line, f"{image}: krbd cannot map it", seconds)
-            return self._mapped(image)
+            return self._mapped(image, seconds)
 
     def unmap(
         self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
@@ -86,10 +85,10 @@ class Krbd:
             _write(refresh, "1", f"{device.path}: krbd cannot refresh it", seconds)
             devices.wait_for_size(device.path, size, seconds=seconds)
 
-    def _mapped(self, image: Image) -> MappedDevice:
+    def _mapped(self, image: Image, seconds: float) -> MappedDevice:
         """Return the new device, by the ids that the kernel has read: names may have moved."""
         if found := mappers.find(self, image):
-            if not found.path.is_block_device():
+            if not udev.wait_until(found.path.is_block_device, seconds=seconds):
                 raise errors.Failed(
                     f"{found.path}: the kernel has mapped {image} so, but there is no such node; "
                     "the node plugin needs the host's /dev"

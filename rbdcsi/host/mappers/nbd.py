@@ -64,10 +64,11 @@ class Nbd:
             self._clear(self._states.directory(device), seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
-        served = _served()
+        records = tuple(self._states.records())
+        served = _served() if records else {}  # without any, rbd-nbd need not be installed
         return tuple(
             record.device(self.name, served.get(_spec(record.image), directory), fault)
-            for directory, record in self._states.records()
+            for directory, record in records
             for fault in (_fault(_spec(record.image) in served),)
         )
 

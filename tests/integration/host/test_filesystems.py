@@ -1,0 +1,181 @@
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rbdcsi import errors
+from rbdcsi.host import content, devices, filesystems, loop, mounts
+from tests.integration.host.conftest import MIB, Disk
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SIZE = 512 * MIB
+CAP_SYS_RESOURCE = 24
+
+
+@contextlib.contextmanager
+def _mounted(device: Path, fs_type: str, directory: Path) -> Iterator[Path]:
+    target = directory / "mounted"
+    target.mkdir(exist_ok=True)
+    work = mounts.Mounts(directory)
+    work.mount(device, target, fs_type, (), seconds=20)
+    try:
+        yield target
+    finally:
+        work.unmount(target, seconds=20)
+
+
+@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+def test_made_file_system_is_intact_mounts_and_tells_its_usage(
+    disk: Disk, directory: Path, fs_type: str
+) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, fs_type, (), seconds=60)
+    filesystems.check(device, fs_type, seconds=60)
+    assert filesystems.intact(device, fs_type, seconds=60)
+
+    with _mounted(device, fs_type, directory) as target:
+        empty = filesystems.usage(target, seconds=10)
+        (target / "data").write_bytes(os.urandom(8 * MIB))
+        os.sync()
+        used = filesystems.usage(target, seconds=10)
+
+    assert SIZE * 0.7 < empty.total <= SIZE
+    assert 6 * MIB < used.used - empty.used < 10 * MIB
+    assert used.total == empty.total
+
+
+@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+def test_grown_file_system_fills_its_device(disk: Disk, directory: Path, fs_type: str) -> None:
+    if fs_type == "ext4" and not _has_capability(CAP_SYS_RESOURCE):
+        pytest.skip("resize2fs of a mounted ext4 needs CAP_SYS_RESOURCE")
+    device = disk(SIZE)
+    filesystems.make(device, fs_type, (), seconds=60)
+    with _mounted(device, fs_type, directory) as target:
+        before = filesystems.usage(target, seconds=10).total
+        _enlarge(device, 2 * SIZE)
+        for _ in range(2):  # again is fine
+            filesystems.grow(device, target, fs_type, seconds=60)
+        after = filesystems.usage(target, seconds=10).total
+
+    assert after > before + SIZE * 0.9
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "options"),
+    [("ext4", ("-LNAMED",)), ("xfs", ("-LNAMED", "-K")), ("btrfs", ("-LNAMED",))],
+)
+def test_options_given_are_used(disk: Disk, fs_type: str, options: tuple[str, ...]) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, fs_type, options, seconds=60)
+
+    with device.open("rb") as opened:
+        assert b"NAMED" in opened.read(MIB)
+
+
+@pytest.mark.parametrize("option", ["-F", "-f", "-ff", "--force"])
+def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
+    device = disk(SIZE)
+
+    with pytest.raises(errors.InvalidRequest, match="overwrite"):
+        filesystems.make(device, "ext4", (option,), seconds=20)
+
+    assert content.content(device, seconds=20) == content.Blank()
+
+
+def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
+    with pytest.raises(errors.InvalidRequest, match="ext4, xfs, btrfs"):
+        filesystems.make(disk(MIB), "vfat", (), seconds=20)
+
+
+@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+def test_damage_is_found_without_writing(disk: Disk, fs_type: str) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, fs_type, (), seconds=60)
+    _damage(device, fs_type)
+    before = _head(device)
+
+    assert not filesystems.intact(device, fs_type, seconds=60)
+    assert _head(device) == before
+
+
+def test_ext4_damaged_beyond_preening_is_refused_with_what_to_do(disk: Disk) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, "ext4", (), seconds=60)
+    _damage(device, "ext4")
+
+    with pytest.raises(errors.Refused, match="e2fsck -f"):
+        filesystems.check(device, "ext4", seconds=60)
+
+
+@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+def test_own_unfinished_file_system_is_erased_and_made_without_force(
+    disk: Disk, fs_type: str
+) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, fs_type, (), seconds=60)
+
+    filesystems.erase_signature(device, fs_type, seconds=60)
+    filesystems.erase_signature(device, fs_type, seconds=60)
+    filesystems.make(device, fs_type, (), seconds=60)
+
+    assert filesystems.intact(device, fs_type, seconds=60)
+
+
+def test_half_written_make_is_erased_too(disk: Disk) -> None:
+    device = disk(SIZE)
+    with device.open("r+b") as opened:
+        opened.seek(MIB)
+        opened.write(b"inode table")
+
+    filesystems.erase_signature(device, "ext4", seconds=60)
+
+    assert content.content(device, seconds=20) == content.Blank()
+
+
+def test_another_file_system_is_not_erased(disk: Disk) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, "xfs", (), seconds=60)
+
+    with pytest.raises(errors.Refused, match="xfs"):
+        filesystems.erase_signature(device, "ext4", seconds=60)
+
+    assert filesystems.intact(device, "xfs", seconds=60)
+
+
+def test_mounted_file_system_is_not_erased(disk: Disk, directory: Path) -> None:
+    device = disk(SIZE)
+    filesystems.make(device, "ext4", (), seconds=60)
+
+    with _mounted(device, "ext4", directory), pytest.raises(errors.Failed):
+        filesystems.erase_signature(device, "ext4", seconds=60)
+
+    assert filesystems.intact(device, "ext4", seconds=60)
+
+
+def _has_capability(number: int) -> bool:
+    fields = Path("/proc/self/status").read_text().split()
+    return bool(int(fields[fields.index("CapEff:") + 1], 16) >> number & 1)
+
+
+def _enlarge(device: Path, size: int) -> None:
+    file = Path(f"/sys/block/{device.name}/loop/backing_file").read_text().strip()
+    os.truncate(file, size)
+    loop.take_size(device, seconds=10)
+    assert devices.size(device) == size
+
+
+def _damage(device: Path, fs_type: str) -> None:
+    """Overwrite structures that each file system's check looks at, but not its superblock."""
+    where = {"ext4": (4096, 64 * 4096), "xfs": (512, 8192), "btrfs": (MIB, 63 * MIB)}
+    offset, length = where[fs_type]
+    with device.open("r+b") as opened:
+        opened.seek(offset)
+        opened.write(b"\xa5" * length)
+
+
+def _head(device: Path) -> bytes:
+    with device.open("rb") as opened:
+        return opened.read(4 * MIB)

@@ -1,0 +1,489 @@
+"""The fuse mapper against a real Ceph and a real kernel."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rados
+import rbd
+
+from e2e.clusters import Cluster, driver_caps
+from rbdcsi import errors
+from rbdcsi.host import command, content, devices, filesystems, loop, mappers, mounts
+from rbdcsi.host.mappers import states, storage_daemon
+from rbdcsi.host.mappers.fuse import Fuse
+from tests.integration.host.conftest import MIB
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SIZE = 64 * MIB
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def access(cluster: Cluster, pool: str) -> mappers.Access:
+    user = f"node-{pool}"
+    return mappers.Access(cluster.monitors, user, cluster.create_user(user, driver_caps(pool)))
+
+
+@pytest.fixture
+def ioctx(admin: rados.Rados, pool: str) -> Iterator[rados.Ioctx]:
+    with admin.open_ioctx(pool) as opened:
+        yield opened
+
+
+@pytest.fixture
+def image(cluster: Cluster, ioctx: rados.Ioctx, pool: str) -> Iterator[mappers.Image]:
+    """A new image, removed after the test under whatever name it has then.
+
+    A daemon that was killed leaves its watch for 30 s, which keeps an image from being removed; to
+    blocklist the client ends it at once.
+    """
+    name = f"image-{uuid.uuid4().hex[:8]}"
+    rbd.RBD().create(ioctx, name, SIZE)
+    with rbd.Image(ioctx, name, read_only=True) as opened:
+        made = mappers.Image(cluster.fsid, ioctx.get_pool_id(), pool, "", opened.id(), name)
+    yield made
+    for entry in rbd.RBD().list2(ioctx):
+        if entry["id"] == made.image_id:
+            with rbd.Image(ioctx, entry["name"], read_only=True) as opened:
+                watching = [watcher["addr"] for watcher in opened.watchers_list()]
+            for address in watching:
+                cluster.ceph("osd", "blocklist", "add", address)
+            rbd.RBD().remove(ioctx, entry["name"])
+            for address in watching:
+                cluster.ceph("osd", "blocklist", "rm", address)
+
+
+@pytest.fixture
+def fuse(directory: Path, image: mappers.Image) -> Iterator[Fuse]:  # noqa: ARG001  it goes last
+    """The mapper with a new state directory; whatever is mapped is unmapped before the image."""
+    mapper = Fuse(directory / "fuse")
+    yield mapper
+    for device in mapper.list():
+        mapper.unmap(device, force=device.fault is not None, seconds=SECONDS)
+
+
+@pytest.fixture
+def device(fuse: Fuse, image: mappers.Image, access: mappers.Access) -> mappers.MappedDevice:
+    return fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+
+
+def test_host_supports_it(fuse: Fuse) -> None:
+    assert fuse.unsupported() is None
+
+
+def test_mapped_image_is_a_disk_of_its_size(
+    device: mappers.MappedDevice, image: mappers.Image
+) -> None:
+    assert device.path.is_block_device()
+    assert devices.size(device.path) == SIZE
+    assert device.is_of(image)
+    assert device.fault is None
+    assert content.content(device.path, seconds=SECONDS) == content.Blank()
+
+
+def test_mapping_again_adopts_the_device(
+    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+) -> None:
+    assert fuse.map(image, access, readonly=False, options="", seconds=SECONDS) == device
+    assert len(storage_daemon.running()) == 1
+
+
+def test_mapping_again_in_the_other_mode_is_refused(
+    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+) -> None:
+    with pytest.raises(errors.Refused, match=f"{device.path}, read-write"):
+        fuse.map(image, access, readonly=True, options="", seconds=SECONDS)
+
+
+def test_flushed_data_is_in_ceph_though_the_daemon_is_killed(
+    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+) -> None:
+    data = os.urandom(3 * MIB)
+    _write(device.path, MIB, data)
+    _kill_daemon()
+
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        assert opened.read(MIB, len(data)) == data
+
+
+def test_readonly_mapping_takes_no_writes(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access
+) -> None:
+    device = fuse.map(image, access, readonly=True, options="", seconds=SECONDS)
+
+    assert device.readonly
+    with pytest.raises(OSError, match=r"not permitted|Read-only"):
+        _write(device.path, 0, b"x")
+
+
+def test_discarded_blocks_are_given_back_to_ceph(
+    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+) -> None:
+    _write(device.path, 0, os.urandom(16 * MIB))
+    assert _allocated(ioctx, image) >= 16 * MIB
+
+    command.run(("blkdiscard", str(device.path)), seconds=SECONDS)
+
+    assert _allocated(ioctx, image) == 0
+
+
+def test_open_device_is_busy_names_the_user_and_goes_on_working(
+    fuse: Fuse, device: mappers.MappedDevice
+) -> None:
+    with device.path.open("r+b", buffering=0) as opened:
+        with pytest.raises(errors.Busy, match=f"pid {os.getpid()} "):
+            fuse.unmap(device, seconds=SECONDS)
+        with pytest.raises(errors.Busy):
+            fuse.unmap(device, force=True, seconds=SECONDS)
+        assert opened.write(b"still here") == 10
+
+    fuse.unmap(device, seconds=SECONDS)
+    assert fuse.list() == ()
+
+
+def test_mounted_device_is_busy_names_the_mount_and_goes_on_working(
+    fuse: Fuse, device: mappers.MappedDevice, directory: Path
+) -> None:
+    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    with _mounted(device.path, directory) as target:
+        with pytest.raises(errors.Busy, match=str(target)):
+            fuse.unmap(device, seconds=SECONDS)
+        (target / "data").write_text("still here")
+        os.sync()
+
+    fuse.unmap(device, seconds=SECONDS)
+
+
+def test_unmapped_image_keeps_what_was_written_and_unmapping_again_is_fine(
+    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+) -> None:
+    with device.path.open("r+b") as opened:
+        opened.write(b"not even flushed")
+
+    fuse.unmap(device, seconds=SECONDS)
+    fuse.unmap(device, seconds=SECONDS)
+
+    with rbd.Image(ioctx, image.image_name) as again:
+        assert again.read(0, 16) == b"not even flushed"
+        assert len(list(again.watchers_list())) == 1  # this test's own
+
+
+def test_device_is_found_after_a_restart_though_the_image_was_renamed(
+    fuse: Fuse,
+    device: mappers.MappedDevice,
+    image: mappers.Image,
+    access: mappers.Access,
+    ioctx: rados.Ioctx,
+    directory: Path,
+) -> None:
+    rbd.RBD().rename(ioctx, image.image_name, "renamed")
+    restarted = Fuse(directory / "fuse")
+
+    assert restarted.list() == fuse.list() == (device,)
+    renamed = dataclasses.replace(image, image_name="renamed")
+    assert restarted.map(renamed, access, readonly=False, options="", seconds=SECONDS) == device
+
+
+def test_device_outlives_a_driver_that_is_killed(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path
+) -> None:
+    assert _map_in_a_driver_that_is_killed(directory, image, access) == -signal.SIGKILL
+
+    (device,) = fuse.list()
+    assert device.fault is None
+    _write(device.path, 0, b"goes on")
+
+
+@pytest.mark.parametrize("milliseconds", range(1, 120, 9))
+def test_driver_killed_at_any_moment_of_map_leaves_what_the_next_one_finishes(
+    fuse: Fuse,
+    image: mappers.Image,
+    access: mappers.Access,
+    directory: Path,
+    milliseconds: int,
+) -> None:
+    _map_in_a_driver_that_is_killed(directory, image, access, after=milliseconds / 1000)
+
+    device = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+
+    assert device.fault is None
+    assert len(storage_daemon.running()) == 1
+    _write(device.path, 0, b"works")
+    fuse.unmap(device, seconds=SECONDS)
+    assert list((directory / "fuse").iterdir()) == []
+    assert storage_daemon.running() == {}
+
+
+def test_dead_daemon_is_told_and_the_image_can_be_mapped_anew(
+    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+) -> None:
+    _kill_daemon()
+    (found,) = fuse.list()
+    assert found.path == device.path
+    assert "has ended" in (found.fault or "")
+
+    anew = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+
+    assert anew.fault is None
+    _write(anew.path, 0, b"works")
+
+
+def test_dead_daemon_of_a_mounted_device_is_busy_until_it_is_unmounted(
+    fuse: Fuse, device: mappers.MappedDevice, directory: Path
+) -> None:
+    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    with _mounted(device.path, directory):
+        _kill_daemon()
+        with pytest.raises(errors.Busy):
+            fuse.unmap(device, force=True, seconds=SECONDS)
+
+    fuse.unmap(device, force=True, seconds=SECONDS)
+    assert fuse.list() == ()
+
+
+@pytest.mark.parametrize("reached", ["directory", "record", "daemon", "dead daemon"])
+def test_map_killed_half_way_is_finished_by_the_next_one(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, reached: str
+) -> None:
+    _half_map(directory / "fuse", image, access, reached)
+    if reached != "directory":
+        assert [device.fault is None for device in fuse.list()] == [False]
+
+    device = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+
+    assert device.fault is None
+    assert len(storage_daemon.running()) == 1
+
+
+@pytest.mark.parametrize("reached", ["directory", "record", "daemon", "dead daemon"])
+def test_map_killed_half_way_is_taken_away_by_unmap(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, reached: str
+) -> None:
+    _half_map(directory / "fuse", image, access, reached)
+    device = states.Record(image, readonly=False).device("fuse", Path("/dev/none"), None)
+
+    fuse.unmap(device, seconds=SECONDS)
+
+    assert list((directory / "fuse").iterdir()) == []
+    assert storage_daemon.running() == {}
+
+
+def test_missing_image_is_an_error_and_leaves_nothing(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path
+) -> None:
+    missing = dataclasses.replace(image, image_id="none", image_name="missing")
+
+    with pytest.raises(errors.Failed, match="missing"):
+        fuse.map(missing, access, readonly=False, options="", seconds=SECONDS)
+
+    assert list((directory / "fuse").iterdir()) == []
+
+
+def test_monitor_that_does_not_answer_is_bounded_and_leaves_nothing(
+    fuse: Fuse,
+    image: mappers.Image,
+    access: mappers.Access,
+    directory: Path,
+    cluster: Cluster,
+) -> None:
+    cluster.freeze_mon()
+    try:
+        with pytest.raises(errors.DeadlineExceeded):
+            fuse.map(image, access, readonly=False, options="", seconds=2)
+        assert storage_daemon.running() == {}
+        assert list((directory / "fuse").iterdir()) == []
+    finally:
+        cluster.thaw_mon()
+
+    assert fuse.map(image, access, readonly=False, options="", seconds=SECONDS).fault is None
+
+
+def test_osd_that_does_not_answer_bounds_unmap_and_force_ends_it(
+    fuse: Fuse, device: mappers.MappedDevice, cluster: Cluster
+) -> None:
+    cluster.freeze_osd()
+    try:
+        with pytest.raises((errors.Busy, errors.DeadlineExceeded)):
+            fuse.unmap(device, seconds=2)
+        fuse.unmap(device, force=True, seconds=SECONDS)
+    finally:
+        cluster.thaw_osd()
+
+    assert fuse.list() == ()
+
+
+def test_fenced_client_gets_errors_and_is_unmapped_by_force(
+    fuse: Fuse,
+    device: mappers.MappedDevice,
+    image: mappers.Image,
+    ioctx: rados.Ioctx,
+    cluster: Cluster,
+) -> None:
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        (watcher,) = opened.watchers_list()
+    cluster.ceph("osd", "blocklist", "add", watcher["addr"])
+    try:
+        with pytest.raises(OSError, match="Input/output"):
+            _write(device.path, 0, b"late")
+        fuse.unmap(device, force=True, seconds=SECONDS)
+    finally:
+        cluster.ceph("osd", "blocklist", "rm", watcher["addr"])
+
+    assert fuse.list() == ()
+
+
+def test_image_in_a_namespace_is_mapped(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, ioctx: rados.Ioctx
+) -> None:
+    rbd.RBD().namespace_create(ioctx, "tenant")
+    ioctx.set_namespace("tenant")
+    rbd.RBD().create(ioctx, "inside", SIZE)
+    with rbd.Image(ioctx, "inside", read_only=True) as opened:
+        inside = dataclasses.replace(
+            image, namespace="tenant", image_id=opened.id(), image_name="inside"
+        )
+    try:
+        device = fuse.map(inside, access, readonly=False, options="", seconds=SECONDS)
+        _write(device.path, 0, b"inside")
+        with rbd.Image(ioctx, "inside", read_only=True) as opened:
+            assert opened.read(0, 6) == b"inside"
+        fuse.unmap(device, seconds=SECONDS)
+    finally:
+        rbd.RBD().remove(ioctx, "inside")
+        ioctx.set_namespace("")
+        rbd.RBD().namespace_remove(ioctx, "tenant")
+
+
+def test_device_takes_the_images_new_size_while_it_is_mounted(
+    fuse: Fuse,
+    device: mappers.MappedDevice,
+    image: mappers.Image,
+    ioctx: rados.Ioctx,
+    directory: Path,
+) -> None:
+    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    with _mounted(device.path, directory):
+        with rbd.Image(ioctx, image.image_name) as opened:
+            opened.resize(2 * SIZE)
+        fuse.resized(device, 2 * SIZE, seconds=SECONDS)
+        fuse.resized(device, 2 * SIZE, seconds=SECONDS)
+        assert devices.size(device.path) == 2 * SIZE
+
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        assert opened.size() == 2 * SIZE
+
+
+def test_smaller_size_is_refused_and_the_image_keeps_its_own(
+    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+) -> None:
+    with pytest.raises(errors.Refused, match="cut"):
+        fuse.resized(device, SIZE // 2, seconds=SECONDS)
+
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        assert opened.size() == SIZE
+
+
+def test_key_is_on_no_command_line_and_in_no_file(
+    device: mappers.MappedDevice, access: mappers.Access, directory: Path
+) -> None:
+    assert device.fault is None
+    key = access.key.reveal().encode()
+    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if _readable(p)]
+    kept = [p.read_bytes() for p in directory.rglob("*") if p.is_file() and p.name != "image"]
+
+    assert not any(key in text for text in (*lines, *kept))
+
+
+@pytest.mark.parametrize(
+    "options", ["queue_depth=64", "keyring=/etc/shadow", "rbd_cache", "x\ny=z"]
+)
+def test_options_that_are_no_setting_of_librbd_are_refused(
+    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, options: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        fuse.map(image, access, readonly=False, options=options, seconds=SECONDS)
+
+    assert list((directory / "fuse").iterdir()) == []
+
+
+def _map_in_a_driver_that_is_killed(
+    directory: Path, image: mappers.Image, access: mappers.Access, after: float | None = None
+) -> int:
+    """Map in another program that kills itself, `after` seconds from the start of `map` or last."""
+    alarm = f"signal.setitimer(signal.ITIMER_REAL, {after}); " if after else ""
+    script = (
+        "import os, signal, sys, pathlib; from rbdcsi.host import mappers; "
+        "from rbdcsi.host.mappers import fuse; from rbdcsi.secret import Secret; "
+        "image = mappers.Image(sys.argv[2], int(sys.argv[3]), *sys.argv[4:8]); "
+        "access = mappers.Access(sys.argv[8], sys.argv[9], Secret(sys.stdin.read())); "
+        "mapper = fuse.Fuse(pathlib.Path(sys.argv[1])); "
+        f"{alarm}mapper.map(image, access, readonly=False, options='', seconds=20); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    fields = [str(field) for field in dataclasses.astuple(image)]
+    argv = (sys.executable, "-c", script, str(directory / "fuse"), *fields)
+    key = access.key.reveal().encode()
+    program = (*argv, access.monitors, access.user)
+    return subprocess.run(program, input=key, check=False, timeout=60).returncode
+
+
+def _half_map(state: Path, image: mappers.Image, access: mappers.Access, reached: str) -> None:
+    """Do what `map` does up to a point, as a driver that is killed there leaves it."""
+    kept = states.States(state)
+    if reached == "directory":
+        kept.directory(image).mkdir()
+        return
+    directory = kept.create(states.Record(image, readonly=False))
+    if reached == "record":
+        return
+    storage_daemon.start(directory, image, access, readonly=False, options="", seconds=SECONDS)
+    if reached == "dead daemon":
+        loop.attach(storage_daemon.file_in(directory), readonly=False, seconds=SECONDS)
+        _kill_daemon()
+
+
+def _kill_daemon() -> None:
+    ((file, _),) = storage_daemon.running().items()
+    storage_daemon.stop(file.parent, force=True, seconds=SECONDS)
+
+
+def _write(device: Path, offset: int, data: bytes) -> None:
+    with device.open("r+b", buffering=0) as opened:
+        opened.seek(offset)
+        opened.write(data)
+        os.fsync(opened.fileno())
+
+
+def _allocated(ioctx: rados.Ioctx, image: mappers.Image) -> int:
+    extents: list[int] = []
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        opened.diff_iterate(0, SIZE, None, lambda _o, n, exists: extents.append(n * exists))
+    return sum(extents)
+
+
+def _readable(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        file.read_bytes()
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _mounted(device: Path, directory: Path) -> Iterator[Path]:
+    target = directory / "mounted"
+    target.mkdir()
+    work = mounts.Mounts(directory)
+    work.mount(device, target, "ext4", (), seconds=SECONDS)
+    try:
+        yield target
+    finally:
+        work.unmount(target, seconds=SECONDS)

@@ -1,0 +1,280 @@
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rbdcsi import errors
+from rbdcsi.host import command, devices, filesystems, loop, mounts, paths
+from tests.integration.host.conftest import MIB, Disk
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture
+def base(directory: Path, disk: Disk) -> Iterator[Path]:  # noqa: ARG001  disks outlive mounts
+    """A kubelet directory with a staging and a publish target; unmounted after the test."""
+    made = directory / "kubelet"
+    for name in ("stage", "publish"):
+        (made / name).mkdir(parents=True)
+    (made / "device").touch()
+    yield made
+    work = mounts.Mounts(made)
+    for entry in reversed(work.under(made / "publish") + work.under(made / "device")):
+        work.unmount(entry.target, seconds=10)
+    work.unmount(made / "stage", seconds=10)
+
+
+@pytest.fixture
+def device(disk: Disk) -> Path:
+    made = disk(64 * MIB)
+    filesystems.make(made, "ext4", (), seconds=30)
+    return made
+
+
+@pytest.fixture
+def work(base: Path) -> mounts.Mounts:
+    return mounts.Mounts(base)
+
+
+def test_mounted_device_is_seen_with_its_options(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", ("noatime", "errors=remount-ro"), seconds=10)
+
+    entry = work.at(base / "stage")
+    assert entry
+    assert (entry.source, entry.fs_type) == (str(device), "ext4")
+    assert entry.major_minor == devices.number(device)
+    assert "noatime" in entry.options
+
+
+def test_plain_directory_and_missing_one_are_no_mount(work: mounts.Mounts, base: Path) -> None:
+    assert work.at(base / "stage") is None
+    assert work.at(base / "never") is None
+    assert work.at(base / "never/there") is None
+
+
+def test_directory_inside_a_mount_is_no_mount(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    (base / "stage/below").mkdir()
+
+    assert work.at(base / "stage/below") is None
+
+
+def test_unmounting_twice_is_fine(work: mounts.Mounts, base: Path, device: Path) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+
+    work.unmount(base / "stage", seconds=10)
+    work.unmount(base / "stage", seconds=10)
+    work.unmount(base / "never", seconds=10)
+
+    assert work.at(base / "stage") is None
+
+
+def test_stacked_mounts_of_one_target_are_all_taken_away(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    for _ in range(3):
+        work.bind(base / "stage", base / "publish", readonly=False, seconds=10)
+    assert len(work.under(base / "publish")) == 3
+
+    work.unmount(base / "publish", seconds=10)
+
+    assert work.under(base / "publish") == ()
+
+
+def test_busy_mount_is_an_error_that_names_the_user_and_stays_mounted(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    with (base / "stage/open").open("w"):
+        with pytest.raises(errors.Busy, match=f"pid {os.getpid()} .*{base}/stage/open"):
+            work.unmount(base / "stage", seconds=10)
+        assert work.at(base / "stage")
+
+    work.unmount(base / "stage", seconds=10)
+
+
+def test_mount_in_another_namespace_keeps_the_device_busy_and_is_named(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    with _namespace_of_its_own() as pid:
+        work.unmount(base / "stage", seconds=10)
+        with pytest.raises(errors.Busy, match=f"{base}/stage in the namespace of pid {pid} "):
+            devices.require_unused(device)
+
+    devices.require_unused(device)
+
+
+def test_bind_shows_the_directory_and_writes_go_through(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    work.bind(base / "stage", base / "publish", readonly=False, seconds=10)
+
+    (base / "publish/written").write_text("text")
+
+    assert (base / "stage/written").read_text() == "text"
+
+
+def test_readonly_bind_refuses_writes_and_keeps_the_other_options(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", ("noexec", "nosuid", "noatime"), seconds=10)
+    work.bind(base / "stage", base / "publish", readonly=True, seconds=10)
+
+    with pytest.raises(OSError, match="Read-only"):
+        (base / "publish/written").write_text("text")
+    (base / "stage/written").write_text("text")
+    entry = work.at(base / "publish")
+    assert entry
+    assert entry.readonly
+    assert {"noexec", "nosuid", "noatime"} <= set(entry.options)
+
+
+def test_bind_that_cannot_be_made_readonly_is_undone(
+    work: mounts.Mounts, base: Path, device: Path, monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    _refuse_remount(directory, monkeypatch)
+
+    with pytest.raises(command.CommandFailed, match="no remount today"):
+        work.bind(base / "stage", base / "publish", readonly=True, seconds=10)
+
+    assert work.at(base / "publish") is None
+    assert work.at(base / "stage")
+
+
+def test_device_is_bound_to_a_file(work: mounts.Mounts, base: Path, device: Path) -> None:
+    work.bind(device, base / "device", readonly=False, seconds=10)
+
+    assert (base / "device").stat().st_rdev == device.stat().st_rdev
+    assert work.at(base / "device")
+
+
+def test_bound_device_can_be_bound_on(work: mounts.Mounts, base: Path, device: Path) -> None:
+    (base / "publish/device").touch()
+    work.bind(device, base / "device", readonly=False, seconds=10)
+    work.bind(base / "device", base / "publish/device", readonly=True, seconds=10)
+
+    assert (base / "publish/device").stat().st_rdev == device.stat().st_rdev
+
+
+def test_directory_cannot_be_bound_to_a_file(work: mounts.Mounts, base: Path) -> None:
+    with pytest.raises(errors.InvalidRequest, match="must be a directory"):
+        work.bind(base / "stage", base / "device", readonly=False, seconds=10)
+
+
+def test_mount_does_not_follow_a_link(work: mounts.Mounts, base: Path, device: Path) -> None:
+    (base / "link").symlink_to(base / "stage")
+
+    with pytest.raises(errors.InvalidRequest):
+        work.mount(device, base / "link", "ext4", (), seconds=10)
+
+    assert work.under(base) == ()
+
+
+def test_target_swapped_for_a_link_after_it_was_opened_gets_the_mount_where_it_was(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    outside = base.parent / "outside"
+    outside.mkdir()
+    with paths.open_target(base / "stage", base, "directory") as opened:
+        (base / "stage").rename(base / "moved")
+        (base / "stage").symlink_to(outside)
+        argv = ("mount", "--no-canonicalize", "-t", "ext4", str(device), opened.proc)
+        command.run(argv, seconds=10, pass_fds=(opened.fd,))
+
+    try:
+        assert work.at(base / "moved")
+        assert not outside.is_mount()
+    finally:
+        work.unmount(base / "moved", seconds=10)
+        (base / "stage").unlink()
+        (base / "stage").mkdir()
+
+
+def test_base_that_is_a_link_works_the_same(base: Path, device: Path) -> None:
+    alias = base.parent / "alias"
+    alias.symlink_to(base)
+    work = mounts.Mounts(alias)
+
+    work.mount(device, alias / "stage", "ext4", (), seconds=10)
+    assert work.at(alias / "stage")
+    work.unmount(alias / "stage", seconds=10)
+    assert work.at(alias / "stage") is None
+
+
+def test_refusal_of_the_kernel_is_told_in_its_words(
+    work: mounts.Mounts, base: Path, disk: Disk
+) -> None:
+    with pytest.raises(command.CommandFailed, match="wrong fs type"):
+        work.mount(disk(MIB), base / "stage", "ext4", (), seconds=10)
+
+
+def test_command_held_by_the_kernel_frees_the_thread_and_is_watched(
+    work: mounts.Mounts, base: Path, device: Path
+) -> None:
+    work.mount(device, base / "stage", "ext4", (), seconds=10)
+    with _frozen(base / "stage"):
+        with pytest.raises(command.CommandStuck) as caught:
+            command.run(("touch", str(base / "stage/never")), seconds=0.3)
+        process = caught.value.process
+        assert process.poll() is None
+        assert f"child {process.pid}" in str(caught.value)
+        assert command.run(("echo", "others go on"), seconds=5).text
+
+    assert process.wait(timeout=10)
+
+
+def test_device_opened_while_detached_stays_until_it_is_closed(directory: Path) -> None:
+    file = directory / "disk"
+    file.write_bytes(bytes(MIB))
+    device = loop.attach(file, readonly=False, seconds=10)
+    with device.open("rb"), pytest.raises(errors.Busy, match=f"pid {os.getpid()}"):
+        loop.detach(device, file, seconds=10)
+    assert loop.of_file(file) == device
+
+    loop.detach(device, file, seconds=10)
+
+    assert loop.of_file(file) is None
+
+
+@contextlib.contextmanager
+def _frozen(target: Path) -> Iterator[None]:
+    """Freeze the file system: whoever writes waits in the kernel and cannot be killed."""
+    command.run(("fsfreeze", "--freeze", str(target)), seconds=10)
+    try:
+        yield
+    finally:
+        command.run(("fsfreeze", "--unfreeze", str(target)), seconds=10)
+
+
+@contextlib.contextmanager
+def _namespace_of_its_own() -> Iterator[int]:
+    """Run a program in a mount namespace that keeps what is mounted now."""
+    argv = ("unshare", "--mount", "--propagation=private", "sh", "-c", "echo ready; exec sleep 60")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout
+            assert child.stdout.readline() == b"ready\n"
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def _refuse_remount(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a mount(8) first on PATH that fails to remount and is the real one for all else."""
+    tools = directory / "tools"
+    tools.mkdir()
+    script = 'case "$*" in *remount*) echo no remount today >&2; exit 32;; esac'
+    (tools / "mount").write_text(f'#!/bin/sh\n{script}\nexec /usr/bin/mount "$@"\n')
+    (tools / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")

@@ -1,0 +1,118 @@
+"""A device is blank only if every byte that matters was read as zero; else nothing is written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rbdcsi import errors
+from rbdcsi.host import content, filesystems
+from tests.integration.host.conftest import MIB, Disk, failing_disk
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SIZE = 64 * MIB
+BAD_BYTES = [
+    0,
+    512,
+    1024,  # ext4's superblock
+    32768,  # LVM, ISO 9660
+    65536,  # btrfs
+    MIB - 512,
+    MIB,
+    2 * MIB + 512,
+    4 * MIB - 512,
+    SIZE - MIB,
+    SIZE - MIB // 2,
+    SIZE - 512,  # GPT's second header
+]
+
+
+@pytest.mark.parametrize("bad_byte", BAD_BYTES)
+def test_device_that_cannot_be_read_there_is_never_blank(directory: Path, bad_byte: int) -> None:
+    with failing_disk(directory, SIZE, bad_byte) as device:
+        with pytest.raises(content.DeviceUnreadable, match=str(device)):
+            content.content(device, seconds=20)
+        with pytest.raises(content.DeviceUnreadable):
+            filesystems.make(device, "ext4", (), seconds=20)
+
+
+def test_device_that_can_be_read_is_blank(disk: Disk) -> None:
+    assert content.content(disk(SIZE), seconds=20) == content.Blank()
+
+
+@pytest.mark.parametrize("size", [512, 4096, 4 * MIB, 4 * MIB + 512, 5 * MIB - 512])
+def test_small_and_odd_devices_are_read_to_their_end(disk: Disk, size: int) -> None:
+    device = disk(size)
+    assert content.content(device, seconds=20) == content.Blank()
+
+    _write(device, size - 1, b"x")
+    assert content.content(device, seconds=20) == content.Signature(content.UNKNOWN)
+
+
+def test_device_shorter_than_its_size_says_is_unreadable(disk: Disk, directory: Path) -> None:
+    device = disk(SIZE)
+    for file in directory.iterdir():
+        os.truncate(file, MIB)
+
+    with pytest.raises(content.DeviceUnreadable):
+        content.content(device, seconds=20)
+
+
+def test_what_is_no_device_is_not_blank(directory: Path) -> None:
+    for path in (directory, directory / "missing"):
+        with pytest.raises(errors.Failed, match="no block device"):
+            content.content(path, seconds=20)
+
+
+@pytest.mark.parametrize("offset", [0, 1, MIB, 4 * MIB - 1, SIZE - MIB, SIZE - 1])
+def test_one_byte_of_data_is_not_overwritten(disk: Disk, offset: int) -> None:
+    device = disk(SIZE)
+    _write(device, offset, b"x")
+
+    assert content.content(device, seconds=20) == content.Signature(content.UNKNOWN)
+    for fs_type in filesystems.FS_TYPES:
+        with pytest.raises(errors.Refused, match="must be blank"):
+            filesystems.make(device, fs_type, (), seconds=20)
+    assert _read(device, offset, 1) == b"x"
+
+
+@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+def test_file_system_is_named_and_not_overwritten(disk: Disk, fs_type: str) -> None:
+    device = disk(512 * MIB)
+    filesystems.make(device, fs_type, (), seconds=60)
+    made = content.content(device, seconds=20)
+    assert isinstance(made, content.Signature)
+    assert made.fs_type == fs_type
+
+    for other in filesystems.FS_TYPES:
+        with pytest.raises(errors.Refused, match=fs_type):
+            filesystems.make(device, other, (), seconds=60)
+
+    assert content.content(device, seconds=20) == made
+
+
+def test_partition_table_is_named(disk: Disk) -> None:
+    device = disk(SIZE)
+    linux_partition = bytes.fromhex("00202100 83 20 2000 00080000 00f80100".replace(" ", ""))
+    _write(device, 446, linux_partition)
+    _write(device, 510, b"\x55\xaa")
+
+    found = content.content(device, seconds=20)
+
+    assert isinstance(found, content.Signature)
+    assert found.fs_type == "dos"
+
+
+def _write(device: Path, offset: int, data: bytes) -> None:
+    with device.open("r+b") as opened:
+        opened.seek(offset)
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _read(device: Path, offset: int, length: int) -> bytes:
+    with device.open("rb") as opened:
+        opened.seek(offset)
+        return opened.read(length)

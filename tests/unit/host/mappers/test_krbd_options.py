@@ -1,0 +1,75 @@
+import dataclasses
+
+import pytest
+
+from rbdcsi import errors
+from rbdcsi.host.mappers import krbd_options
+from tests.unit.host.mappers.images import ACCESS, IMAGE, KEY
+
+
+def _line(monitors: str = "10.0.0.1", options: str = "", readonly: bool = False) -> str:
+    access = dataclasses.replace(ACCESS, monitors=monitors)
+    return krbd_options.map_line(IMAGE, access, readonly=readonly, options=options)
+
+
+def test_line_has_the_order_that_the_kernel_documents() -> None:
+    line = krbd_options.map_line(IMAGE, ACCESS, readonly=False, options="")
+
+    assert line == (
+        f"10.0.0.1:6789,10.0.0.2:6789 name=node,secret={KEY},noshare volumes csi-pvc-1 -"
+    )
+
+
+def test_namespace_readonly_and_chosen_options_are_added() -> None:
+    image = dataclasses.replace(IMAGE, namespace="tenant")
+
+    line = krbd_options.map_line(
+        image, ACCESS, readonly=True, options="queue_depth=64,abort_on_full"
+    )
+
+    assert ",noshare,read_only,_pool_ns=tenant,queue_depth=64,abort_on_full volumes " in line
+
+
+@pytest.mark.parametrize(
+    ("monitors", "options", "expected"),
+    [
+        ("[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]", "", "10.0.0.1:6789"),
+        ("[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]", "ms_mode=prefer-crc", "10.0.0.1:3300"),
+        ("[v2:10.0.0.1:3300,v1:10.0.0.1:6789]", "ms_mode=legacy", "10.0.0.1:6789"),
+        ("v1:10.0.0.1", "", "10.0.0.1:6789"),
+        ("10.0.0.1,v2:10.0.0.2", "ms_mode=secure", "10.0.0.1:3300,10.0.0.2:3300"),
+        ("[fd00::1]:6790,[fd00::2]", "", "[fd00::1]:6790,[fd00::2]:6789"),
+    ],
+)
+def test_monitors_are_given_in_the_protocol_that_is_spoken(
+    monitors: str, options: str, expected: str
+) -> None:
+    assert _line(monitors, options).split(" ")[0] == expected
+
+
+def test_monitors_that_speak_another_protocol_only_are_refused_with_the_cure() -> None:
+    with pytest.raises(errors.InvalidRequest, match="ms_mode=prefer-crc"):
+        _line("v2:10.0.0.1:3300")
+
+
+@pytest.mark.parametrize(
+    "option", ["share", "noshare", "exclusive", "secret=x", "name=admin", "_pool_ns=other", "a b"]
+)
+def test_options_that_are_the_mappers_own_are_refused(option: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        _line(options=option)
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nb", ""])
+def test_name_that_would_shift_the_line_is_refused(name: str) -> None:
+    image = dataclasses.replace(IMAGE, image_name=name)
+
+    with pytest.raises(errors.InvalidRequest):
+        krbd_options.map_line(image, ACCESS, readonly=False, options="")
+
+
+def test_key_is_in_no_error() -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        _line(options="exclusive")
+
+    assert KEY not in str(caught.value)
