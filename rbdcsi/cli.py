@@ -160,6 +160,7 @@ def _run(options: Options, clusters: config.Config, stopping: threading.Event) -
     """Serve until a signal; whether every call was over in time."""
     for name, value in _GRPC_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _share_memory()
     from rbdcsi import app, health, server
 
     application = app.build(options, clusters)

@@ -1,4 +1,4 @@
-"""File systems on a block device: make, check, grow, measure. `content.py` tells what is there.
+"""File systems on a block device: make, check, measure. `content.py` tells what is there.
 
 Nothing here overwrites data: `make` writes on zeroes only, which it reads for itself. (mke2fs asks
 before it overwrites a file system only if it runs on a terminal, so its `-F` is not the guard.)
@@ -18,13 +18,6 @@ _MAKE_DEFAULTS = {
 }
 FS_TYPES = tuple(_MAKE_DEFAULTS)
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
-
-# The full read-only check of each, and the exit codes by which it says "not intact".
-_CHECKS = {
-    "ext4": (("e2fsck", "-f", "-n"), (4, 12)),
-    "xfs": (("xfs_repair", "-n"), (1, 2)),  # 2: the log must be replayed first
-    "btrfs": (("btrfs", "check", "--readonly"), (1,)),
-}
 
 
 @dataclass(frozen=True)
@@ -61,13 +54,6 @@ def make(device: Path, fs_type: str, options: Sequence[str], *, seconds: float) 
         raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
     argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))
     command.run(argv, seconds=seconds)
-
-
-def intact(device: Path, fs_type: str, *, seconds: float) -> bool:
-    """Check the whole file system without writing; True if nothing is wrong with it."""
-    _require_known(fs_type)
-    argv, broken = _CHECKS[fs_type]
-    return command.run((*argv, str(device)), seconds=seconds, ok=(0, *broken)).exit_code == 0
 
 
 def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
@@ -112,17 +98,6 @@ def check(device: Path, fs_type: str, *, seconds: float) -> None:
             f"{device}: ext4 is damaged beyond what is safe to mend unasked; take a snapshot of "
             f"the image, then run `e2fsck -f` on it by hand. It said: {error.stderr.strip()}"
         ) from error
-
-
-def grow(device: Path, target: Path, fs_type: str, *, seconds: float) -> None:
-    """Make the mounted file system fill its device; one that does already is fine."""
-    _require_known(fs_type)
-    argv = {
-        "ext4": ("resize2fs", str(device)),
-        "xfs": ("xfs_growfs", str(target)),
-        "btrfs": ("btrfs", "filesystem", "resize", "max", str(target)),
-    }
-    command.run(argv[fs_type], seconds=seconds)
 
 
 def usage(path: Path, *, seconds: float) -> Usage:
