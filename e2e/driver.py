@@ -39,6 +39,11 @@ class Driver:
     channel: grpc.Channel | None = None
 
     @property
+    def name(self) -> str:
+        """What it was prepared as; of a node, its id."""
+        return self.directory.name
+
+    @property
     def socket(self) -> Path:
         """Where it listens."""
         return self.directory / "csi.sock"

@@ -68,8 +68,7 @@ def build(options: Options, clusters: Config) -> Application:
     """Build what `rbdcsi serve` was asked for."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
     with_controller, with_node = options.role != "node", options.role != "controller"
-    identity = Identity(readiness.Readiness(pooled), controller=with_controller)
-    application = Application(identity)
+    application = Application(Identity(readiness.Readiness(pooled)))
     if with_controller:
         deleter = Deleter(pooled, Locations(pooled))
         application.controller = Controller(pooled, deleter)

@@ -24,7 +24,7 @@ _NOT_YET = ("encrypted", "encryptionKMSID", "topologyConstrainedPools")
 
 _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
 
-_BYTES = re.compile(r"([0-9]{1,12})(?:([KM])(?:i?B)?)?")
+_BYTES = re.compile(r"([0-9]{1,12})(?:([KM])i?B?)?")
 _UNIT = {None: 1, "K": 1 << 10, "M": 1 << 20}
 
 # librbd: an object is 2**order bytes with 12 <= order <= 25.
@@ -164,7 +164,7 @@ def _node_options(given: Mapping[str, str]) -> NodeOptions:
 
 
 def _flag(given: Mapping[str, str], name: str) -> bool:
-    text = given.get(name, "false")
+    text = given.get(name) or "false"
     if text not in {"true", "false"}:
         raise errors.InvalidRequest(f"{name}: {text!r}; write true or false")
     return text == "true"

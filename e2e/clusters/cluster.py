@@ -89,6 +89,10 @@ class Cluster:
         """Run `rbd ARGS` as client.admin within `timeout` seconds and return its output."""
         return self._run("rbd", *args, timeout=timeout)
 
+    def rados(self, *args: str, timeout: float = 60) -> str:
+        """Run `rados ARGS` as client.admin within `timeout` seconds and return its output."""
+        return self._run("rados", *args, timeout=timeout)
+
     def _run(self, tool: str, *args: str, timeout: float) -> str:
         files = ["--conf", str(self.conf), "--keyring", str(self.keyring)]
         return commands.run([tool, *files, "--name", "client.admin", *args], timeout)

@@ -13,9 +13,8 @@ _Service = csi_pb2.PluginCapability.Service
 class Identity(csi_pb2_grpc.IdentityServicer):
     """Who the plugin is, and whether it is ready."""
 
-    def __init__(self, clusters: readiness.Readiness, *, controller: bool) -> None:
+    def __init__(self, clusters: readiness.Readiness) -> None:
         self._clusters = clusters
-        self._controller = controller
 
     def GetPluginInfo(
         self, request: csi_pb2.GetPluginInfoRequest, context: grpc.ServicerContext
@@ -28,11 +27,9 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
-        """Say that there is a controller service where there is one."""
-        offered = [_Service.CONTROLLER_SERVICE] if self._controller else []
-        return csi_pb2.GetPluginCapabilitiesResponse(
-            capabilities=[csi_pb2.PluginCapability(service=_Service(type=kind)) for kind in offered]
-        )
+        """Say what the plugin offers as a whole: a node process answers as the controller does."""
+        offered = csi_pb2.PluginCapability(service=_Service(type=_Service.CONTROLLER_SERVICE))
+        return csi_pb2.GetPluginCapabilitiesResponse(capabilities=[offered])
 
     def Probe(
         self, request: csi_pb2.ProbeRequest, context: grpc.ServicerContext

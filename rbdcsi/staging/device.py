@@ -1,13 +1,13 @@
 """The device of an image on this node: mapping it, finding it again, knowing its Ceph client."""
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors, handles
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.ceph.images import Images
-from rbdcsi.host import mappers
+from rbdcsi.host import mappers, mountinfo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, Mapper, choice
 from rbdcsi.parameters import NodeOptions
 
@@ -76,29 +76,39 @@ def client_of(
     device: MappedDevice,
     node_id: str,
     record: VolumeRecord,
-    images: Images,
-    name: str,
-    before: frozenset[str],
+    watching: Callable[[], frozenset[str]],
+    before: frozenset[str] | None,
 ) -> str | None:
     """Return the Ceph client that holds the device, `ip:port/nonce`; None if it cannot write.
 
-    The kernel tells its own. For a daemon it is the watcher that was not there before, or, for a
-    device that was adopted, the one no other attachment accounts for. (librbd watches an image
-    that it has open for writing.)
+    The kernel tells its own. For a daemon it is a watcher of the image (librbd watches what it has
+    open for writing): the one that was not there before, or, for a device that was adopted, the
+    one in this node's attachment, or else the one that no attachment accounts for.
+
+    Args:
+        device: as the mapper gave it.
+        node_id: this node.
+        record: the volume's attachments; this node's is among them.
+        watching: gives the image's watchers, now that it is mapped.
+        before: of the image before it was mapped; None if the device was there already.
 
     Raises:
         Busy: it cannot be told which of several watchers it is; nothing is guessed.
     """
     if device.client or device.readonly:
         return device.client
+    watchers = watching()
     others = {a.client for node, a in record.attachments.items() if node != node_id}
-    watchers = images.watchers(name) - others
     mine = record.attachments[node_id].client
-    candidates = (watchers - before) or (watchers & {mine}) or watchers
+    if before is None:
+        candidates = watchers & {mine} or watchers - others
+    else:
+        candidates = watchers - before - others
     if len(candidates) != 1:
         raise errors.Busy(
-            f"image {name}: of the clients that have it open ({', '.join(sorted(watchers))}) it "
-            f"cannot be told which is that of {device.path}; try again when the others are gone"
+            f"volume of image {device.image_id}: of the clients that have it open "
+            f"({', '.join(sorted(watchers)) or 'none'}) it cannot be told which is that of "
+            f"{device.path}; try again when the others are gone"
         )
     (client,) = candidates
     return client
@@ -112,3 +122,12 @@ def path_of(device: MappedDevice) -> Path:
             "it must be unstaged and staged again"
         )
     return device.path
+
+
+def shown_by(entry: mountinfo.MountEntry, device: MappedDevice) -> bool:
+    """Tell whether a mount is the device's filesystem, or its node; Refused as `path_of`."""
+    path = path_of(device)
+    if entry.source == str(path):
+        return True
+    found = entry.target.lstat()
+    return stat.S_ISBLK(found.st_mode) and found.st_rdev == path.stat().st_rdev

@@ -5,13 +5,13 @@ published from a staging path that is not a mount of this very image: after a re
 directory on the host's own disk.
 """
 
-import os
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import capabilities, errors, handles, steps
 from rbdcsi.host import devices as block_devices
-from rbdcsi.host import filesystems, mounts, paths, undo
+from rbdcsi.host import filesystems, mountinfo, mounts, paths, undo
 from rbdcsi.host.mappers import MappedDevice
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS
@@ -49,14 +49,10 @@ class Publisher:
         source = request.staging_path if not request.capability.block else device.path
         there = self._mounts.at(request.target_path)
         if there:
-            self._require_same(request, device)
-            if there.readonly != (request.readonly or device.readonly):
-                raise errors.AlreadyExists(
-                    f"target path {request.target_path} has volume {request.handle} "
-                    f"{'read-only' if there.readonly else 'read-write'} already; unpublish it first"
-                )
+            self._require_same(request, device, there)
             return
         self._require_room(request, device)
+        _require_obeyed(request, device)
         self._bind(request, source, device)
         steps.done("publish.mount", volume=str(request.handle), path=str(request.target_path))
 
@@ -78,12 +74,14 @@ class Publisher:
             DeadlineExceeded: it does not answer.
         """
         device = self._devices.of_volume(handle)
-        there = self._mounts.at(path)
+        there = None
+        with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
+            there = self._mounts.at(path)
         if there is None or device is None:
             raise errors.NotFound(f"volume {handle} is not mounted at {path}")
         if there.source == str(device.path):
             return filesystems.usage(path, seconds=_STATS_SECONDS)
-        if not self._shows(path, device):
+        if not devices.shown_by(there, device):
             raise errors.NotFound(f"{path} is no mount of volume {handle} ({device.path})")
         return block_devices.size(device.path)
 
@@ -98,8 +96,7 @@ class Publisher:
         block = request.capability.block
         at = request.staging_path / BLOCK_FILE if block else request.staging_path
         there = self._mounts.at(at)
-        right = there and (self._shows(at, device) if block else there.source == str(device.path))
-        if not right:
+        if there is None or not devices.shown_by(there, device):
             raise errors.Refused(
                 f"staging path {at} is {there.source if there else 'no mount'}, not {device.path} "
                 f"of volume {request.handle}, so nothing is published; NodeStageVolume must come "
@@ -107,16 +104,18 @@ class Publisher:
             )
         return device
 
-    def _require_same(self, request: PublishRequest, device: MappedDevice) -> None:
-        there = self._mounts.at(request.target_path)
-        block = request.capability.block
-        same = there and (
-            self._shows(request.target_path, device) if block else there.source == str(device.path)
-        )
-        if not same:
+    def _require_same(
+        self, request: PublishRequest, device: MappedDevice, there: mountinfo.MountEntry
+    ) -> None:
+        if not devices.shown_by(there, device):
             raise errors.AlreadyExists(
-                f"target path {request.target_path} has {there.source if there else 'nothing'} "
-                f"mounted, not volume {request.handle} ({device.path}); unpublish it first"
+                f"target path {request.target_path} has {there.source} mounted, not volume "
+                f"{request.handle} ({device.path}); unpublish it first"
+            )
+        if there.readonly != (request.readonly or device.readonly):
+            raise errors.AlreadyExists(
+                f"target path {request.target_path} has volume {request.handle} "
+                f"{'read-only' if there.readonly else 'read-write'} already; unpublish it first"
             )
 
     def _require_room(self, request: PublishRequest, device: MappedDevice) -> None:
@@ -148,7 +147,12 @@ class Publisher:
                 paths.remove_target(request.target_path, self._base)
             raise
 
-    def _shows(self, path: Path, device: MappedDevice) -> bool:
-        """Tell whether the path is the node of that block device."""
-        with paths.open_target(path, self._base, "file") as opened:
-            return os.fstat(opened.fd).st_rdev == device.path.stat().st_rdev
+
+def _require_obeyed(request: PublishRequest, device: MappedDevice) -> None:
+    """Refuse a read-only block device that could be written: a bind mount does not hold that."""
+    if request.capability.block and request.readonly and not device.readonly:
+        raise errors.Refused(
+            f"volume {request.handle} is attached read-write, so its block device cannot be "
+            "published read-only; attach it read-only (PersistentVolume: csi.readOnly) or "
+            "publish it read-write"
+        )

@@ -21,6 +21,7 @@ from rbdcsi.volumes import locations, spec
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
+_BLOCK = "raw block device"
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,37 @@ class Stager:
             volume = self._open(connection, handle)
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self._node_id, request.generation)
-            staged = self._mounts.at(staged_at(request))
+            staged = self._is_staged(request, _fs_type(request, volume.made))
             with contextlib.ExitStack() as undoing:
                 device = self._map(volume, request, held.readonly, undoing)
-                if staged:
-                    _require_same(staged.source, device, request)
-                else:
+                if not staged:
                     self._fill(volume, request, device, held.readonly)
                 undoing.pop_all()
+
+    def _is_staged(self, request: StageRequest, fs_type: str) -> bool:
+        """Tell whether this is a repeat: the path has this very volume already, as it is wanted.
+
+        Raises:
+            AlreadyExists: it has something else, or the volume otherwise.
+            Refused: it has the volume, whose device does not work any more.
+        """
+        path, wanted = request.staging_path, _BLOCK if request.capability.block else fs_type
+        whole, block = self._mounts.at(path), self._mounts.at(path / BLOCK_FILE)
+        there, found = whole or block, whole.fs_type if whole else _BLOCK
+        if there is None:
+            return False
+        device = self._devices.of_volume(request.handle)
+        if device is None or not devices.shown_by(there, device):
+            raise errors.AlreadyExists(
+                f"staging path {path} has {there.source} ({found}) mounted, which is not volume "
+                f"{request.handle}; unmount what is there"
+            )
+        if found != wanted:
+            raise errors.AlreadyExists(
+                f"volume {request.handle} is staged at {path} as {found}, not as {wanted}; "
+                "unstage it first"
+            )
+        return True
 
     def unstage(self, handle: handles.VolumeHandle, staging_path: Path) -> None:
         """Take the volume away from the staging path, unmap it, and record that it is released.
@@ -133,15 +157,17 @@ class Stager:
         """Map and record by which client, so that from here on the volume can be fenced."""
         name, image_id = volume.image.image_name, request.handle.image_id
         there = self._devices.of_volume(request.handle)
-        before = frozenset() if there else volume.images.watchers(name)
+        before = None if there and not there.fault else volume.images.watchers(name)
         device = self._devices.map(volume.image, volume.access, volume.made.node, readonly=readonly)
-        if not there:
+        if before is not None:
             undoing.push(self._unmapping(volume, request, device))
         devices.path_of(device)
         steps.done("stage.map", volume=str(request.handle), device=str(device.path))
         record = volume.records.get(image_id)
         rules.require(record, str(request.handle), self._node_id, request.generation)
-        client = devices.client_of(device, self._node_id, record, volume.images, name, before)
+        client = devices.client_of(
+            device, self._node_id, record, lambda: volume.images.watchers(name), before
+        )
         volume.records.change(
             image_id,
             lambda r: rules.stage(
@@ -173,7 +199,7 @@ class Stager:
         readonly: bool,
     ) -> None:
         if request.capability.block:
-            block = staged_at(request)
+            block = request.staging_path / BLOCK_FILE
             paths.create_target(block, self._base, "file")
             self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
         else:
@@ -187,7 +213,12 @@ class Stager:
         device: mappers.MappedDevice,
         readonly: bool,
     ) -> None:
-        fs_type = request.capability.fs_type or volume.made.fs_type or capabilities.FILESYSTEMS[0]
+        if volume.made.fs_type is None:
+            raise errors.Refused(
+                f"volume {request.handle} was made for raw block use only, and may hold data that "
+                "no signature tells of, so it gets no filesystem; use it as a block device"
+            )
+        fs_type = _fs_type(request, volume.made)
         filesystem.prepare(
             volume.images,
             request.handle.image_id,
@@ -222,15 +253,5 @@ class Stager:
         )
 
 
-def staged_at(request: StageRequest) -> Path:
-    """Return where the staging mount is: the directory itself, or the file of a block device."""
-    block = request.capability.block
-    return request.staging_path / BLOCK_FILE if block else request.staging_path
-
-
-def _require_same(source: str, device: mappers.MappedDevice, request: StageRequest) -> None:
-    if not request.capability.block and source != str(device.path):
-        raise errors.AlreadyExists(
-            f"staging path {request.staging_path} has {source} mounted, not {device.path} of "
-            f"volume {request.handle}; unmount what is there"
-        )
+def _fs_type(request: StageRequest, made: spec.VolumeSpec) -> str:
+    return request.capability.fs_type or made.fs_type or capabilities.DEFAULT_FILESYSTEM

@@ -13,11 +13,11 @@ PLACES = {
     "rados": ("ceph/",),
     "rbd": ("ceph/",),
     "pyudev": ("host/",),
-    "grpc": ("services/", "server.py", "interceptors.py"),
+    "grpc": ("services/", "app.py", "server.py", "interceptors.py"),
     "grpc_health": ("server.py",),
     "grpc_reflection": ("server.py",),
     "google.protobuf": ("services/", "server.py", "interceptors.py", "redact.py"),
-    "rbdcsi.api": ("services/", "server.py", "interceptors.py", "redact.py"),
+    "rbdcsi.api": ("services/", "app.py", "server.py", "interceptors.py", "redact.py"),
 }
 
 # The modules beside the folders that may know them; every other module there is pure.
