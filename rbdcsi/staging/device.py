@@ -79,11 +79,12 @@ def client_of(
     watching: Callable[[], frozenset[str]],
     before: frozenset[str] | None,
 ) -> str | None:
-    """Return the Ceph client that holds the device, `ip:port/nonce`; None if it cannot write.
+    """Return the Ceph client that holds the device, `ip:port/nonce`; None if it needs no fencing.
 
     The kernel tells its own. For a daemon it is a watcher of the image (librbd watches what it has
     open for writing): the one that was not there before, or, for a device that was adopted, the
-    one in this node's attachment, or else the one that no attachment accounts for.
+    one in this node's attachment, or else the one that no attachment accounts for. A read-only
+    device may have none: rbd-nbd then does not watch, qemu-storage-daemon does.
 
     Args:
         device: as the mapper gave it.
@@ -95,7 +96,7 @@ def client_of(
     Raises:
         Busy: it cannot be told which of several watchers it is; nothing is guessed.
     """
-    if device.client or device.readonly:
+    if device.client:
         return device.client
     watchers = watching()
     others = {a.client for node, a in record.attachments.items() if node != node_id}
@@ -104,6 +105,8 @@ def client_of(
         candidates = watchers & {mine} or watchers - others
     else:
         candidates = watchers - before - others
+    if device.readonly and not candidates:
+        return None
     if len(candidates) != 1:
         raise errors.Busy(
             f"volume of image {device.image_id}: of the clients that have it open "
@@ -126,8 +129,16 @@ def path_of(device: MappedDevice) -> Path:
 
 def shown_by(entry: mountinfo.MountEntry, device: MappedDevice) -> bool:
     """Tell whether a mount is the device's filesystem, or its node; Refused as `path_of`."""
-    path = path_of(device)
-    if entry.source == str(path):
+    path_of(device)
+    return belongs(entry, device)
+
+
+def belongs(entry: mountinfo.MountEntry, device: MappedDevice) -> bool:
+    """Tell whether a mount is of the device, which may have ended."""
+    if entry.source == str(device.path):
         return True
+    # of a bound node the kernel tells the name; only those are looked at, for others may hang
+    if Path(entry.root).name != device.path.name:
+        return False
     found = entry.target.lstat()
-    return stat.S_ISBLK(found.st_mode) and found.st_rdev == path.stat().st_rdev
+    return stat.S_ISBLK(found.st_mode) and found.st_rdev == device.path.stat().st_rdev

@@ -116,18 +116,30 @@ class Stager:
         Raises:
             Busy: it is still in use; the message says by whom.
         """
+        found = self._devices.of_volume(handle)
+        if found:
+            self._require_unpublished(found, staging_path)
         self._mounts.unmount(staging_path, seconds=MOUNT_SECONDS)
         block = staging_path / BLOCK_FILE
         self._mounts.unmount(block, seconds=MOUNT_SECONDS)
         paths.remove_target(block, self._base)
         steps.done("unstage.unmount", volume=str(handle))
         with self._connections.use(handle.location.cluster_id) as connection:
-            found = self._devices.of_volume(handle)
             if found:
                 self._devices.unmap(found, self._options(connection, handle))
                 steps.done("unstage.unmap", volume=str(handle), device=str(found.path))
             with contextlib.suppress(errors.NotFound):
                 self._release(connection, handle)
+
+    def _require_unpublished(self, device: mappers.MappedDevice, staging_path: Path) -> None:
+        """Refuse while a target shows the device: its name may soon be another volume's."""
+        staged = self._mounts.under(staging_path)
+        for entry in self._mounts.under(self._base):
+            if entry not in staged and devices.belongs(entry, device):
+                raise errors.Busy(
+                    f"{staging_path}: {device.path} of image {device.image_id} is still mounted at "
+                    f"{entry.target}; NodeUnpublishVolume must come first"
+                )
 
     def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> _Volume:
         place = self._locations.of(connection, handle.location)

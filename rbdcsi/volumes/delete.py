@@ -98,6 +98,8 @@ class Deleter:
 def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
     images, held = Images(place.ioctx), store.Records(place.ioctx)
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
+    if header is None:
+        held.change(handle.image_id, _of_no_image)
     if name is None or header is None:
         return
     if spec.read(header.metadata, name) is None:
@@ -120,6 +122,12 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
             f"end what uses it (`rbd status {place.pool}/{name}`)"
         ) from error
     steps.done("delete.trash", volume=str(handle))
+
+
+def _of_no_image(record: records.VolumeRecord) -> records.VolumeRecord | None:
+    """Drop the record of an image that somebody else removed, unless the sweeper is at it."""
+    stays = record.attachments or record.deleting or record == records.VolumeRecord()
+    return record if stays else None
 
 
 def _keep(record: records.VolumeRecord) -> records.VolumeRecord:

@@ -37,7 +37,7 @@ def start(
         directory: where it keeps its configuration, its control socket and the exported file.
         image: the image.
         access: how to reach it; the key goes through an anonymous file and is on no disk.
-        readonly: open the image read-only (Ceph then lists no watcher for it).
+        readonly: refuse writes (Ceph lists a watcher all the same: qemu opens every image so).
         options: settings of Ceph's configuration, `key=value`, comma separated.
         seconds: how long it may take. Only the parent, which waits, is killed then; the daemon
             in its own session may still appear: `stop` it.

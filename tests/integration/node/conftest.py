@@ -1,0 +1,50 @@
+"""The lab of the Node service's tests: one controller and two registered nodes for each module."""
+
+from collections.abc import Iterator
+
+import pytest
+import rados
+
+from e2e import driver
+from e2e.clusters import commands
+from e2e.driver import Driver
+from rbdcsi import errors
+from rbdcsi.attachments import nodes as registry
+from tests.integration.node.lab import Lab, node_id
+
+
+@pytest.fixture(scope="module")
+def ioctx(admin: rados.Rados, pool: str) -> Iterator[rados.Ioctx]:
+    """Give the module's pool as Ceph's own tools see it."""
+    admin.wait_for_latest_osdmap()
+    with admin.open_ioctx(pool) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lab(controller: Driver, nodes: tuple[Driver, Driver], ioctx: rados.Ioctx) -> Lab:
+    """Give the driver at work, with both nodes registered in Ceph."""
+    for node in nodes:
+        wait_until_registered(ioctx, node)
+    return Lab(controller, nodes, ioctx)
+
+
+@pytest.fixture(scope="module")
+def victim(installation: driver.Installation, ioctx: rados.Ioctx) -> Driver:
+    """Give a third node for the tests that kill it; registered, and running again at each start."""
+    node = installation.node("node-v").start()
+    wait_until_registered(ioctx, node)
+    return node
+
+
+def wait_until_registered(ioctx: rados.Ioctx, node: Driver) -> None:
+    """Return when the node's record is in Ceph."""
+
+    def registered() -> bool:
+        try:
+            registry.Nodes(ioctx).get(node_id(node))
+        except errors.NotFound:
+            return False
+        return True
+
+    commands.wait_until(registered, f"{node_id(node)} is registered", timeout=20)

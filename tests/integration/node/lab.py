@@ -1,0 +1,219 @@
+"""A controller and two nodes on one pool, with Ceph's and the host's own view of what they did."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import rados
+import rbd
+
+from e2e import volume
+from e2e.driver import Driver
+from e2e.volume import Volume
+from rbdcsi import handles
+from rbdcsi.api import csi_pb2
+from rbdcsi.attachments import records, store
+from rbdcsi.host import mountinfo
+from rbdcsi.host.mappers import storage_daemon
+from rbdcsi.staging import filesystem
+
+MIB = 1 << 20
+
+
+def node_id(node: Driver) -> str:
+    """Return the id that the node was prepared with."""
+    return node.flags[node.flags.index("--node-id") + 1]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The driver, and the pool that its volumes are in."""
+
+    controller: Driver
+    nodes: tuple[Driver, Driver]
+    ioctx: rados.Ioctx
+
+    @contextlib.contextmanager
+    def volume(
+        self,
+        name: str,
+        *,
+        at: Driver | None = None,
+        capability: csi_pb2.VolumeCapability | None = None,
+        size: int = 64 * MIB,
+        parameters: Mapping[str, str] | None = None,
+        readonly: bool = False,
+    ) -> Iterator[Volume]:
+        """Give a new volume, attached at a node; after the body it is taken down everywhere."""
+        made = volume.create(
+            self.controller, name, size=size, capability=capability, parameters=parameters
+        )
+        at = at or self.nodes[0]
+        try:
+            volume.attach(self.controller, made, node_id(at), readonly=readonly)
+            yield made
+        finally:
+            for node in {id(each): each for each in (at, *self.nodes)}.values():
+                take_down(node, made)
+                volume.detach(self.controller, made, node_id(node))
+            volume.delete(self.controller, made)
+
+    def again_attached(self, made: Volume, at: Driver, *, readonly: bool = False) -> Volume:
+        """Attach a volume at a further node; returns it as told to that node."""
+        other = Volume(made.id, made.capability, made.size, made.context)
+        volume.attach(self.controller, other, node_id(at), readonly=readonly)
+        return other
+
+    def image_id(self, made: Volume) -> str:
+        """Return the id of the volume's image."""
+        return handles.parse(made.id).image_id
+
+    @contextlib.contextmanager
+    def image(self, made: Volume, *, readonly: bool = False) -> Iterator[rbd.Image]:
+        """Open the volume's image behind the driver's back."""
+        with rbd.Image(self.ioctx, image_id=self.image_id(made), read_only=readonly) as image:
+            yield image
+
+    def write(self, made: Volume, data: bytes, offset: int = 0) -> None:
+        """Write into the image, as somebody else's tool would."""
+        with self.image(made) as image:
+            image.write(data, offset)
+
+    def checksum(self, made: Volume) -> str:
+        """Return a checksum of all the image's bytes, as Ceph has them."""
+        with self.image(made, readonly=True) as image:
+            digest = hashlib.blake2b()
+            for offset in range(0, image.size(), 4 * MIB):
+                digest.update(image.read(offset, min(4 * MIB, image.size() - offset)))
+            return digest.hexdigest()
+
+    def watchers(self, made: Volume) -> set[str]:
+        """Return the clients that Ceph lists as having the image open for writing."""
+        with self.image(made, readonly=True) as image:
+            return {watcher["addr"] for watcher in image.watchers_list()}
+
+    def mark(self, made: Volume) -> filesystem.Mark | None:
+        """Return what the image's metadata says of its filesystem."""
+        with self.image(made, readonly=True) as image:
+            text = dict(image.metadata_list()).get(filesystem.KEY)
+        return filesystem.read_mark(text, made.id)
+
+    def set_metadata(self, made: Volume, key: str, value: str) -> None:
+        """Change image metadata behind the driver's back."""
+        with self.image(made) as image:
+            image.metadata_set(key, value)
+
+    def record(self, made: Volume, at: Driver) -> records.Attachment:
+        """Return the volume's attachment at a node."""
+        held = store.Records(self.ioctx).get(self.image_id(made))
+        return held.attachments[node_id(at)]
+
+    def forget(self, made: Volume) -> None:
+        """Remove the volume's attachments, as a controller elsewhere would."""
+        store.Records(self.ioctx).change(self.image_id(made), lambda _record: None)
+
+
+def take_down(node: Driver, made: Volume) -> None:
+    """Unpublish and unstage whatever of the volume is at the node, which is started if need be."""
+    if node.process is None or node.process.poll() is not None:
+        node.start()
+    for entry in reversed(mounts(node)):
+        if entry.target.is_relative_to(node.kubelet / "pods") and made.target(node).name in str(
+            entry.target
+        ):
+            unpublish_at(node, made, entry.target)
+    volume.unstage(node, made)
+
+
+def unpublish_at(node: Driver, made: Volume, target: Path) -> None:
+    """NodeUnpublishVolume at any path."""
+    node.node.NodeUnpublishVolume(
+        csi_pb2.NodeUnpublishVolumeRequest(volume_id=made.id, target_path=str(target))
+    )
+
+
+def publish_at(
+    node: Driver,
+    made: Volume,
+    target: str | Path,
+    *,
+    staging: str | Path | None = None,
+    readonly: bool = False,
+) -> None:
+    """NodePublishVolume at any path, from any staging path."""
+    node.node.NodePublishVolume(
+        csi_pb2.NodePublishVolumeRequest(
+            volume_id=made.id,
+            publish_context=made.publish_context,
+            staging_target_path=str(made.staging(node) if staging is None else staging),
+            target_path=str(target),
+            volume_capability=made.capability,
+            readonly=readonly,
+        )
+    )
+
+
+def stage_with(
+    node: Driver,
+    made: Volume,
+    *,
+    staging: str | Path | None = None,
+    capability: csi_pb2.VolumeCapability | None = None,
+    context: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> None:
+    """NodeStageVolume with other arguments than the volume's own."""
+    node.node.NodeStageVolume(
+        csi_pb2.NodeStageVolumeRequest(
+            volume_id=made.id,
+            publish_context=made.publish_context if context is None else context,
+            staging_target_path=str(made.staging(node) if staging is None else staging),
+            volume_capability=capability or made.capability,
+            secrets=secrets or {},
+        ),
+        timeout=timeout,
+    )
+
+
+def mounts(node: Driver) -> list[mountinfo.MountEntry]:
+    """Return the mounts below the node's directory, in the kernel's order."""
+    entries = mountinfo.parse(Path("/proc/self/mountinfo").read_text())
+    return [entry for entry in entries if entry.target.is_relative_to(node.directory)]
+
+
+def mount_at(path: Path) -> mountinfo.MountEntry:
+    """Return the topmost mount at exactly that path."""
+    entries = mountinfo.parse(Path("/proc/self/mountinfo").read_text())
+    return [entry for entry in entries if entry.target == path][-1]
+
+
+def loop_devices(node: Driver) -> dict[Path, Path]:
+    """Return the loop devices over files of the node: the device to its file."""
+    found = {}
+    for note in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            file = Path(note.read_text().strip())
+            if file.is_relative_to(node.directory):
+                found[Path("/dev") / note.parts[3]] = file
+    return found
+
+
+def daemons(node: Driver) -> dict[Path, int]:
+    """Return the node's storage daemons: the exported file to the pid."""
+    running = storage_daemon.running()
+    return {file: pid for file, pid in running.items() if file.is_relative_to(node.directory)}
+
+
+def held_at(node: Driver) -> list[str]:
+    """Return in words everything that staging or publishing could leave at a node."""
+    state = node.directory / "state"
+    return [
+        *(f"mount {entry.target}" for entry in mounts(node)),
+        *(f"loop device {device} of {file}" for device, file in loop_devices(node).items()),
+        *(f"daemon {pid} of {file}" for file, pid in daemons(node).items()),
+        *(f"state {path}" for path in state.glob("*/*")),
+        *(f"target {path}" for path in (node.kubelet / "pods").glob("*/*")),
+    ]
