@@ -21,20 +21,38 @@ help: ## list the targets
 	touch $@
 
 # The editable install runs hatch_build.py, which compiles the interface.
-.venv/compiled: .venv/installed pyproject.toml hatch_build.py proto/csi.proto
+.venv/bin/rbdcsi: .venv/installed pyproject.toml hatch_build.py proto/csi.proto
 	.tools/bin/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
 	touch $@
 
-setup: .venv/compiled ## install Debian packages and the virtual environment
+setup: .venv/bin/rbdcsi ## install Debian packages and the virtual environment
+
+demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to another
+	@$(PYTHON) -m e2e.demo
+
+test: .venv/bin/rbdcsi ## run every test: unit, integration on a real Ceph, csi-sanity, lint
+	$(PYTHON) -m pytest
+
+test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
+	$(PYTHON) -m pytest -m "not ceph" tests/unit
+
+lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
+	$(PYTHON) -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
+
+bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ratios
+	$(PYTHON) -m bench
 
 lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (requirements.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
-cluster: .venv/compiled ## start a one-OSD Ceph to play with, and say how
+cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 	@$(PYTHON) -m e2e.clusters start
 
-cluster-stop: ## end it
+cluster-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.clusters stop
 
-.PHONY: cluster cluster-stop help setup lock
+clean: ## remove what was built or installed here (not the Debian packages)
+	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
+
+.PHONY: bench clean cluster cluster-stop demo help lint lock setup test test-unit

@@ -13,24 +13,28 @@ import yaml
 from e2e.sanity import build
 from rbdcsi import errors
 
-_HARMLESS = {"passed", "skipped", "pending"}
+_SKIPPED = {"skipped", "pending"}
+_HARMLESS = {"passed", *_SKIPPED}
 _GRACE = 60  # seconds for the tests under way to stop and to clean up, once their time is over
 
 
 @dataclass(frozen=True)
 class Result:
-    """What csi-sanity found: numbers of test cases, the names of those that failed, its output."""
+    """What csi-sanity found: numbers of test cases, the names of those that failed, its output.
+
+    `skips` has the reason of each skip; one that csi-sanity itself has put aside is "pending".
+    """
 
     ran: int
     passed: int
     failed: int
-    skipped: int
+    skips: tuple[str, ...]
     failures: tuple[str, ...]
     output: str
 
     def __str__(self) -> str:
         counts = (
-            f"{self.ran} ran, {self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+            f"{self.ran} ran, {self.passed} passed, {self.failed} failed, {len(self.skips)} skipped"
         )
         return "\n  failed: ".join([f"csi-sanity: {counts}", *self.failures])
 
@@ -100,10 +104,10 @@ def _read(report: Path, log: Path) -> Result:
         raise errors.Failed(f"csi-sanity ended without a report; {log} begins: {output[:500]}")
     cases = list(_cases(json.loads(report.read_text())))
     states = Counter(case["State"] for case in cases)
-    passed, skipped = states["passed"], states["skipped"] + states["pending"]
-    failed = len(cases) - passed - skipped  # failed, panicked, timedout, interrupted, aborted
+    skips = tuple(_reason(case) for case in cases if case["State"] in _SKIPPED)
+    failed = len(cases) - states["passed"] - len(skips)  # panicked, timedout, interrupted, too
     names = tuple(_name(case) for case in cases if case["State"] not in _HARMLESS)
-    return Result(passed + failed, passed, failed, skipped, names, output)
+    return Result(states["passed"] + failed, states["passed"], failed, skips, names, output)
 
 
 def _cases(report: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -112,6 +116,10 @@ def _cases(report: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for each in suite["SpecReports"]:
             if each["LeafNodeType"] == "It" or each["State"] not in _HARMLESS:
                 yield each
+
+
+def _reason(case: dict[str, Any]) -> str:
+    return str(case.get("Failure", {}).get("Message") or case["State"])
 
 
 def _name(case: dict[str, Any]) -> str:

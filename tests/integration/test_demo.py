@@ -1,0 +1,90 @@
+"""The demo as its users run it; `nothing_left` counts what it leaves on this host."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import faults, processes
+
+ROOT = Path(__file__).parents[2]
+DEMO = (sys.executable, "-m", "e2e.demo")
+SECONDS = 120
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@contextlib.contextmanager
+def _demo() -> Iterator[subprocess.Popen[str]]:
+    """Run the demo during the body, its output on a pipe as in a CI log."""
+    with subprocess.Popen(
+        DEMO, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as demo:
+        try:
+            yield demo
+        finally:
+            demo.terminate()
+            demo.wait(SECONDS)
+
+
+def _read_until(demo: subprocess.Popen[str], step: str) -> None:
+    """Return as soon as the demo says that the step is done."""
+    assert demo.stdout
+    read = []
+    for line in demo.stdout:
+        read.append(line)
+        if line.startswith(step):
+            return
+    pytest.fail(f"the demo never came to {step!r}; it said:\n{''.join(read)}")
+
+
+def _process_of(demo: subprocess.Popen[str], node: str) -> int:
+    family = processes.descendants(demo.pid)
+    (found,) = (p.pid for p in family if "rbdcsi serve node" in p.command and node in p.command)
+    return found
+
+
+def test_demo_moves_a_file_from_node_to_node_and_shows_the_refusal_and_the_times() -> None:
+    with _demo() as demo:
+        said, _ = demo.communicate(timeout=SECONDS)
+    assert demo.returncode == 0, said
+    for words in (
+        "refused with FAILED_PRECONDITION",
+        "rbd status demo/csi-demo",
+        "node-b: state staged",
+        "the same sha256",
+        "nothing is left behind",
+    ):
+        assert words in said, said
+    table = said[said.index("seconds") :]
+    for step in ("create", "attach node-a", "stage node-b", "unpublish node-b", "delete", "all"):
+        assert step in table
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, "start Ceph"), (signal.SIGINT, "publish node-a")],
+    ids=lambda value: str(value).replace(" ", "-"),
+)
+def test_interrupted_demo_says_so_and_takes_everything_down(
+    number: signal.Signals, step: str
+) -> None:
+    with _demo() as demo:
+        _read_until(demo, step)
+        demo.send_signal(number)
+        said, _ = demo.communicate(timeout=SECONDS)
+    assert demo.returncode == 130, said
+    assert f"Interrupted by {number.name}" in said
+
+
+def test_demo_whose_node_dies_fails_with_the_reason_and_takes_everything_down() -> None:
+    with _demo() as demo:
+        _read_until(demo, "publish node-a")
+        faults.kill9(_process_of(demo, "node-a"))
+        said, _ = demo.communicate(timeout=SECONDS)
+    assert demo.returncode == 1, said
+    assert "FAILED: UNAVAILABLE" in said
