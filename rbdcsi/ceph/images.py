@@ -5,7 +5,7 @@ header object directly (see header.py).
 """
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import rados
@@ -73,7 +73,7 @@ class Images:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
                     self._ioctx.operate_read_op(op, header.DIRECTORY)
-                    return next((header.text(value) for _, value in values), None)
+                    return next((header.text(value or b"") for _, value in values), None)
             except rados.ObjectNotFound:
                 return None
 
@@ -93,7 +93,8 @@ class Images:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, "", "", 1000)
                     self._ioctx.operate_read_op(op, header.HEADER + image_id)
-                    return header.decode(dict(values))
+                    # the bindings give None for an empty value
+                    return header.decode({key: value or b"" for key, value in values})
             except rados.ObjectNotFound:
                 return None
             except ValueError as error:
@@ -128,6 +129,14 @@ class Images:
         with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
             return frozenset(watcher["addr"] for watcher in image.watchers_list())
 
+    def holds_data(self, name: str) -> bool:
+        """Tell whether anything was written into the image; without fast-diff it takes time."""
+        doing = translate.translated(f"looking for data in image {name}")
+        with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
+            extents: list[int] = []
+            image.diff_iterate(0, image.size(), None, lambda at, *_: extents.append(at))
+            return bool(extents)
+
     def all(self) -> list[tuple[str, str]]:
         """Return id and name of every image outside the trash."""
         with translate.translated("listing images"):
@@ -148,12 +157,21 @@ class Images:
         with translate.translated("listing the trash"):
             return frozenset(entry["id"] for entry in self._rbd.trash_list(self._ioctx))
 
-    def remove_trashed(self, image_id: str) -> None:
-        """Remove an image in the trash with its data; takes time by the size of the data.
+    def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
+        """Remove an image in the trash with its data; takes time by the size of the image.
+
+        Args:
+            image_id: which.
+            stopping: asked now and then; when it says True the rest stays for another time.
 
         Raises:
             NotFound: no such image in the trash.
             Refused: it still has snapshots, or is in use.
+            Busy: it was stopped.
         """
+
+        def progress(_done: int, _total: int) -> int:
+            return -errno.ECANCELED if stopping() else 0
+
         with translate.translated(f"removing image {image_id} from the trash"):
-            self._rbd.trash_remove(self._ioctx, image_id)
+            self._rbd.trash_remove(self._ioctx, image_id, on_progress=progress)

@@ -39,7 +39,7 @@ class Omap:
                 return None
             if code < 0:
                 raise translate.of_errno(code, "", doing)
-            return next((value.decode() for _, value in values), None)
+            return next((_text(value) for _, value in values), None)
 
         return finish
 
@@ -59,7 +59,7 @@ class Omap:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
                     self._ioctx.operate_read_op(op, self._name)
-                    return [(key, value.decode()) for key, value in values]
+                    return [(key, _text(value)) for key, value in values]
             except rados.ObjectNotFound:
                 return []
 
@@ -118,3 +118,8 @@ def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
         with translate.translated(f"creating object {name}"), rados.WriteOpCtx() as op:
             op.new(0)
             ioctx.operate_write_op(op, name)
+
+
+def _text(value: bytes | None) -> str:
+    """Decode a value; the bindings give None for an empty one, and what is damaged stays so."""
+    return (value or b"").decode(errors="replace")

@@ -105,6 +105,11 @@ class Lab:
         with self.image(made) as image:
             image.metadata_set(key, value)
 
+    def remove_metadata(self, made: Volume, key: str) -> None:
+        """Lose image metadata behind the driver's back."""
+        with self.image(made) as image:
+            image.metadata_remove(key)
+
     def record(self, made: Volume, at: Driver) -> records.Attachment:
         """Return the volume's attachment at a node."""
         held = store.Records(self.ioctx).get(self.image_id(made))
