@@ -163,13 +163,15 @@ class Installation:
 
     def node(self, node_id: str, *flags: str) -> Driver:
         """Prepare a node with directories of its own; the caller starts it."""
-        driver = self._prepare("node", node_id, ("--node-id", node_id, *flags))
-        driver.kubelet.mkdir()
-        return driver
+        return self._prepare("node", node_id, ("--node-id", node_id, *flags))
+
+    def whole(self, node_id: str, *flags: str) -> Driver:
+        """Prepare one process that is controller and node; the caller starts it."""
+        return self._prepare("all", node_id, ("--node-id", node_id, *flags))
 
     def _prepare(self, role: str, name: str, flags: tuple[str, ...]) -> Driver:
         directory = self.directory / name
-        directory.mkdir()
+        (directory / "kubelet").mkdir(parents=True)
         ours = (
             "--config",
             str(self.config),

@@ -121,5 +121,5 @@ def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
 
 
 def _text(value: bytes | None) -> str:
-    """Decode a value; the bindings give None for an empty one, and what is damaged stays so."""
-    return (value or b"").decode(errors="replace")
+    """Decode a value: None is an empty one, and what is damaged becomes what no JSON can hold."""
+    return (value or b"").decode(errors="backslashreplace")

@@ -85,7 +85,12 @@ def remove_target(path: Path, base: Path) -> None:
             found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 os.rmdir(path.name, dir_fd=parent)
-            elif stat.S_ISREG(found.st_mode) and found.st_size:
+            elif not stat.S_ISREG(found.st_mode):
+                raise errors.InvalidRequest(
+                    f"path {str(path)!r}: is a link or special file, which is not of this driver's "
+                    "making and is left as it is"
+                )
+            elif found.st_size:
                 raise errors.Refused(_holds_data(path))
             else:
                 os.unlink(path.name, dir_fd=parent)

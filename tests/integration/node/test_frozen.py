@@ -1,0 +1,112 @@
+"""Ceph does not answer: calls end in their time, say so, and work again without a restart."""
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from e2e import driver, volume
+from e2e.clusters import Cluster
+from e2e.driver import Driver
+from e2e.volume import Volume
+from rbdcsi.api import csi_pb2
+from rbdcsi.attachments.records import State
+from tests import faults
+from tests.integration.node import lab as labs
+from tests.integration.node.conftest import wait_until_registered
+from tests.integration.node.lab import Lab
+from tests.refusal import refused
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+HANG = 60.0  # seconds; the caller's own end, long after the driver's
+
+
+@pytest.fixture(scope="module")
+def hasty(lab: Lab, installation: driver.Installation) -> Driver:
+    """Give a node that waits for Ceph for a short time only."""
+    node = installation.node("node-h", "--operation-timeout", "2").start()
+    wait_until_registered(lab.ioctx, node)
+    return node
+
+
+@pytest.fixture
+def published(lab: Lab) -> Iterator[Volume]:
+    """Give a volume that node-a has published, with a file that is synced."""
+    node = lab.nodes[0]
+    with lab.volume("frozen-in-use") as made:
+        volume.stage(node, made)
+        (volume.publish(node, made) / "file").write_text("data")
+        yield made
+
+
+@pytest.mark.parametrize(("what", "code"), [("osd", "UNAVAILABLE"), ("mon", "DEADLINE_EXCEEDED")])
+def test_stage_gives_up_and_works_when_ceph_is_back(
+    lab: Lab, hasty: Driver, cluster: Cluster, what: str, code: str
+) -> None:
+    frozen = faults.frozen_osd if what == "osd" else faults.frozen_mon
+    with lab.volume("frozen-stage", at=hasty) as made:
+        # the deadline is the caller's: with a frozen monitor it is the mapping that waits for it
+        with frozen(cluster), refused(code):
+            volume.stage(hasty, made, timeout=8)
+        _until_let_through(hasty, made)
+        assert lab.record(made, hasty).state is State.STAGED
+        assert len(labs.daemons(hasty)) == 1
+
+
+def test_publish_asks_nothing_of_ceph(lab: Lab, cluster: Cluster, published: Volume) -> None:
+    node = lab.nodes[0]
+    with faults.frozen_mon(cluster), faults.frozen_osd(cluster):
+        target = volume.publish(node, published, pod="second")
+        assert target.is_mount()
+        volume.unpublish(node, published, pod="second")
+        assert not target.exists()
+
+
+def test_statistics_of_a_frozen_volume_come_or_end_in_time(
+    lab: Lab, cluster: Cluster, published: Volume
+) -> None:
+    node = lab.nodes[0]
+    with faults.frozen_osd(cluster):
+        begun = time.monotonic()
+        answer = node.node.NodeGetVolumeStats(
+            csi_pb2.NodeGetVolumeStatsRequest(
+                volume_id=published.id, volume_path=str(published.target(node))
+            ),
+            timeout=HANG,
+        )
+        assert time.monotonic() - begun < HANG / 2
+    assert answer.usage
+
+
+def test_unstage_of_unsynced_data_waits_for_ceph_and_loses_nothing(
+    lab: Lab, cluster: Cluster, published: Volume
+) -> None:
+    node = lab.nodes[0]
+    (published.target(node) / "later").write_text("not synced yet")
+    volume.unpublish(node, published)
+    with faults.frozen_osd(cluster), pytest.raises(Exception, match=r"DEADLINE_EXCEEDED|ABORTED"):
+        node.node.NodeUnstageVolume(
+            csi_pb2.NodeUnstageVolumeRequest(
+                volume_id=published.id, staging_target_path=str(published.staging(node))
+            ),
+            timeout=5,
+        )
+    _until_let_through(node, published, unstage=True)
+    assert lab.record(published, node).state is State.RELEASED
+    volume.stage(node, published)
+    kept = {path.name: path.read_text() for path in published.staging(node).glob("[fl]*[er]")}
+    assert kept == {"file": "data", "later": "not synced yet"}
+
+
+def _until_let_through(node: Driver, made: Volume, *, unstage: bool = False) -> None:
+    """Repeat the call as the kubelet does, until what the first one began has ended."""
+    ends_at = time.monotonic() + HANG
+    while True:
+        try:
+            return volume.unstage(node, made) if unstage else volume.stage(node, made)
+        except grpc.RpcError:
+            if time.monotonic() > ends_at:
+                raise
+            time.sleep(0.5)

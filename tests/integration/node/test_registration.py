@@ -1,0 +1,76 @@
+"""What a node says of itself: to the kubelet by NodeGetInfo, to the controllers in Ceph."""
+
+import pytest
+import rados
+
+from e2e import driver, volume
+from e2e.clusters import commands
+from e2e.driver import Driver
+from rbdcsi.api import csi_pb2
+from rbdcsi.attachments import nodes as registry
+from rbdcsi.attachments import store
+from tests.integration.node.conftest import wait_until_registered
+from tests.integration.node.lab import Lab
+from tests.refusal import refused
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+@pytest.fixture(scope="module")
+def described(installation: driver.Installation, ioctx: rados.Ioctx) -> Driver:
+    """Give a node that tells all it can."""
+    flags = ("--max-volumes", "7", "--topology", f"{ZONE}=a", "--topology", "rack=r1")
+    node = installation.node("node-d", *flags).start()
+    wait_until_registered(ioctx, node)
+    return node
+
+
+def test_info_has_id_limit_and_topology(described: Driver) -> None:
+    info = described.node.NodeGetInfo(csi_pb2.NodeGetInfoRequest())
+    assert (info.node_id, info.max_volumes_per_node) == ("node-d", 7)
+    assert dict(info.accessible_topology.segments) == {ZONE: "a", "rack": "r1"}
+
+
+def test_info_leaves_out_what_was_not_told(lab: Lab) -> None:
+    info = lab.nodes[0].node.NodeGetInfo(csi_pb2.NodeGetInfoRequest())
+    assert (info.node_id, info.max_volumes_per_node) == ("node-a", 0)
+    assert not info.HasField("accessible_topology")
+
+
+def test_capabilities_are_those_that_work(lab: Lab) -> None:
+    answer = lab.nodes[0].node.NodeGetCapabilities(csi_pb2.NodeGetCapabilitiesRequest())
+    rpc = csi_pb2.NodeServiceCapability.RPC
+    assert {capability.rpc.type for capability in answer.capabilities} == {
+        rpc.STAGE_UNSTAGE_VOLUME,
+        rpc.GET_VOLUME_STATS,
+        rpc.SINGLE_NODE_MULTI_WRITER,
+    }
+
+
+def test_record_in_ceph_has_the_limit_and_the_mapper(described: Driver, ioctx: rados.Ioctx) -> None:
+    record = registry.Nodes(ioctx).get(described.name)
+    assert record.max_volumes == 7
+    assert record.addresses
+    assert "fuse" in record.mappers
+
+
+def test_node_that_ceph_does_not_know_cannot_have_a_volume(lab: Lab) -> None:
+    with lab.volume("unknown-node") as made, refused("NOT_FOUND", "node-x"):
+        volume.attach(lab.controller, made, "node-x")
+
+
+def test_one_process_serves_all(installation: driver.Installation, ioctx: rados.Ioctx) -> None:
+    whole = installation.whole("node-all").start()
+    wait_until_registered(ioctx, whole)
+    made = volume.create(whole, "all-in-one")
+    volume.attach(whole, made, "node-all")
+    volume.stage(whole, made)
+    (volume.publish(whole, made) / "file").write_text("there")
+    volume.unpublish(whole, made)
+    volume.unstage(whole, made)
+    volume.detach(whole, made, "node-all")
+    volume.delete(whole, made)
+    commands.wait_until(lambda: not list(store.Records(ioctx).all()), "its data is gone")
+    whole.stop()
