@@ -62,7 +62,7 @@ def _is_zero(device: Path, offset: int, length: int, seconds: float) -> bool:
         raise DeviceUnreadable(
             f"{device}: {length} bytes at {offset} were asked for, {len(found)} came"
         )
-    return not any(found)
+    return found == bytes(length)  # compared as one; a loop over millions of bytes takes 30 ms
 
 
 def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:

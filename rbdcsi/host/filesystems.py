@@ -1,7 +1,7 @@
 """File systems on a block device: make, check, measure. `content.py` tells what is there.
 
-Nothing here overwrites data: `make` writes on zeroes only, which it reads for itself. (mke2fs asks
-before it overwrites a file system only if it runs on a terminal, so its `-F` is not the guard.)
+Nothing here overwrites data: `make` wants to be shown that the device was read as blank. (mke2fs
+asks before it overwrites a file system only if it runs on a terminal, so its `-F` is no guard.)
 """
 
 from collections.abc import Sequence
@@ -32,24 +32,30 @@ class Usage:
     inodes_used: int
 
 
-def make(device: Path, fs_type: str, options: Sequence[str], *, seconds: float) -> None:
-    """Make a file system on a blank device. DESTROYS what it holds; it is read first, to be blank.
+def make(
+    device: Path,
+    fs_type: str,
+    options: Sequence[str],
+    found: content.Blank | content.Signature,
+    *,
+    seconds: float,
+) -> None:
+    """Make a file system on a blank device. DESTROYS what it holds.
 
     Args:
         device: the block device.
         fs_type: one of `FS_TYPES`.
         options: for mkfs, in place of the defaults; empty for these.
-        seconds: how long reading and making may take, each.
+        found: what reading the device said just now.
+        seconds: how long it may take.
 
     Raises:
         InvalidRequest: another `fs_type`, or an option that forces.
         Refused: the device is not blank.
-        DeviceUnreadable: it cannot be read.
     """
     _require_known(fs_type)
     if forced := _FORCE.intersection(options):
         raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
-    found = content.content(device, seconds=seconds)
     if found != content.Blank():
         raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
     argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))

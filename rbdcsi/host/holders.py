@@ -4,6 +4,7 @@ No users give an empty string. Links are read, never followed: that could hang o
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,12 @@ NOBODY = "nobody that /proc shows"
 
 def using(path: Path) -> str:
     """Name the programs with an open file, working directory or root at or below the path."""
+    wanted, below = str(path), f"{path}/"
     return _listed(
         f"pid {process.name} ({_name(process)}): {link}"
         for process in _processes()
         for link in _links(process)
-        if link == path or path in link.parents
+        if link == wanted or link.startswith(below)
     )
 
 
@@ -58,13 +60,19 @@ def _where(process: Path) -> str:
     return "" if process == _SELF else f" in the namespace of pid {process.name} ({_name(process)})"
 
 
-def _links(process: Path) -> set[Path]:
+def _links(process: Path) -> set[str]:
+    """Read what the process holds; as strings, for there are thousands."""
     found = set()
     with contextlib.suppress(OSError):  # it ended meanwhile
-        for link in (process / "cwd", process / "root", *(process / "fd").iterdir()):
+        for link in (f"{process}/cwd", f"{process}/root", *_descriptors(f"{process}/fd")):
             with contextlib.suppress(OSError):
-                found.add(link.readlink())
+                found.add(os.readlink(link))  # noqa: PTH115  no Path for each
     return found
+
+
+def _descriptors(directory: str) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.path for entry in entries]
 
 
 def _mounts(process: Path) -> tuple[mountinfo.MountEntry, ...]:

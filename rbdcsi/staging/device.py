@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rbdcsi import errors, handles
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.host import mappers, mountinfo
+from rbdcsi.host import mountinfo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, Mapper, choice
 from rbdcsi.parameters import NodeOptions
 
@@ -31,15 +31,22 @@ class Devices:
         return None
 
     def map(
-        self, image: Image, access: Access, options: NodeOptions, *, readonly: bool
+        self,
+        image: Image,
+        access: Access,
+        options: NodeOptions,
+        there: MappedDevice | None,
+        *,
+        readonly: bool,
     ) -> MappedDevice:
-        """Map the image, by the mapper it has already, or else the one that is wanted.
+        """Map the image, by the mapper that has it `there` already, or else the one wanted.
 
         Raises:
             Refused: this host has none of the mappers that may be used.
             And as `Mapper.map`.
         """
-        mapper = self._holding(image) or choice.choose(self.mappers, self._names(options))
+        names = self._names(options)
+        mapper = self._mapper(there) if there else choice.choose(self.mappers, names)
         return mapper.map(
             image,
             access,
@@ -50,7 +57,7 @@ class Devices:
 
     def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
         """Unmap; Busy while somebody has it mounted or open."""
-        mapper = next(m for m in self.mappers if m.name == device.mapper)
+        mapper = self._mapper(device)
         chosen = options.unmap_options.get(mapper.name, "")
         mapper.unmap(device, options=chosen, seconds=MAP_SECONDS)
 
@@ -58,8 +65,8 @@ class Devices:
         """Return the names of the mappers that work on this host."""
         return tuple(m.name for m in self.mappers if m.unsupported() is None)
 
-    def _holding(self, image: Image) -> Mapper | None:
-        return next((m for m in self.mappers if mappers.find(m, image)), None)
+    def _mapper(self, device: MappedDevice) -> Mapper:
+        return next(m for m in self.mappers if m.name == device.mapper)
 
     def _names(self, options: NodeOptions) -> Sequence[str]:
         if options.mapper is None:

@@ -166,20 +166,24 @@ def prepare(
             begun = Mark(Phase.FORMATTING, fs_type).encode()
             _set_mark(images, image_id, text, begun, image)
             steps.done("stage.formatting", image=image, fs_type=fs_type)
-            _make(device, fs_type, mkfs_options)
+            _make(device, fs_type, mkfs_options, found)
             steps.done("stage.mkfs", image=image, fs_type=fs_type)
             _set_mark(images, image_id, begun, Mark(Phase.FORMATTED, fs_type).encode(), image)
             steps.done("stage.formatted", image=image, fs_type=fs_type)
+        case Action.MOUNT if not readonly:
+            filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
         case Action.MOUNT:
             pass
-    if not readonly:
-        filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
 
 
-def _make(device: Path, fs_type: str, mkfs_options: str) -> None:
-    # what an interrupted mkfs left is zeroed first, so mkfs itself is never told to force
-    filesystems.erase_signature(device, fs_type, seconds=_READ_SECONDS)
-    filesystems.make(device, fs_type, shlex.split(mkfs_options), seconds=_MAKE_SECONDS)
+def _make(
+    device: Path, fs_type: str, mkfs_options: str, found: content.Blank | content.Signature
+) -> None:
+    if found != content.Blank():
+        # what an interrupted mkfs left is zeroed, so mkfs itself is never told to force
+        filesystems.erase_signature(device, fs_type, seconds=_READ_SECONDS)
+        found = content.content(device, seconds=_READ_SECONDS)
+    filesystems.make(device, fs_type, shlex.split(mkfs_options), found, seconds=_MAKE_SECONDS)
 
 
 def _set_mark(images: Images, image_id: str, old: str | None, new: str, image: str) -> None:

@@ -170,7 +170,9 @@ class Stager:
         name, image_id = volume.image.image_name, request.handle.image_id
         there = self._devices.of_volume(request.handle)
         before = None if there and not there.fault else volume.images.watchers(name)
-        device = self._devices.map(volume.image, volume.access, volume.made.node, readonly=readonly)
+        device = self._devices.map(
+            volume.image, volume.access, volume.made.node, there, readonly=readonly
+        )
         if before is not None:
             undoing.push(self._unmapping(volume, request, device))
         devices.path_of(device)

@@ -89,7 +89,7 @@ class Fuse:
             directory, image, access, readonly=readonly, options=options, seconds=seconds
         )
         loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
-        return self._device(directory, record, storage_daemon.running())
+        return self._device(directory, record, {storage_daemon.file_in(directory)})
 
     def _clear(self, directory: Path, *, force: bool, seconds: float) -> None:
         """Take everything of the directory down, in the order in which nothing is lost."""
@@ -97,8 +97,8 @@ class Fuse:
             return
         file = storage_daemon.file_in(directory)
         if device := loop.of_file(file):
-            devices.require_unused(device)
             if force:  # outstanding I/O ends with errors, instead of holding back the detach
+                devices.require_unused(device)
                 storage_daemon.stop(directory, force=True, seconds=seconds)
             loop.detach(device, file, seconds=seconds)
         storage_daemon.stop(directory, force=force, seconds=seconds)

@@ -20,7 +20,6 @@ from rbdcsi.host import anonymous, command
 from rbdcsi.host.mappers import Access, Image
 
 PROGRAM = "qemu-storage-daemon"
-_PROC = Path("/proc")
 
 
 def file_in(directory: Path) -> Path:
@@ -145,13 +144,18 @@ def _conf(monitors: str, options: str, seconds: float) -> str:
 
 
 def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    names = os.listdir("/proc")  # noqa: PTH208  hundreds, and no Path is wanted of any
+    return (int(name) for name in names if name.isdecimal())
 
 
 def _exported_by(pid: int) -> Path | None:
     """Return the file that the program exports, if it is one of our daemons."""
     try:
-        argv = os.fsdecode((_PROC / str(pid) / "cmdline").read_bytes()).split("\0")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123  hundreds at each call
+            line = os.fsdecode(file.read())
+        if PROGRAM not in line:
+            return None
+        argv = line.split("\0")
         if Path(argv[0]).name == PROGRAM:
             return Path(json.loads(argv[argv.index("--export") + 1])["mountpoint"])
     except (OSError, ValueError, LookupError):  # it ended, or is somebody else's daemon

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from rbdcsi.host import command, loop, mounts
+from rbdcsi.host import command, content, filesystems, loop, mounts
 from rbdcsi.host.mappers import storage_daemon
 
 MIB = 1 << 20
@@ -78,3 +78,9 @@ def failing_disk(directory: Path, size: int, bad_byte: int) -> Iterator[Path]:
     finally:
         storage_daemon.stop(directory, force=False, seconds=10)
         mounts.Mounts(directory).unmount(file, seconds=10)
+
+
+def make(device: Path, fs_type: str, options: Sequence[str] = (), *, seconds: float) -> None:
+    """Read the device and, if it is blank, make a filesystem."""
+    found = content.content(device, seconds=seconds)
+    filesystems.make(device, fs_type, options, found, seconds=seconds)

@@ -8,7 +8,7 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.host import content, filesystems, mounts
-from tests.integration.host.conftest import MIB, Disk
+from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -32,7 +32,7 @@ def test_made_file_system_is_intact_mounts_and_tells_its_usage(
     disk: Disk, directory: Path, fs_type: str
 ) -> None:
     device = disk(SIZE)
-    filesystems.make(device, fs_type, (), seconds=60)
+    make(device, fs_type, (), seconds=60)
     filesystems.check(device, fs_type, seconds=60)
     assert _intact(device, fs_type)
 
@@ -53,7 +53,7 @@ def test_made_file_system_is_intact_mounts_and_tells_its_usage(
 )
 def test_options_given_are_used(disk: Disk, fs_type: str, options: tuple[str, ...]) -> None:
     device = disk(SIZE)
-    filesystems.make(device, fs_type, options, seconds=60)
+    make(device, fs_type, options, seconds=60)
 
     with device.open("rb") as opened:
         assert b"NAMED" in opened.read(MIB)
@@ -64,20 +64,20 @@ def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
     device = disk(SIZE)
 
     with pytest.raises(errors.InvalidRequest, match="overwrite"):
-        filesystems.make(device, "ext4", (option,), seconds=20)
+        make(device, "ext4", (option,), seconds=20)
 
     assert content.content(device, seconds=20) == content.Blank()
 
 
 def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
     with pytest.raises(errors.InvalidRequest, match="ext4, xfs, btrfs"):
-        filesystems.make(disk(MIB), "vfat", (), seconds=20)
+        make(disk(MIB), "vfat", (), seconds=20)
 
 
 @pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
 def test_damage_is_found_without_writing(disk: Disk, fs_type: str) -> None:
     device = disk(SIZE)
-    filesystems.make(device, fs_type, (), seconds=60)
+    make(device, fs_type, (), seconds=60)
     _damage(device, fs_type)
     before = _head(device)
 
@@ -87,7 +87,7 @@ def test_damage_is_found_without_writing(disk: Disk, fs_type: str) -> None:
 
 def test_ext4_damaged_beyond_preening_is_refused_with_what_to_do(disk: Disk) -> None:
     device = disk(SIZE)
-    filesystems.make(device, "ext4", (), seconds=60)
+    make(device, "ext4", (), seconds=60)
     _damage(device, "ext4")
 
     with pytest.raises(errors.Refused, match="e2fsck -f"):
@@ -99,11 +99,11 @@ def test_own_unfinished_file_system_is_erased_and_made_without_force(
     disk: Disk, fs_type: str
 ) -> None:
     device = disk(SIZE)
-    filesystems.make(device, fs_type, (), seconds=60)
+    make(device, fs_type, (), seconds=60)
 
     filesystems.erase_signature(device, fs_type, seconds=60)
     filesystems.erase_signature(device, fs_type, seconds=60)
-    filesystems.make(device, fs_type, (), seconds=60)
+    make(device, fs_type, (), seconds=60)
 
     assert _intact(device, fs_type)
 
@@ -121,7 +121,7 @@ def test_half_written_make_is_erased_too(disk: Disk) -> None:
 
 def test_another_file_system_is_not_erased(disk: Disk) -> None:
     device = disk(SIZE)
-    filesystems.make(device, "xfs", (), seconds=60)
+    make(device, "xfs", (), seconds=60)
 
     with pytest.raises(errors.Refused, match="xfs"):
         filesystems.erase_signature(device, "ext4", seconds=60)
@@ -131,7 +131,7 @@ def test_another_file_system_is_not_erased(disk: Disk) -> None:
 
 def test_mounted_file_system_is_not_erased(disk: Disk, directory: Path) -> None:
     device = disk(SIZE)
-    filesystems.make(device, "ext4", (), seconds=60)
+    make(device, "ext4", (), seconds=60)
 
     with _mounted(device, "ext4", directory), pytest.raises(errors.Failed):
         filesystems.erase_signature(device, "ext4", seconds=60)

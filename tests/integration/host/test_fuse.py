@@ -16,10 +16,10 @@ import rbd
 
 from e2e.clusters import Cluster, driver_caps
 from rbdcsi import errors
-from rbdcsi.host import command, content, devices, filesystems, loop, mappers, mounts
+from rbdcsi.host import command, content, devices, loop, mappers, mounts
 from rbdcsi.host.mappers import states, storage_daemon
 from rbdcsi.host.mappers.fuse import Fuse
-from tests.integration.host.conftest import MIB
+from tests.integration.host.conftest import MIB, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -153,7 +153,7 @@ def test_open_device_is_busy_names_the_user_and_goes_on_working(
 def test_mounted_device_is_busy_names_the_mount_and_goes_on_working(
     fuse: Fuse, device: mappers.MappedDevice, directory: Path
 ) -> None:
-    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory) as target:
         with pytest.raises(errors.Busy, match=str(target)):
             fuse.unmap(device, seconds=SECONDS)
@@ -240,7 +240,7 @@ def test_dead_daemon_is_told_and_the_image_can_be_mapped_anew(
 def test_dead_daemon_of_a_mounted_device_is_busy_until_it_is_unmounted(
     fuse: Fuse, device: mappers.MappedDevice, directory: Path
 ) -> None:
-    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory):
         _kill_daemon()
         with pytest.raises(errors.Busy):
@@ -370,7 +370,7 @@ def test_device_takes_the_images_new_size_while_it_is_mounted(
     ioctx: rados.Ioctx,
     directory: Path,
 ) -> None:
-    filesystems.make(device.path, "ext4", (), seconds=SECONDS)
+    make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory):
         with rbd.Image(ioctx, image.image_name) as opened:
             opened.resize(2 * SIZE)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import command, devices, filesystems, loop, mounts, paths
-from tests.integration.host.conftest import MIB, Disk
+from rbdcsi.host import command, devices, loop, mounts, paths
+from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -30,7 +30,7 @@ def base(directory: Path, disk: Disk) -> Iterator[Path]:  # noqa: ARG001  disks 
 @pytest.fixture
 def device(disk: Disk) -> Path:
     made = disk(64 * MIB)
-    filesystems.make(made, "ext4", (), seconds=30)
+    make(made, "ext4", (), seconds=30)
     return made
 
 
