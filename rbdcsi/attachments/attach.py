@@ -82,7 +82,9 @@ class Attachments:
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             try:
                 ioctx = _open(connection, handle)
-            except errors.NotFound:
+            except errors.NotFound:  # the pool is gone, with the record
+                if node_id:
+                    self._index(connection, node_id).remove(handle)
                 return
             record = store.Records(ioctx).get(handle.image_id)
             for node in [node_id] if node_id else sorted(record.attachments):

@@ -8,6 +8,7 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from rbdcsi import capabilities, errors
@@ -102,7 +103,9 @@ def decode(text: str, where: str) -> VolumeRecord:
                 f"knows {VERSION}: run the newer driver that wrote it"
             )
         nodes = {node: _attachment(held) for node, held in facts["attachments"].items()}
-        return VolumeRecord(int(facts["generation"]), nodes, facts["deleting"])
+        return VolumeRecord(
+            _typed(facts, "generation", int), nodes, _typed(facts, "deleting", str, NoneType)
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.Failed(
             f"the attachment record in {where} is damaged ({error!r}), so it cannot be told who "
@@ -114,9 +117,16 @@ def decode(text: str, where: str) -> VolumeRecord:
 def _attachment(facts: Mapping[str, Any]) -> Attachment:
     return Attachment(
         mode=capabilities.AccessMode(facts["mode"]),
-        readonly=bool(facts["readonly"]),
-        generation=int(facts["generation"]),
+        readonly=_typed(facts, "readonly", bool),
+        generation=_typed(facts, "generation", int),
         state=State(facts["state"]),
-        since=str(facts["since"]),
-        client=facts["client"],
+        since=_typed(facts, "since", str),
+        client=_typed(facts, "client", str, NoneType),
     )
+
+
+def _typed(facts: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    value = facts[name]
+    if type(value) not in kinds:  # a bool is no int here
+        raise TypeError(f"{name} is {value!r}")
+    return value

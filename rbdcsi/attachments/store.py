@@ -1,5 +1,6 @@
 """Attachment records in Ceph: next to the images, in objects sharded by image id."""
 
+import contextlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,17 +85,34 @@ class Records:
         raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
 
     def all(self) -> Iterator[tuple[str, VolumeRecord]]:
-        """Yield image id and record of every volume that has one."""
+        """Yield image id and record of every volume that has one.
+
+        Raises:
+            Failed: one is damaged.
+        """
+        for image_id, text in self._texts():
+            yield image_id, self._decode(image_id, text)
+
+    def deleting(self) -> list[str]:
+        """Return the ids of the images that are being deleted; a damaged record says of none."""
+        found = []
+        for image_id, text in self._texts():
+            with contextlib.suppress(errors.Failed):
+                if self._decode(image_id, text).deleting:
+                    found.append(image_id)
+        return found
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
         for name in object_names():
-            for image_id, text in omap.Omap(self._ioctx, name).items():
-                yield image_id, self._decode(image_id, text)
+            yield from omap.Omap(self._ioctx, name).items()
 
     def _shard(self, image_id: str) -> omap.Omap:
-        return omap.Omap(self._ioctx, _object_name(image_id))
+        return omap.Omap(self._ioctx, object_name(image_id))
 
     def _decode(self, image_id: str, text: str) -> VolumeRecord:
-        return records.decode(text, f"object {_object_name(image_id)}, key {image_id}")
+        return records.decode(text, f"object {object_name(image_id)}, key {image_id}")
 
 
-def _object_name(image_id: str) -> str:
+def object_name(image_id: str) -> str:
+    """Return the name of the object that holds the record of that image."""
     return f"rbdcsi.attachments.{zlib.crc32(image_id.encode()) % SHARDS}"

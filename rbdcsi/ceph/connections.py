@@ -185,7 +185,8 @@ class Connections:
         connection = self.get(cluster_id, credentials)
         try:
             yield connection
-        except errors.RbdCsiError as error:
-            if translate.connection_lost(error):
-                self._open.pop((cluster_id, connection.user), None)
+        except translate.ConnectionLost:
+            slot = (cluster_id, connection.user)
+            if self._open.get(slot) is connection:  # another call may have made a new one
+                self._open.pop(slot, None)
             raise

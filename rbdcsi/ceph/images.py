@@ -5,6 +5,7 @@ header object directly (see header.py).
 """
 
 import errno
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from rbdcsi.ceph import header, translate
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string
+_CREATION_SECONDS = 300  # much longer than a creation takes, clocks that differ included
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,21 @@ class Images:
                 return header.text(self._ioctx.read(header.ID + name, _ID_BYTES))
             except rados.ObjectNotFound:
                 return None
+
+    def remove_broken_off(self, name: str) -> bool:
+        """Remove what is left of a creation that died inside librbd: a name without a header.
+
+        Returns False if it is so young that it may still be under way.
+        """
+        with translate.translated(f"removing what is left of image {name}"):
+            try:
+                _, written = self._ioctx.stat(header.ID + name)
+                if time.time() - time.mktime(written) < _CREATION_SECONDS:
+                    return False
+                self._rbd.remove(self._ioctx, name)
+            except (rados.ObjectNotFound, rbd.ImageNotFound):  # librbd says so when all is gone
+                pass
+        return True
 
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
@@ -143,11 +160,11 @@ class Images:
             return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
 
     def trash(self, name: str) -> None:
-        """Move the image to the trash: gone for every user, its data still there.
+        """Move the image to the trash: its name is free, its data stays for who has it open.
 
         Raises:
             NotFound: no such image.
-            Refused: somebody has it open.
+            Refused: somebody has locked it.
         """
         with translate.translated(f"moving image {name} to the trash"):
             self._rbd.trash_move(self._ioctx, name, 0)

@@ -9,6 +9,11 @@ import rbd
 
 from rbdcsi import deadlines, errors
 
+
+class ConnectionLost(errors.Unavailable):
+    """Ceph has shut this client out (it was blocklisted): a new one is needed."""
+
+
 # By class; a class that is not named falls to its base, a plain OSError to its errno.
 _BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
     rados.ObjectNotFound: errors.NotFound,
@@ -20,7 +25,7 @@ _BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
     rados.NoSpace: errors.Exhausted,
     rados.TimedOut: errors.Unavailable,
     rados.InterruptedOrTimeoutError: errors.Unavailable,
-    rados.ConnectionShutdown: errors.Unavailable,
+    rados.ConnectionShutdown: ConnectionLost,
     rados.NotConnected: errors.Unavailable,
     rados.PermissionDeniedError: errors.Unauthenticated,
     rados.PermissionError: errors.Forbidden,
@@ -42,7 +47,7 @@ _BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
     rbd.NoSpace: errors.Exhausted,
     rbd.DiskQuotaExceeded: errors.Exhausted,
     rbd.Timeout: errors.Unavailable,
-    rbd.ConnectionShutdown: errors.Unavailable,
+    rbd.ConnectionShutdown: ConnectionLost,
     rbd.PermissionError: errors.Forbidden,
     rbd.InvalidArgument: errors.InvalidRequest,
     rbd.ArgumentOutOfRange: errors.InvalidRequest,
@@ -58,6 +63,8 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
     errno.ENOSPC: errors.Exhausted,
     errno.EBUSY: errors.Busy,
     errno.EAGAIN: errors.Busy,
+    errno.ESTALE: errors.Busy,  # another client changed the image at the same moment
+    errno.ESHUTDOWN: ConnectionLost,
     errno.ETIMEDOUT: errors.Unavailable,
     errno.ENOTCONN: errors.Unavailable,
     errno.EACCES: errors.Forbidden,
@@ -66,6 +73,7 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
 }
 
 _NEXT_STEP: dict[type[errors.RbdCsiError], str] = {
+    ConnectionLost: "the driver's Ceph client was blocklisted; the next call gets a new one",
     errors.Unavailable: "check the cluster (`ceph status`) and the network; the call can be "
     "repeated",
     errors.Exhausted: "the pool or the cluster is full or its quota is used up; free space, "
@@ -107,11 +115,6 @@ def of_errno(number: int, words: str, doing: str) -> errors.RbdCsiError:
 def _error(kind: type[errors.RbdCsiError], doing: str, words: str) -> errors.RbdCsiError:
     step = _NEXT_STEP.get(kind)
     return kind(f"{doing}: Ceph said {words}" + (f"; {step}" if step else ""))
-
-
-def connection_lost(error: BaseException) -> bool:
-    """Tell whether Ceph has shut this client out (it was blocklisted): a new one is needed."""
-    return isinstance(error.__cause__, rados.ConnectionShutdown | rbd.ConnectionShutdown)
 
 
 def error_class(error: Exception) -> type[errors.RbdCsiError]:

@@ -42,7 +42,7 @@ class Deleter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the images that are being removed; the rest waits for the next start."""
+        """Stop, also in the middle of an image; the rest waits for the next start."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -52,7 +52,7 @@ class Deleter:
         """Delete the volume; one that is gone is fine.
 
         Raises:
-            Refused: it is attached, somebody has it open, or it is no volume of this driver.
+            Refused: it is attached, somebody has locked it, or it is no volume of this driver.
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             try:
@@ -74,23 +74,31 @@ class Deleter:
     def sweep(self) -> None:
         """Remove the data of every volume that was deleted, at every location."""
         for place in self._locations.all():
-            images, held = Images(place.ioctx), store.Records(place.ioctx)
-            deleted = [image_id for image_id, record in held.all() if record.deleting]
-            trashed = images.trashed() if deleted else frozenset()
-            with ThreadPoolExecutor(_REMOVALS, "removal") as removals:
-                for image_id in deleted:
-                    removals.submit(self._remove, images, held, image_id, image_id in trashed)
+            try:
+                self._sweep_at(place)
+            except errors.RbdCsiError as error:
+                _log.warning(
+                    "sweep of a pool failed, to be repeated", pool=place.pool, error=str(error)
+                )
+
+    def _sweep_at(self, place: locations.Place) -> None:
+        images, held = Images(place.ioctx), store.Records(place.ioctx)
+        deleted = held.deleting()
+        trashed = images.trashed() if deleted else frozenset()
+        with ThreadPoolExecutor(_REMOVALS, "removal") as removals:
+            for image_id in deleted:
+                removals.submit(self._remove, images, held, image_id, image_id in trashed)
 
     def _remove(self, images: Images, held: store.Records, image_id: str, trashed: bool) -> None:
         if self._stopping.is_set():
             return
         try:
             if trashed:
-                images.remove_trashed(image_id)
+                images.remove_trashed(image_id, self._stopping.is_set)
                 steps.done("delete.data", image_id=image_id)
             if not images.exists(image_id):
                 held.change(image_id, lambda _: None)
-                steps.done("delete.record", image_id=image_id)
+                steps.done("delete.forget", image_id=image_id)
         except errors.RbdCsiError as error:
             _log.warning("data not removed, to be repeated", image_id=image_id, error=str(error))
 
@@ -108,7 +116,11 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
             f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is meant"
         )
     now = clock.now()
-    held.change(handle.image_id, lambda record: rules.begin_delete(record, str(handle), now))
+
+    def mark() -> None:
+        held.change(handle.image_id, lambda record: rules.begin_delete(record, str(handle), now))
+
+    mark()
     steps.done("delete.record", volume=str(handle))
     try:
         images.trash(name)
@@ -116,12 +128,19 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
         return
     except errors.Refused as error:
         held.change(handle.image_id, _keep)
-        watchers = ", ".join(sorted(images.watchers(name))) or "somebody"
-        raise errors.Refused(
-            f"volume {handle}: image {place.pool}/{name} is open by {watchers} and is not deleted; "
-            f"end what uses it (`rbd status {place.pool}/{name}`)"
-        ) from error
+        if images.name_of(handle.image_id) is not None:
+            raise _in_use(place, handle, name) from error
+    # Of two calls at once, the one that was refused may have taken away the other's mark.
+    mark()
     steps.done("delete.trash", volume=str(handle))
+
+
+def _in_use(place: locations.Place, handle: handles.VolumeHandle, name: str) -> errors.Refused:
+    watchers = ", ".join(sorted(Images(place.ioctx).watchers(name))) or "somebody"
+    return errors.Refused(
+        f"volume {handle}: image {place.pool}/{name} is locked by {watchers} and is not deleted; "
+        f"end what uses it (`rbd status {place.pool}/{name}`)"
+    )
 
 
 def _of_no_image(record: records.VolumeRecord) -> records.VolumeRecord | None:

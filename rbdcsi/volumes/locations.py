@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rbdcsi import errors, handles
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, header, omap
+from rbdcsi.ceph import connections, header, omap, translate
 from rbdcsi.config import Credentials
 from rbdcsi.parameters import Parameters
 
@@ -79,7 +79,8 @@ class Locations:
             NotFound: the pool is gone.
         """
         ioctx = connection.ioctx(location.pool_id, location.namespace)
-        return Place(location, ioctx.get_pool_name(), ioctx)
+        with translate.translated(f"looking up pool number {location.pool_id}"):
+            return Place(location, ioctx.get_pool_name(), ioctx)
 
     def all(self, credentials: Credentials | None = None) -> Iterator[Place]:
         """Yield every place that may hold volumes, in a fixed order.

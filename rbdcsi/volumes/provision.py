@@ -96,8 +96,14 @@ def _recognise(
     image_id = volume.handle.image_id
     header = images.header(image_id)
     deleting = store.Records(place.ioctx).get(image_id).deleting
+    if header is None and images.remove_broken_off(volume.image):
+        raise errors.Busy(
+            f"volume {request.name!r}: an earlier creation broke off, its remains are removed; "
+            "try again"
+        )
     if header is None or deleting:
-        raise errors.Busy(f"volume {request.name!r} is being deleted; try again")
+        verb = "deleted" if deleting else "created elsewhere"
+        raise errors.Busy(f"volume {request.name!r} is being {verb}; try again")
     found = spec.read(header.metadata, volume.image)
     half_made = found is None
     reasons = list(
@@ -105,6 +111,8 @@ def _recognise(
     )
     if half_made:
         reasons += spec.layout_differences(header, wanted.layout)
+        if not reasons and images.holds_data(volume.image):
+            reasons.append("it holds data, which a volume that is just being made does not")
     if reasons:
         made = "and is not a volume of this driver" if half_made else ""
         raise errors.AlreadyExists(

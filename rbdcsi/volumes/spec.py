@@ -107,5 +107,9 @@ def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
         )
     if header.object_bytes != layout.object_bytes:
         yield f"its objects have {header.object_bytes} bytes, asked are {layout.object_bytes}"
+    stripe = header.stripe_unit or header.object_bytes, header.stripe_count or 1
+    asked = layout.stripe_unit or layout.object_bytes, layout.stripe_count or 1
+    if stripe != asked:
+        yield f"its stripes (unit, count) are {stripe}, asked are {asked}"
     if (header.data_pool_id is None) != (layout.data_pool is None):
         yield "it has a data pool" if header.data_pool_id is not None else "it has no data pool"

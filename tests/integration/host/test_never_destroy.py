@@ -30,9 +30,11 @@ BAD_BYTES = [
 
 @pytest.mark.parametrize("bad_byte", BAD_BYTES)
 def test_device_that_cannot_be_read_there_is_never_blank(directory: Path, bad_byte: int) -> None:
-    with failing_disk(directory, SIZE, bad_byte) as device:
-        with pytest.raises(content.DeviceUnreadable, match=str(device)):
-            content.content(device, seconds=20)
+    with (
+        failing_disk(directory, SIZE, bad_byte) as device,
+        pytest.raises(content.DeviceUnreadable, match=str(device)),
+    ):
+        content.content(device, seconds=20)
 
 
 def test_device_that_can_be_read_is_blank(disk: Disk) -> None:

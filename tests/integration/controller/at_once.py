@@ -1,0 +1,41 @@
+"""Many calls at the same moment, and what became of each; a call repeated as orchestrators do."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
+
+import grpc
+
+Answer = TypeVar("Answer")
+
+
+def call(calls: Sequence[Callable[[], Answer]]) -> tuple[list[Answer], list[str]]:
+    """Make all calls at once; returns the answers, and the codes of those refused."""
+    together = threading.Barrier(len(calls))
+
+    def one(each: Callable[[], Answer]) -> Answer | grpc.StatusCode:
+        together.wait(30)
+        try:
+            return each()
+        except grpc.RpcError as error:
+            return cast(grpc.Call, error).code()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        ends = list(threads.map(one, calls))
+    codes = [end.name for end in ends if isinstance(end, grpc.StatusCode)]
+    return [end for end in ends if not isinstance(end, grpc.StatusCode)], codes
+
+
+def repeated(call: Callable[[], Answer], seconds: float = 30) -> Answer:
+    """Make the call again while another one on the same volume is still under way."""
+    ends_at = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            busy = cast(grpc.Call, error).code() is grpc.StatusCode.ABORTED
+            if not busy or time.monotonic() > ends_at:
+                raise
+            time.sleep(0.1)

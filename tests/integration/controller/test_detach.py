@@ -1,0 +1,122 @@
+"""ControllerUnpublishVolume: afterwards the node cannot write, or the call says why not."""
+
+import pytest
+import rbd
+
+from e2e import volume
+from e2e.driver import Driver
+from e2e.volume import Volume
+from rbdcsi.attachments.records import State
+from tests.integration.controller.view import View
+from tests.integration.node.conftest import wait_until_registered
+from tests.refusal import refused
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+A, B = "node-a", "node-b"
+
+
+@pytest.fixture(autouse=True)
+def node(nodes: tuple[Driver, Driver], view: View) -> Driver:
+    """Give the first of two nodes that run and are registered."""
+    for each in nodes:
+        wait_until_registered(view.ioctx, each)
+    return nodes[0]
+
+
+def test_a_repeat_is_fine_and_harms_no_other_node(
+    controller: Driver, view: View, made: Volume
+) -> None:
+    volume.attach(controller, made, A)
+    volume.detach(controller, made, A)
+    volume.detach(controller, made, A)
+    volume.attach(controller, made, B)
+    volume.detach(controller, made, A)  # late
+    assert view.record(made).attachments.keys() == {B}
+    assert view.held_by(A) == frozenset()
+    assert view.held_by(B) == {made.id}
+
+
+def test_without_a_node_it_is_detached_from_all(
+    controller: Driver, view: View, made: Volume
+) -> None:
+    shared = Volume(made.id, volume.raw("MULTI_NODE_MULTI_WRITER"))
+    for node_id in (A, B):
+        volume.attach(controller, shared, node_id)
+    volume.detach(controller, made, "")
+    assert view.record(made).attachments == {}
+    assert view.held_by(A) == view.held_by(B) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "volume_id", ["no handle", "v1:elsewhere:1::a", "v1:local:9999::a", "v1:local:{pool}::123456"]
+)
+@pytest.mark.parametrize("node_id", [A, "ghost", ""])
+def test_a_volume_or_node_that_does_not_exist_is_detached_already(
+    controller: Driver, view: View, volume_id: str, node_id: str
+) -> None:
+    text = volume_id.format(pool=view.ioctx.get_pool_id())
+    volume.detach(controller, Volume(text, volume.mounted()), node_id)
+
+
+def test_a_volume_whose_image_is_gone_is_detached(controller: Driver, view: View) -> None:
+    made = volume.create(controller, "gone")
+    volume.attach(controller, made, A)
+    rbd.RBD().remove(view.ioctx, "csi-gone")
+    volume.detach(controller, made, A)
+    assert view.record(made).attachments == {}
+    assert view.held_by(A) == frozenset()
+    volume.delete(controller, made)
+
+
+@pytest.mark.parametrize("node_id", [A, ""])
+def test_a_staged_volume_stays_attached_and_its_holder_is_named(
+    controller: Driver, node: Driver, view: View, made: Volume, node_id: str
+) -> None:
+    volume.attach(controller, made, A)
+    volume.stage(node, made)
+    before = view.record(made)
+    client = before.attachments[A].client
+    assert client
+    with refused("FAILED_PRECONDITION", f"still staged at node '{A}'", client, "unstaged there"):
+        volume.detach(controller, made, node_id)
+    with refused("FAILED_PRECONDITION", f"is staged at node '{A}'"):
+        volume.attach(controller, made, B)
+    with refused("FAILED_PRECONDITION", f"'{A}' (staged since"):
+        volume.delete(controller, made)
+    assert view.record(made) == before
+    volume.stage(node, made)  # nothing has been taken away from it
+    volume.unstage(node, made)
+    assert view.record(made).attachments[A].state is State.RELEASED
+
+
+def test_a_client_that_nobody_accounts_for_keeps_the_volume_from_moving(
+    controller: Driver, node: Driver, view: View, made: Volume
+) -> None:
+    volume.attach(controller, made, A)
+    with view.image(made, readonly=False) as image:
+        (watcher,) = image.watchers_list()
+        with refused("FAILED_PRECONDITION", watcher["addr"], "rbd status", f"'{A}' yet"):
+            volume.detach(controller, made, A)
+        # from here on the node is refused, and no other node gets the volume either
+        with refused("FAILED_PRECONDITION", "is being detached"):
+            volume.stage(node, made)
+        with refused("FAILED_PRECONDITION", f"detaching at node '{A}'"):
+            volume.attach(controller, made, B)
+        with refused("ABORTED", f"is being detached from node '{A}'"):
+            volume.attach(controller, made, A)
+    volume.detach(controller, made, A)
+    assert view.record(made).attachments == {}
+
+
+def test_an_attachment_of_an_earlier_generation_cannot_be_staged(
+    controller: Driver, node: Driver, made: Volume
+) -> None:
+    volume.attach(controller, made, A)
+    late = Volume(made.id, made.capability, publish_context=dict(made.publish_context))
+    volume.detach(controller, made, A)
+    with refused("FAILED_PRECONDITION", f"is not attached to node '{A}'"):
+        volume.stage(node, late)
+    volume.attach(controller, made, A)
+    with refused("FAILED_PRECONDITION", "generation 2", "generation 1", "has ended"):
+        volume.stage(node, late)

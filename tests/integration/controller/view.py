@@ -1,0 +1,70 @@
+"""What Ceph's own tools show of a pool, beside the driver: images, trash, records, data."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import rados
+import rbd
+
+from e2e.clusters import commands
+from e2e.volume import Volume
+from rbdcsi import handles
+from rbdcsi.attachments import nodes, records, store
+
+
+def image_id(made: Volume) -> str:
+    """Return the id of the volume's image."""
+    return handles.parse(made.id).image_id
+
+
+@dataclass(frozen=True)
+class View:
+    """A pool and RADOS namespace."""
+
+    ioctx: rados.Ioctx
+
+    def images(self) -> list[str]:
+        """Return the names of the images outside the trash."""
+        return sorted(rbd.RBD().list(self.ioctx))
+
+    def trashed(self) -> list[str]:
+        """Return the ids of the images in the trash."""
+        return sorted(entry["id"] for entry in rbd.RBD().trash_list(self.ioctx))
+
+    @contextlib.contextmanager
+    def image(self, made: Volume, *, readonly: bool = True) -> Iterator[rbd.Image]:
+        """Open the volume's image."""
+        with rbd.Image(self.ioctx, image_id=image_id(made), read_only=readonly) as image:
+            yield image
+
+    def metadata(self, made: Volume) -> Mapping[str, str]:
+        """Return what `rbd image-meta list` shows."""
+        with self.image(made) as image:
+            return dict(image.metadata_list())
+
+    def record(self, made: Volume) -> records.VolumeRecord:
+        """Return the volume's attachment record."""
+        return store.Records(self.ioctx).get(image_id(made))
+
+    def held_by(self, node_id: str) -> frozenset[str]:
+        """Return the node's index."""
+        return nodes.NodeIndex(self.ioctx, node_id).volumes()
+
+    def objects_of(self, found: str) -> list[str]:
+        """Return the names of all objects of the image of that id."""
+        return sorted(each.key for each in self.ioctx.list_objects() if found in each.key)
+
+    def tell_osd_the_newest_map(self, admin: rados.Rados) -> None:
+        """Let the OSD know what the monitors have just decided: it learns it from its clients."""
+        admin.wait_for_latest_osdmap()
+        rbd.RBD().list(self.ioctx)
+
+    def wait_until_gone(self, found: str) -> None:
+        """Return when nothing is left of the image of that id, nor of its record."""
+
+        def gone() -> bool:
+            empty = store.Records(self.ioctx).get(found) == records.VolumeRecord()
+            return empty and not self.objects_of(found)
+
+        commands.wait_until(gone, f"image {found} and its record are gone", timeout=20)

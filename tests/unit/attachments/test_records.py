@@ -1,0 +1,105 @@
+"""A record is read as it was written, or not at all."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbdcsi import errors
+from rbdcsi.attachments import records
+from rbdcsi.attachments.records import Attachment, State, VolumeRecord
+from rbdcsi.capabilities import AccessMode
+
+TEXT = st.text(max_size=40)
+ATTACHMENTS = st.builds(
+    Attachment,
+    st.sampled_from(AccessMode),
+    st.booleans(),
+    st.integers(0, 1 << 60),
+    st.sampled_from(State),
+    TEXT,
+    st.none() | TEXT,
+)
+RECORDS = st.builds(
+    VolumeRecord,
+    st.integers(0, 1 << 60),
+    st.dictionaries(TEXT, ATTACHMENTS, max_size=4),
+    st.none() | st.text(min_size=1),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+ONE = VolumeRecord(
+    7,
+    {"n": Attachment(AccessMode.SINGLE_NODE_WRITER, True, 7, State.STAGED, "then", "ip:0/1")},
+)
+
+
+@given(RECORDS)
+def test_a_record_is_read_as_it_was_written_in_ascii(record: VolumeRecord) -> None:
+    text = records.encode(record)
+    assert text.isascii()
+    assert records.decode(text, "here") == record
+
+
+def test_the_stored_form_is_this_one() -> None:
+    assert json.loads(records.encode(ONE)) == {
+        "version": 1,
+        "generation": 7,
+        "attachments": {
+            "n": {
+                "mode": "SINGLE_NODE_WRITER",
+                "readonly": True,
+                "generation": 7,
+                "state": "staged",
+                "since": "then",
+                "client": "ip:0/1",
+            }
+        },
+        "deleting": None,
+    }
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_anything_else_is_damaged_and_the_message_says_where(text: str) -> None:
+    with pytest.raises(errors.Failed, match=r"record in object o, key k (is damaged|has version)"):
+        records.decode(text, "object o, key k")
+
+
+@pytest.mark.parametrize("name", ["version", "generation", "attachments", "deleting"])
+def test_a_record_without_one_of_its_parts_is_damaged(name: str) -> None:
+    facts = json.loads(records.encode(ONE))
+    del facts[name]
+    with pytest.raises(errors.Failed, match=f"is damaged .*{name}.*nothing is changed"):
+        records.decode(json.dumps(facts), "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mode", "ANY"),
+        ("state", "lost"),
+        ("readonly", "no"),
+        ("readonly", None),
+        ("generation", "x"),
+        ("generation", 1.5),
+        ("generation", True),
+        ("client", 5),
+        ("since", 0),
+    ],
+)
+def test_an_attachment_with_a_value_of_another_kind_is_damaged(name: str, value: object) -> None:
+    facts = json.loads(records.encode(ONE))
+    facts["attachments"]["n"][name] = value
+    with pytest.raises(errors.Failed, match="is damaged"):
+        records.decode(json.dumps(facts), "here")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_a_record_of_another_version_is_left_to_the_driver_that_wrote_it(version: object) -> None:
+    facts = {**json.loads(records.encode(ONE)), "version": version}
+    with pytest.raises(errors.Failed, match=f"has version {version}, this driver knows 1"):
+        records.decode(json.dumps(facts), "here")

@@ -1,0 +1,140 @@
+"""Any order of calls, from any nodes, repeated or late: the record never lets two writers in."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rbdcsi import errors
+from rbdcsi.attachments import records, rules
+from rbdcsi.attachments.records import Attachment, State, VolumeRecord
+from rbdcsi.capabilities import AccessMode
+
+VOLUME, NOW = "v1:c:1::a", "2026-01-01T00:00:00+00:00"
+NODES = st.sampled_from(["a", "b", "c"])
+REFUSALS = (errors.Refused, errors.AlreadyExists, errors.Busy, errors.NotFound)
+
+
+class Calls(RuleBasedStateMachine):
+    """What controllers and nodes do to one record, and what may never come of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = VolumeRecord()
+        self.given: dict[str, list[int]] = {}  # generations that each node was ever told
+
+    @rule(node=NODES, mode=st.sampled_from(AccessMode), readonly=st.booleans())
+    def attach(self, node: str, mode: AccessMode, readonly: bool) -> None:
+        before = self.record
+        try:
+            after = rules.attach(before, VOLUME, node, mode, readonly or mode.reader_only, NOW)
+        except REFUSALS:
+            return
+        assert not before.deleting
+        if node in before.attachments:
+            assert after == before
+        else:
+            assert after.generation == before.generation + 1
+            assert after.attachments[node].generation == after.generation
+        assert rules.attach(after, VOLUME, node, mode, readonly or mode.reader_only, NOW) == after
+        self.record = after
+        self.given.setdefault(node, []).append(after.attachments[node].generation)
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), client=st.sampled_from(["10.0.0.1:0/1", "10.0.0.2:0/2", None]))
+    def stage(self, data: st.DataObject, client: str | None) -> None:
+        node = data.draw(st.sampled_from(sorted(self.given)))
+        generation = data.draw(st.sampled_from(self.given[node]))
+        held = self.record.attachments.get(node)
+        try:
+            after = rules.stage(self.record, VOLUME, node, generation, client, NOW)
+        except errors.Refused:
+            assert held is None or held.generation != generation or held.state is State.DETACHING
+            return
+        assert held
+        assert held.generation == generation  # never on the strength of an earlier attachment
+        assert (after.attachments[node].state, after.attachments[node].client) == (
+            State.STAGED,
+            client,
+        )
+        self.record = after
+
+    @rule(node=NODES)
+    def release(self, node: str) -> None:
+        after = rules.release(self.record, node, NOW)
+        assert after.attachments.keys() == self.record.attachments.keys()
+        assert rules.release(after, node, NOW) == after
+        self.record = after
+
+    @rule(node=NODES, crashes=st.booleans())
+    def detach(self, node: str, crashes: bool) -> None:
+        held = self.record.attachments.get(node)
+        try:
+            marked = rules.begin_detach(self.record, VOLUME, node, NOW)
+        except errors.Refused:
+            assert held
+            assert held.state is State.STAGED
+            return
+        assert held is None or held.state is not State.STAGED
+        self.record = marked if crashes else marked.without(node)
+
+    @rule()
+    def delete(self) -> None:
+        try:
+            after = rules.begin_delete(self.record, VOLUME, NOW)
+        except errors.Refused:
+            assert self.record.attachments
+            return
+        assert not self.record.attachments
+        assert after.deleting
+        self.record = after
+
+    @invariant()
+    def nodes_go_together(self) -> None:
+        held = self.record.attachments.values()
+        if len(held) < 2:
+            return
+        (mode,) = {attachment.mode for attachment in held}
+        assert not mode.single_node
+        writers = [attachment for attachment in held if not attachment.readonly]
+        assert len(writers) <= 1 or mode is AccessMode.MULTI_NODE_MULTI_WRITER
+        assert not (writers and mode.reader_only)
+
+    @invariant()
+    def generations_are_each_given_once(self) -> None:
+        found = [attachment.generation for attachment in self.record.attachments.values()]
+        assert len(set(found)) == len(found)
+        assert all(0 < generation <= self.record.generation for generation in found)
+        told = [generation for each in self.given.values() for generation in set(each)]
+        assert len(set(told)) == len(told)
+
+    @invariant()
+    def a_volume_that_is_deleted_has_no_node(self) -> None:
+        assert not (self.record.deleting and self.record.attachments)
+
+    @invariant()
+    def it_is_read_as_it_was_written(self) -> None:
+        assert records.decode(records.encode(self.record), "here") == self.record
+
+
+TestCalls = Calls.TestCase
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.DETACHING])
+def test_the_refusal_names_the_holder_and_how_it_has_the_volume(state: State) -> None:
+    held = Attachment(AccessMode.SINGLE_NODE_WRITER, False, 1, state, NOW)
+    record = VolumeRecord(1, {"holder": held})
+    words = (
+        rf"{VOLUME} is {state.value} at node 'holder' as SINGLE_NODE_WRITER \(read-write\) "
+        rf"since {NOW.replace('+', '.')}, so node 'other' .*; it must be detached from 'holder'"
+    )
+    with pytest.raises(errors.Refused, match=words):
+        rules.attach(record, VOLUME, "other", AccessMode.SINGLE_NODE_WRITER, True, NOW)
+
+
+def test_a_node_that_is_not_attached_is_told_who_is() -> None:
+    held = Attachment(AccessMode.MULTI_NODE_MULTI_WRITER, False, 1, State.ATTACHED, NOW)
+    record = VolumeRecord(2, {"y": held, "x": held})
+    with pytest.raises(errors.Refused, match=r"not attached to node 'z' \(attached: x, y\)"):
+        rules.require(record, VOLUME, "z", 1)
+    with pytest.raises(errors.Refused, match=r"\(attached: no node\)"):
+        rules.require(VolumeRecord(), VOLUME, "z", 1)
