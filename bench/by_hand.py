@@ -1,0 +1,88 @@
+"""The floor of the mount path: the same steps by the same tools, as a person would type them."""
+
+import json
+import os
+import select
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.lab import MIB, Lab
+from e2e.clusters import commands
+
+MKFS = ("mkfs.ext4", "-q", "-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1")
+_SECONDS = 30.0
+
+
+@dataclass
+class ByHand:
+    """One image on its way; the mapping is the fuse mapper's, the options are the driver's."""
+
+    lab: Lab
+    pool: str
+    name: str
+    size: int
+    device: str = ""
+
+    @property
+    def directory(self) -> Path:
+        """Where it is exported and mounted."""
+        return self.lab.directory / self.name
+
+    def create(self) -> None:
+        """Make the image."""
+        self._rbd("create", "--size", f"{self.size // MIB}M", f"{self.pool}/{self.name}")
+
+    def map(self) -> None:
+        """Make it a block device."""
+        self.directory.mkdir()
+        file = self.directory / "image"
+        file.touch()
+        commands.run(
+            ["qemu-storage-daemon", "--daemonize", "--pidfile", self.directory / "pid",
+             "--blockdev", json.dumps(self._blockdev()),
+             "--export", json.dumps({"type": "fuse", "id": "e", "node-name": "image",
+                                     "mountpoint": str(file), "writable": True})]
+        )  # fmt: skip
+        loop = ("losetup", "--find", "--show", "--direct-io=on", str(file))
+        self.device = commands.run(loop).strip()
+
+    def mount(self) -> Path:
+        """Make a filesystem, mount it, and bind it to where a workload would see it."""
+        staging, target = self.directory / "staging", self.directory / "target"
+        staging.mkdir()
+        target.mkdir()
+        commands.run([*MKFS, self.device])
+        commands.run(["mount", "-t", "ext4", self.device, staging])
+        commands.run(["mount", "--bind", staging, target])
+        return target
+
+    def unmount(self) -> None:
+        """Undo `mount`."""
+        commands.run(["umount", self.directory / "target"])
+        commands.run(["umount", self.directory / "staging"])
+
+    def unmap(self) -> None:
+        """Undo `map`, and wait until the daemon has written what it holds."""
+        commands.run(["losetup", "--detach", self.device])
+        pid = (self.directory / "pid").read_text().strip()
+        ended = os.pidfd_open(int(pid))
+        try:
+            commands.run(["kill", pid])
+            select.select([ended], [], [], _SECONDS)
+        finally:
+            os.close(ended)
+
+    def remove(self) -> None:
+        """Delete the image with its data."""
+        self._rbd("rm", "--no-progress", f"{self.pool}/{self.name}")
+
+    def _rbd(self, *words: str) -> None:
+        where = ("--conf", str(self.lab.cluster.conf), "--keyring", str(self.lab.cluster.keyring))
+        commands.run(["rbd", *where, *words])
+
+    def _blockdev(self) -> dict[str, object]:
+        return {
+            "driver": "rbd", "node-name": "image", "pool": self.pool, "image": self.name,
+            "conf": str(self.lab.cluster.conf), "user": "admin", "cache": {"direct": True},
+            "discard": "unmap",
+        }  # fmt: skip

@@ -1,0 +1,75 @@
+"""A Ceph of its own, the driver at work on it, and the connection that floors share."""
+
+import contextlib
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import rados
+
+from e2e import driver
+from e2e.clusters.cluster import Cluster
+from e2e.clusters.local import LocalCluster
+from e2e.driver import Driver
+from rbdcsi import features
+from rbdcsi.features import mask
+
+MIB = 1 << 20
+FEATURES = mask(features.DEFAULT)  # floors make images as the driver does
+_QUIET = ("--log-level", "info")  # as in production
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What every benchmark works with."""
+
+    cluster: Cluster
+    controller: Driver
+    nodes: tuple[Driver, Driver]
+    admin: rados.Rados
+    directory: Path
+    scale: float  # of the number of rounds; 1 is a full run
+
+    def rounds(self, full: int) -> int:
+        """Return how many rounds to do where a full run does `full`."""
+        return max(2, round(full * self.scale))
+
+    @contextlib.contextmanager
+    def pool(self) -> Iterator[tuple[str, rados.Ioctx]]:
+        """Give a new pool and the floor's way into it; its end takes everything in it along."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        self.cluster.create_pool(name)
+        self.admin.wait_for_latest_osdmap()
+        try:
+            with self.admin.open_ioctx(name) as ioctx:
+                yield name, ioctx
+        finally:
+            self.cluster.delete_pool(name)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return how many seconds the call took."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+@contextlib.contextmanager
+def start(scale: float) -> Iterator[Lab]:
+    """Start Ceph, a controller and two nodes; all ends with the body."""
+    with contextlib.ExitStack() as undo:
+        cluster = undo.enter_context(LocalCluster())
+        cluster.create_pool("home")
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        installation = undo.enter_context(driver.installed(cluster, directory, "home"))
+        controller = installation.controller("controller", *_QUIET).start()
+        first, second = (
+            installation.node(name, "--mapper", "fuse", *_QUIET).start() for name in ("a", "b")
+        )
+        conf = {"keyring": str(cluster.keyring)}
+        connection = rados.Rados(name="client.admin", conffile=str(cluster.conf), conf=conf)
+        undo.enter_context(connection)
+        yield Lab(cluster, controller, (first, second), connection, directory, scale)

@@ -1,0 +1,71 @@
+"""What a benchmark gives: rounds of samples and a goal, or one figure and a goal."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.samples import Round
+
+Call = Callable[[int], float]  # does it for the n-th time with fresh names; returns seconds
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound of the ratio, or of the figure: at most, or at least."""
+
+    bound: float
+    at_least: bool = False
+
+    def met(self, value: float) -> bool:
+        """Tell whether the value keeps the bound."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The driver beside the floor. Samples are in `unit`, usually seconds."""
+
+    metric: str
+    what: str
+    floor: str
+    rounds: Sequence[Round]
+    goal: Goal | None = None
+    unit: str = "s"
+
+    def raw(self) -> dict[str, Any]:
+        """Return everything, for the file of raw samples."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that has no floor."""
+
+    metric: str
+    what: str
+    value: float
+    unit: str
+    goal: Goal | None = None
+
+    def raw(self) -> dict[str, Any]:
+        """Return everything, for the file of raw samples."""
+        return dataclasses.asdict(self)
+
+
+Result = Comparison | Figure
+
+
+def alternate(driver: Call, floor: Call, rounds: int, warmups: int = 0) -> list[Round]:
+    """Do both in turn, so that both see the same noise; the first `warmups` rounds are dropped.
+
+    Each floor follows a driver's turn: of two in a row, the second is faster for being warm.
+    """
+    done = []
+    for at in range(0, (rounds + warmups) * 4, 4):
+        one, two, three, four = driver(at), floor(at + 1), driver(at + 2), floor(at + 3)
+        done.append(Round((one, three), (two, four)))
+    return done[warmups:]

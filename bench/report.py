@@ -1,0 +1,116 @@
+"""What the run found: a table with a bar for each ratio, and the raw samples."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import picture, samples
+from bench.metric import Comparison, Figure, Result
+
+_ROOT = Path(__file__).parents[1]
+_DIRECTORY = _ROOT / "build/bench"
+_NOISE = 0.05  # a control that is further from 1 voids its row
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print the table."""
+    table = Table("", "what", "the floor")
+    for name in ("driver p50", "floor p50", "ratio", "floor/floor", "goal"):
+        table.add_column(name, justify="right")
+    table.add_column("ratio, | is the goal")
+    for result in results:
+        table.add_row(*row(result))
+    Console(width=None if sys.stdout.isatty() else 170).print(table)
+
+
+def row(result: Result) -> list[str]:
+    """Return the cells of one result."""
+    if isinstance(result, Figure):
+        value = f"{result.value:.3g} {result.unit}"
+        return [result.metric, result.what, "", value, "", "", "", _verdict(result), ""]
+    found = samples.ratio(result.rounds)
+    return [
+        result.metric,
+        result.what,
+        result.floor,
+        _amount([value for each in result.rounds for value in each.driver], result.unit),
+        _amount([value for each in result.rounds for value in each.floor], result.unit),
+        f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]",
+        _control(result),
+        _verdict(result),
+        picture.bar(found, result.goal),
+    ]
+
+
+def save(results: Sequence[Result]) -> Path:
+    """Write raw samples and where they come from to build/bench, and return the file."""
+    _DIRECTORY.mkdir(parents=True, exist_ok=True)
+    file = _DIRECTORY / "samples.json"
+    document = {"environment": environment(), "results": [result.raw() for result in results]}
+    file.write_text(json.dumps(document, indent=1, default=str))
+    (_DIRECTORY / "ratios.svg").write_text(picture.svg(results))
+    return file
+
+
+def publish(results: Sequence[Result], document: Path) -> None:
+    """Put the figures into the document, between its two markers, and the picture beside it."""
+    begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
+    before, rest = document.read_text().split(begin, 1)
+    after = rest.split(end, 1)[1]
+    facts = ", ".join(f"{name} {value}" for name, value in environment().items())
+    lines = [
+        f"{facts}.",
+        "",
+        "| | what | the floor | driver p50 | floor p50 | ratio [95 %] | floor/floor | goal |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *(f"| {' | '.join(row(result)[:-1])} |" for result in results),
+        "",
+    ]
+    document.write_text(before + begin + "\n".join(lines) + end + after)
+    document.with_name("benchmarks.svg").write_text(picture.svg(results))
+
+
+def environment() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    version = subprocess.run(("ceph", "--version"), capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ("git", "describe", "--always", "--dirty"),
+        cwd=_ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "Ceph": version.stdout.split()[2],
+        "Python": platform.python_version(),
+        "kernel": platform.release(),
+        "cores": len(_cores()),
+    }
+
+
+def _cores() -> list[str]:
+    return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "processor" in line]
+
+
+def _amount(values: Sequence[float], unit: str) -> str:
+    middle = statistics.median(values)
+    return f"{middle * 1000:.2f} ms" if unit == "s" else f"{middle:.0f} {unit}"
+
+
+def _control(result: Comparison) -> str:
+    found = samples.control(result.rounds)
+    noisy = found.low > 1 + _NOISE or found.high < 1 - _NOISE
+    return f"{found.median:.2f}{' void' if noisy else ''}"
+
+
+def _verdict(result: Result) -> str:
+    if result.goal is None:
+        return ""
+    value = result.value if isinstance(result, Figure) else samples.ratio(result.rounds).median
+    return f"{result.goal} {'met' if result.goal.met(value) else 'MISSED'}"
