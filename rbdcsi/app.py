@@ -18,8 +18,7 @@ from rbdcsi.services.node import Node
 from rbdcsi.staging.device import Devices
 from rbdcsi.staging.publish import Publisher
 from rbdcsi.staging.stage import Stager
-from rbdcsi.volumes.delete import Deleter
-from rbdcsi.volumes.locations import Locations
+from rbdcsi.volumes.sweep import Sweeper
 
 
 class Background(Protocol):
@@ -70,9 +69,9 @@ def build(options: Options, clusters: Config) -> Application:
     with_controller, with_node = options.role != "node", options.role != "controller"
     application = Application(Identity(readiness.Readiness(pooled)))
     if with_controller:
-        deleter = Deleter(pooled, Locations(pooled))
-        application.controller = Controller(pooled, deleter)
-        application.background.append(deleter)
+        sweeper = Sweeper(pooled)
+        application.controller = Controller(pooled, sweeper.wake)
+        application.background.append(sweeper)
     if with_node:
         _add_node(application, options, pooled)
     return application

@@ -18,7 +18,7 @@ import rados
 from e2e import clusters
 from tests import connections, leftovers
 
-_BACKGROUND_SECONDS = 20.0
+_BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """The Controller service: request to record, one domain call, record to response."""
 
+from collections.abc import Callable
+
 import grpc
 from google.protobuf import wrappers_pb2
 
@@ -30,11 +32,12 @@ CAPABILITIES = (
 class Controller(csi_pb2_grpc.ControllerServicer):
     """Volumes and their attachments."""
 
-    def __init__(self, pooled: connections.Connections, deleter: Deleter) -> None:
+    def __init__(self, pooled: connections.Connections, deleted: Callable[[], None]) -> None:
+        """Serve from these connections, and tell `deleted` when there is data to remove."""
         self._connections = pooled
         self._locations = locations.Locations(pooled)
         self._provisioner = Provisioner(pooled, self._locations)
-        self._deleter = deleter
+        self._deleter = Deleter(pooled, self._locations, deleted)
         self._attachments = Attachments(pooled)
         self._catalogue = Catalogue(pooled, self._locations)
 

@@ -1,4 +1,4 @@
-"""DeleteVolume: to the trash at once; the data goes in the background.
+"""DeleteVolume: to the trash at once; the data goes in the background (`sweep`).
 
 The volume's record says that it is being deleted. It is written before the image moves to the trash
 and removed after the data is gone, so a sweeper finds what is left to do after any crash, and never
@@ -6,10 +6,7 @@ takes an image that somebody else put into the trash.
 """
 
 import dataclasses
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
-import structlog
+from collections.abc import Callable
 
 from rbdcsi import clock, errors, handles, steps
 from rbdcsi.attachments import records, rules, store
@@ -18,35 +15,20 @@ from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
 from rbdcsi.volumes import locations, spec
 
-_log = structlog.get_logger()
-
-_SWEEP_SECONDS = 60.0
-_STOP_SECONDS = 5.0  # a removal that is cut off is finished after the next start
-_REMOVALS = 2  # images whose data is removed at the same time
-
 
 class Deleter:
-    """Deletes volumes, and sweeps up what was deleted, in a thread of its own."""
+    """Deletes volumes."""
 
-    def __init__(self, pooled: connections.Connections, known: locations.Locations) -> None:
+    def __init__(
+        self,
+        pooled: connections.Connections,
+        known: locations.Locations,
+        deleted: Callable[[], None],
+    ) -> None:
+        """Delete by these connections, and tell `deleted` after each time."""
         self._connections = pooled
         self._locations = known
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(
-            target=self._sweep_until_stopped, name="sweeper", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin sweeping."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop, also in the middle of an image; the rest waits for the next start."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._deleted = deleted
 
     def delete(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> None:
         """Delete the volume; one that is gone is fine.
@@ -60,47 +42,7 @@ class Deleter:
             except errors.NotFound:
                 return
             _delete(place, handle)
-        self._wake.set()
-
-    def _sweep_until_stopped(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.sweep()
-            except errors.RbdCsiError as error:
-                _log.warning("sweep failed, to be repeated", error=str(error))
-            self._wake.wait(_SWEEP_SECONDS)
-            self._wake.clear()
-
-    def sweep(self) -> None:
-        """Remove the data of every volume that was deleted, at every location."""
-        for place in self._locations.all():
-            try:
-                self._sweep_at(place)
-            except errors.RbdCsiError as error:
-                _log.warning(
-                    "sweep of a pool failed, to be repeated", pool=place.pool, error=str(error)
-                )
-
-    def _sweep_at(self, place: locations.Place) -> None:
-        images, held = Images(place.ioctx), store.Records(place.ioctx)
-        deleted = held.deleting()
-        trashed = images.trashed() if deleted else frozenset()
-        with ThreadPoolExecutor(_REMOVALS, "removal") as removals:
-            for image_id in deleted:
-                removals.submit(self._remove, images, held, image_id, image_id in trashed)
-
-    def _remove(self, images: Images, held: store.Records, image_id: str, trashed: bool) -> None:
-        if self._stopping.is_set():
-            return
-        try:
-            if trashed:
-                images.remove_trashed(image_id, self._stopping.is_set)
-                steps.done("delete.data", image_id=image_id)
-            if not images.exists(image_id):
-                held.change(image_id, lambda _: None)
-                steps.done("delete.forget", image_id=image_id)
-        except errors.RbdCsiError as error:
-            _log.warning("data not removed, to be repeated", image_id=image_id, error=str(error))
+        self._deleted()
 
 
 def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:

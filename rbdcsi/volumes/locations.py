@@ -14,7 +14,7 @@ from rbdcsi.ceph import connections, header, omap, translate
 from rbdcsi.config import Credentials
 from rbdcsi.parameters import Parameters
 
-_MARKER = "rbdcsi.location"
+MARKER = "rbdcsi.location"
 _PREFIX = "prefix."
 
 
@@ -28,7 +28,7 @@ class Place:
 
     def prefixes(self) -> tuple[str, ...]:
         """Return the name prefixes of the images made here; none if this is no place of ours."""
-        found = omap.Omap(self.ioctx, _MARKER).items(_PREFIX)
+        found = omap.Omap(self.ioctx, MARKER).items(_PREFIX)
         return tuple(key.removeprefix(_PREFIX) for key, _ in found)
 
 
@@ -101,7 +101,7 @@ class Locations:
             return
         with self._preparing:
             _require_namespace(connection, place)
-            marker = omap.Omap(place.ioctx, _MARKER)
+            marker = omap.Omap(place.ioctx, MARKER)
             if marker.get(_PREFIX + prefix) is None:
                 omap.touch(place.ioctx, [header.TRASH, *store.object_names()])
                 marker.put(_PREFIX + prefix, "1")

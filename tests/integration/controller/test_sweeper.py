@@ -1,6 +1,7 @@
 """The data of deleted volumes goes in the background; what an operator put aside stays."""
 
 import struct
+import time
 
 import pytest
 import rados
@@ -11,6 +12,8 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import MIB
 from rbdcsi.attachments import store
+from rbdcsi.ceph import lease
+from rbdcsi.volumes import locations
 from tests.integration.controller.view import View, image_id
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -81,6 +84,36 @@ def test_a_damaged_record_does_not_keep_the_others_from_being_removed(
         view.wait_until_gone(image_id(made))
     finally:
         _write_record(view, "damaged", None)
+
+
+def test_two_controllers_that_sweep_at_once_remove_everything_and_both_live(
+    installation: driver.Installation, view: View
+) -> None:
+    both = [installation.controller(f"sweeper-{name}").start() for name in "ab"]
+    found = []
+    for number in range(60):
+        made = volume.create(both[0], f"many-{number}", size=64 * MIB)
+        found.append(image_id(made))
+        volume.delete(both[number % 2], made)
+    for each in found:
+        view.wait_until_gone(each)
+    assert [controller.process and controller.process.poll() for controller in both] == [None, None]
+    for controller in both:
+        controller.stop()
+
+
+def test_nothing_is_removed_while_somebody_else_has_the_lease(
+    controller: Driver, view: View
+) -> None:
+    made = volume.create(controller, "leased", size=16 * MIB)
+    others = lease.Lease(view.ioctx, locations.MARKER, "rbdcsi.sweeper")
+    assert others.take()
+    volume.delete(controller, made)
+    time.sleep(2)
+    assert view.trashed() == [image_id(made)]
+    assert others.take()
+    others.give_back()
+    view.wait_until_gone(image_id(made))
 
 
 def _shorten(view: View, found: str) -> None:

@@ -67,4 +67,4 @@ class View:
             empty = store.Records(self.ioctx).get(found) == records.VolumeRecord()
             return empty and not self.objects_of(found)
 
-        commands.wait_until(gone, f"image {found} and its record are gone", timeout=20)
+        commands.wait_until(gone, f"image {found} and its record are gone", timeout=40)
