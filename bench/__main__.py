@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bench import attach, create, data_path, delete, journey, lab, listing, report
 from bench.metric import Result
-from e2e.demo import leftovers
+from e2e import orphans
 
 _QUICK = 0.05
 _DOCUMENT = Path(__file__).parents[1] / "docs/benchmarks.md"
@@ -30,7 +30,7 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
 def main(only: tuple[str, ...], quick: bool, publish: bool) -> None:
     """Measure the driver beside the floor, in one run, on a Ceph of its own."""
     console, results = Console(), []
-    leftovers.adopt_orphans()
+    orphans.adopt()
     with lab.start(_QUICK if quick else 1) as running:
         for name in only or _FAMILIES:
             with console.status(f"{name} ..."):

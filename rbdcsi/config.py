@@ -7,28 +7,29 @@ with its place and what to do. No message holds a value that could be a key.
 import difflib
 import re
 import stat
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import pydantic
 import structlog
 import yaml
-from pydantic.alias_generators import to_camel
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from rbdcsi import errors, keys, monitors
 from rbdcsi.secret import Secret
 
 _log = structlog.get_logger()
 
-_TYPE_MISTAKES = {
-    "string_type": "must be text; put it in quotes",
-    "path_type": "must be a path",
-    "tuple_type": "must be a list",
-    "model_type": "must be a mapping of keys to values",
+_T = TypeVar("_T")
+
+_KEYS = (
+    "clusterID", "monitors", "confFile", "pool", "radosNamespace", "user", "key", "keyFile",
+    "keyring",
+)  # fmt: skip
+_REQUIRED = {
+    "clusterID": "give the cluster the name that StorageClasses use",
+    "pool": "name the pool of StorageClasses without one; node records live there, too",
+    "user": "name the Ceph user, such as `rbdcsi` for client.rbdcsi",
 }
 
 
@@ -44,93 +45,19 @@ class Credentials:
     key: Secret
 
 
-class Cluster(pydantic.BaseModel):
+@dataclass(frozen=True)
+class Cluster:
     """One Ceph cluster: how to reach it, as whom, and where volumes go by default."""
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True,
-        alias_generator=to_camel, validate_by_name=True,
-    )  # fmt: skip
-
-    # A description ends the sentence "is missing: …".
-    cluster_id: str = pydantic.Field(
-        alias="clusterID", description="give the cluster the name that StorageClasses use"
-    )
-    monitors: tuple[str, ...] = ()
-    conf_file: Path | None = pydantic.Field(default=None, validate_default=True)
-    pool: str = pydantic.Field(
-        min_length=1,
-        description="name the pool of StorageClasses without one; node records live there, too",
-    )
-    rados_namespace: str = ""
-    user: str = pydantic.Field(description="name the Ceph user, such as `rbdcsi` for client.rbdcsi")
-    key: Secret | None = None
-    key_file: Path | None = None
-    keyring: Path | None = pydantic.Field(default=None, validate_default=True)
-
-    @pydantic.field_validator("cluster_id")
-    @classmethod
-    def _is_a_new_name(cls, cluster_id: str, info: pydantic.ValidationInfo) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}", cluster_id):
-            raise ValueError(
-                f"{cluster_id!r} must be 1 to 36 of A-Z a-z 0-9 . _ - and begin with a letter "
-                "or digit"
-            )
-        above: set[str] = set() if info.context is None else info.context  # load() passes it
-        if cluster_id in above:
-            raise ValueError(f"{cluster_id!r} is the clusterID of a cluster above; choose another")
-        above.add(cluster_id)
-        return cluster_id
-
-    @pydantic.field_validator("monitors", mode="before")
-    @classmethod
-    def _are_addresses(cls, given: object) -> tuple[str, ...]:
-        return monitors.parse(given)
-
-    @pydantic.field_validator("conf_file")
-    @classmethod
-    def _is_the_only_way_in(cls, path: Path | None, info: pydantic.ValidationInfo) -> Path | None:
-        # What is wrong itself is not in info.data; it was given all the same.
-        _require_one({"monitors": info.data.get("monitors", "wrong"), "confFile": path})
-        if path is not None:
-            keys.read(path)
-        return path
-
-    @pydantic.field_validator("rados_namespace")
-    @classmethod
-    def _is_a_namespace(cls, namespace: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{0,48}", namespace):
-            raise ValueError(f"{namespace!r} must be at most 48 of A-Z a-z 0-9 . _ -")
-        return namespace
-
-    @pydantic.field_validator("user")
-    @classmethod
-    def _without_its_type(cls, user: str) -> str:
-        name = user.removeprefix("client.")
-        if not re.fullmatch(r"[^\s=,\[\]]+", name):
-            raise ValueError(f"{user!r} is not a Ceph user; give a name such as `rbdcsi`")
-        return name
-
-    @pydantic.field_validator("key", mode="before")
-    @classmethod
-    def _is_a_key(cls, key: object) -> object:
-        return keys.parse(key) if isinstance(key, str) else key
-
-    @pydantic.field_validator("key_file")
-    @classmethod
-    def _holds_a_key(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            keys.from_file(path)
-        return path
-
-    @pydantic.field_validator("keyring")
-    @classmethod
-    def _is_the_only_key(cls, path: Path | None, info: pydantic.ValidationInfo) -> Path | None:
-        key, key_file = info.data.get("key", "wrong"), info.data.get("key_file", "wrong")
-        _require_one({"key": key, "keyFile": key_file, "keyring": path})
-        if path is not None and "user" in info.data:
-            keys.from_keyring(path, info.data["user"])
-        return path
+    cluster_id: str
+    monitors: tuple[str, ...]
+    conf_file: Path | None
+    pool: str
+    rados_namespace: str
+    user: str
+    key: Secret | None
+    key_file: Path | None
+    keyring: Path | None
 
     def credentials(self) -> Credentials:
         """Return user and key; a key file or keyring is read anew, so a rotated key is seen.
@@ -153,19 +80,11 @@ class Cluster(pydantic.BaseModel):
         raise ValueError("no key, keyFile or keyring is given")
 
 
-class Config(pydantic.BaseModel):
+@dataclass(frozen=True)
+class Config:
     """The configuration file."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    clusters: tuple[Cluster, ...] = pydantic.Field(description="list at least one cluster")
-
-    @pydantic.field_validator("clusters")
-    @classmethod
-    def _are_some(cls, clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
-        if not clusters:
-            raise ValueError("is empty: list at least one cluster")
-        return clusters
+    clusters: tuple[Cluster, ...]
 
     def cluster(self, cluster_id: str) -> Cluster:
         """Return the cluster of that clusterID.
@@ -188,13 +107,13 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: a line for every mistake: file, key, what is wrong, what to do.
     """
+    mistakes: list[str] = []
     try:
-        config = Config.model_validate(_document(path), context=set())
-    except pydantic.ValidationError as error:
-        mistakes = [_sentence(mistake) for mistake in error.errors(include_input=False)]
-        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes)) from None
+        config = _config(_document(path), mistakes)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     for file in sorted(set(_files_with_keys(path, config))):
         if file.stat().st_mode & stat.S_IROTH:
             _log.warning("everybody on this machine can read a key: chmod 600", file=str(file))
@@ -222,45 +141,146 @@ def _document(path: Path) -> object:
         raise ValueError(f"{place}this is not YAML; check indentation and quotes") from None
 
 
-def _sentence(mistake: ErrorDetails) -> str:
-    """Say where and what the mistake is, and what to do."""
-    place, kind = _place(mistake["loc"]), mistake["type"]
-    match kind:
-        case "value_error":
-            words = str(mistake["ctx"]["error"])
-        case "extra_forbidden":
-            words = f"is not a known key; {_nearest(mistake['loc'])}"
-        case "missing" | "string_too_short":
-            words = f"is missing: {_fields(mistake['loc'])[str(mistake['loc'][-1])].description}"
-        case _:
-            words = _TYPE_MISTAKES.get(kind, mistake["msg"])
-    return f"{place}: {words}"
+def _config(document: object, mistakes: list[str]) -> Config:
+    if not isinstance(document, dict):
+        raise ValueError("the file: must be a mapping of keys to values")  # noqa: TRY004
+    clusters = document.get("clusters")
+    if "clusters" not in document or clusters == []:
+        state = "is empty" if "clusters" in document else "is missing"
+        mistakes.append(f"clusters: {state}: list at least one cluster")
+    elif not isinstance(clusters, list):
+        mistakes.append("clusters: must be a list")
+    listed = clusters if isinstance(clusters, list) else []
+    above: set[str] = set()
+    read = [_cluster(f"clusters[{at}]", each, above, mistakes) for at, each in enumerate(listed)]
+    mistakes += _unknown("", document, ("clusters",))
+    return Config(tuple(cluster for cluster in read if cluster))
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
-    """Write a path of keys as people do: clusters[1].monitors."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return "".join(parts).lstrip(".") or "the file"
+def _cluster(place: str, found: object, above: set[str], mistakes: list[str]) -> Cluster | None:
+    if not isinstance(found, dict):
+        mistakes.append(f"{place}: must be a mapping of keys to values")
+        return None
+    section = _Section(place, found, mistakes)
+    cluster = Cluster(
+        cluster_id=section.read("clusterID", lambda given: _new_name(given, above), ""),
+        monitors=section.read("monitors", _monitors, ()),
+        conf_file=section.read("confFile", section.conf_file, None),
+        pool=section.read("pool", _text, ""),
+        rados_namespace=section.read("radosNamespace", _namespace, ""),
+        user=(user := section.read("user", _user, "")),
+        key=section.read("key", _key, None),
+        key_file=section.read("keyFile", _key_file, None),
+        keyring=section.read("keyring", lambda given: section.keyring(given, user), None),
+    )
+    mistakes += _unknown(f"{place}.", found, _KEYS)
+    return cluster
 
 
-def _fields(loc: tuple[int | str, ...]) -> Mapping[str, FieldInfo]:
-    model: type[pydantic.BaseModel] = Cluster if len(loc) > 1 else Config
-    return {info.alias or name: info for name, info in model.model_fields.items()}
+@dataclass(frozen=True)
+class _Section:
+    """One cluster's mapping: gives its values, and collects every mistake with its place."""
+
+    place: str
+    found: Mapping[str, object]
+    mistakes: list[str]
+
+    def read(self, key: str, check: Callable[[object], _T], otherwise: _T) -> _T:
+        """Return what `check` makes of the value (None: not given), `otherwise` if it is wrong."""
+        given = self.found.get(key)
+        if key in _REQUIRED and given in (None, ""):
+            self.mistakes.append(f"{self.place}.{key}: is missing: {_REQUIRED[key]}")
+            return otherwise
+        try:
+            return check(given)
+        except ValueError as error:
+            self.mistakes.append(f"{self.place}.{key}: {error}")
+            return otherwise
+
+    def conf_file(self, given: object) -> Path | None:
+        self._require_one("monitors", "confFile")
+        path = _path(given)
+        if path is not None:
+            keys.read(path)
+        return path
+
+    def keyring(self, given: object, user: str) -> Path | None:
+        self._require_one("key", "keyFile", "keyring")
+        path = _path(given)
+        if path is not None and user:
+            keys.from_keyring(path, user)
+        return path
+
+    def _require_one(self, *names: str) -> None:
+        """Refuse none and several of the keys that exclude each other."""
+        present = [name for name in names if self.found.get(name)]
+        if len(present) != 1:
+            found = ", ".join(present) or "none"
+            raise ValueError(f"exactly one of {', '.join(names)} is needed; found: {found}")
 
 
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    known = _fields(loc)
-    near = difflib.get_close_matches(str(loc[-1]), known, 1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise ValueError("must be text; put it in quotes")  # noqa: TRY004
+    return given
 
 
-def _require_one(given: Mapping[str, object]) -> None:
-    """Refuse none and several of the keys that exclude each other."""
-    present = [name for name, value in given.items() if value]
-    if len(present) != 1:
+def _path(given: object) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise ValueError("must be a path")  # noqa: TRY004
+    return Path(given)
+
+
+def _new_name(given: object, above: set[str]) -> str:
+    name = _text(given)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}", name):
         raise ValueError(
-            f"exactly one of {', '.join(given)} is needed; found: {', '.join(present) or 'none'}"
+            f"{name!r} must be 1 to 36 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
         )
+    if name in above:
+        raise ValueError(f"{name!r} is the clusterID of a cluster above; choose another")
+    above.add(name)
+    return name
+
+
+def _monitors(given: object) -> tuple[str, ...]:
+    return () if given is None else monitors.parse(given)
+
+
+def _namespace(given: object) -> str:
+    namespace = "" if given is None else _text(given)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,48}", namespace):
+        raise ValueError(f"{namespace!r} must be at most 48 of A-Z a-z 0-9 . _ -")
+    return namespace
+
+
+def _user(given: object) -> str:
+    user = _text(given)
+    name = user.removeprefix("client.")
+    if not re.fullmatch(r"[^\s=,\[\]]+", name):
+        raise ValueError(f"{user!r} is not a Ceph user; give a name such as `rbdcsi`")
+    return name
+
+
+def _key(given: object) -> Secret | None:
+    return None if given is None else keys.parse(_text(given))
+
+
+def _key_file(given: object) -> Path | None:
+    path = _path(given)
+    if path is not None:
+        keys.from_file(path)
+    return path
+
+
+def _unknown(place: str, found: Mapping[object, object], known: tuple[str, ...]) -> Iterator[str]:
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            yield f"{place}{key}: is not a known key; {hint}"
 
 
 def _files_with_keys(path: Path, config: Config) -> Iterator[Path]:

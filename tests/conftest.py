@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import clusters
+from e2e import clusters, orphans
 from tests import connections, leftovers
 
 _BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
@@ -73,7 +73,7 @@ def nothing_left(
     Ceph is looked at when the test uses `cluster`. For a whole module:
     `pytestmark = pytest.mark.usefixtures("nothing_left")`.
     """
-    leftovers.adopt_orphans()
+    orphans.adopt()
     uses_ceph = "cluster" in request.fixturenames
     connection: rados.Rados | None = request.getfixturevalue("admin") if uses_ceph else None
 

@@ -4,7 +4,6 @@ Each thing is one line of words, so that a difference reads as a sentence. Mount
 count when they lie below the run's own directories, so that two runs on one machine do not meet.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -19,13 +18,6 @@ from tests import processes
 
 PREFIX = "rbdcsi."  # of the driver's own objects
 LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of grandchildren that lose theirs, so that a daemon cannot slip away."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def on_host(root: Path, temporary: Path) -> Counter[str]:

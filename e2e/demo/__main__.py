@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from e2e import clusters, driver
+from e2e import clusters, driver, orphans
 from e2e.demo import leftovers, signals
 from e2e.demo.ceph import Ceph
 from e2e.demo.screen import Screen
@@ -27,7 +27,7 @@ def main() -> int:
     """Play the story, take everything down, and return the exit code."""
     screen = Screen()
     signals.listen()
-    leftovers.adopt_orphans()
+    orphans.adopt()
     screen.say(_TITLE)
     with contextlib.ExitStack() as undo:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))

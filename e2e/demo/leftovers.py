@@ -1,6 +1,5 @@
 """What the demo may leave behind: counted when it went well, taken away whatever happened."""
 
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +8,7 @@ from e2e.clusters import Cluster
 from rbdcsi.host import mountinfo, mounts
 from rbdcsi.host.mappers import fuse, storage_daemon
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _SECONDS = 30.0
-
-
-def adopt_orphans() -> None:
-    """Become the parent of grandchildren that lose theirs, so that no daemon slips away."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def in_ceph(cluster: Cluster, pool: str) -> Iterator[str]:
@@ -46,7 +38,7 @@ def on_host(directory: Path) -> Iterator[str]:
 
 
 def processes() -> Iterator[str]:
-    """Yield this process's children: with `adopt_orphans`, everything that was started."""
+    """Yield this process's children: with `orphans.adopt`, everything that was started."""
     _bury_the_dead()
     for note in Path("/proc/self/task").glob("*/children"):
         for pid in note.read_text().split():
