@@ -53,6 +53,7 @@ def test_stage_gives_up_and_works_when_ceph_is_back(
         _until_let_through(hasty, made)
         assert lab.record(made, hasty).state is State.STAGED
         assert len(labs.daemons(hasty)) == 1
+        _until_watched_by_one(lab, made, hasty)
 
 
 def test_publish_asks_nothing_of_ceph(lab: Lab, cluster: Cluster, published: Volume) -> None:
@@ -98,6 +99,14 @@ def test_unstage_of_unsynced_data_waits_for_ceph_and_loses_nothing(
     volume.stage(node, published)
     kept = {path.name: path.read_text() for path in published.staging(node).glob("[fl]*[er]")}
     assert kept == {"file": "data", "later": "not synced yet"}
+
+
+def _until_watched_by_one(lab: Lab, made: Volume, node: Driver) -> None:
+    """Wait for Ceph to forget a daemon that opened the image just before it was killed (30 s)."""
+    ends_at = time.monotonic() + HANG
+    while (found := lab.watchers(made)) != {lab.record(made, node).client}:
+        assert time.monotonic() < ends_at, f"the image is still open by {found}"
+        time.sleep(0.5)
 
 
 def _until_let_through(node: Driver, made: Volume, *, unstage: bool = False) -> None:
