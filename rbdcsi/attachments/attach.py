@@ -47,12 +47,13 @@ class Attachments:
             # the reads are under way together, and so are the two writes where that is safe
             record = held.begin_see(handle.image_id)
             registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
+            name = images.Images(ioctx).begin_name_of(handle.image_id)
             node, seen = registered(), record()
+            if name() is None:
+                raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
             rule(seen.record)
             entered = self._index(connection, node_id).begin_add(handle, now)
             try:
-                if images.Images(ioctx).name_of(handle.image_id) is None:
-                    raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
                 if node.max_volumes and node_id not in seen.record.attachments:
                     entered()
                     self._require_room(connection, handle, node)

@@ -13,7 +13,7 @@ import rados
 import rbd
 
 from rbdcsi import errors, features
-from rbdcsi.ceph import header, translate
+from rbdcsi.ceph import header, omap, translate
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string
@@ -84,15 +84,17 @@ class Images:
 
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
-        key = f"id_{image_id}"
-        with translate.translated("reading the name of image", image_id):
-            try:
-                with rados.ReadOpCtx() as op:
-                    values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
-                    self._ioctx.operate_read_op(op, header.DIRECTORY)
-                    return next((header.text(value or b"") for _, value in values), None)
-            except rados.ObjectNotFound:
-                return None
+        return self.begin_name_of(image_id)()
+
+    def begin_name_of(self, image_id: str) -> Callable[[], str | None]:
+        """Begin to read the image's name; what is returned waits for it."""
+        reading = omap.Reading(self._ioctx, header.DIRECTORY, f"id_{image_id}")
+
+        def finish() -> str | None:
+            value = reading()
+            return None if value is None else header.text(value)
+
+        return finish
 
     def exists(self, image_id: str) -> bool:
         """Tell whether the image exists, in the trash or outside, by its header object."""

@@ -3,6 +3,7 @@
 librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELED on a difference.
 """
 
+import contextlib
 import errno
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,6 +13,34 @@ from rbdcsi.ceph import translate
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
+
+
+class Reading:
+    """A key's value on its way; called once, it waits and returns the bytes, None if there are none.
+
+    librados writes the answer into memory that `values` owns, so nobody may forget it before.
+    """
+
+    def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
+        self._on = f"{name}, key {key!r}"
+        with translate.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
+            self._values, _ = ioctx.get_omap_vals_by_keys(op, (key,))
+            self._completion = ioctx.operate_aio_read_op(op, name)
+
+    def __call__(self) -> bytes | None:
+        with translate.measured("reading object"):
+            self._completion.wait_for_complete()
+            code = self._completion.get_return_value()
+            if code == -errno.ENOENT:
+                return None
+            if code < 0:
+                raise translate.of_errno(code, "", f"reading object {self._on}")
+        # the bindings give None for an empty value
+        return next((value or b"" for _, value in self._values), None)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it was never sent
+            self._completion.wait_for_complete()
 
 
 class Omap:
@@ -27,20 +56,11 @@ class Omap:
 
     def begin_get(self, key: str) -> Callable[[], str | None]:
         """Begin to read a key; what is returned waits for the value, and is called once."""
-        on = f"{self._name}, key {key!r}"
-        with translate.translated("sending a read to object", on), rados.ReadOpCtx() as op:
-            values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
-            completion = self._ioctx.operate_aio_read_op(op, self._name)
+        reading = Reading(self._ioctx, self._name, key)
 
         def finish() -> str | None:
-            with translate.measured("reading object"):
-                completion.wait_for_complete()
-                code = completion.get_return_value()
-                if code == -errno.ENOENT:
-                    return None
-                if code < 0:
-                    raise translate.of_errno(code, "", f"reading object {on}")
-            return next((_text(value) for _, value in values), None)
+            value = reading()
+            return None if value is None else _text(value)
 
         return finish
 
