@@ -49,6 +49,9 @@ lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (requirements.
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
+docs: .venv/bin/rbdcsi ## write the generated pages of docs/
+	@$(PYTHON) -m tools.metrics_page
+
 cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 	@$(PYTHON) -m e2e.clusters start
 
@@ -58,4 +61,4 @@ cluster-stop: .venv/bin/rbdcsi ## end it
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo help lint lock setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo docs help lint lock setup test test-unit test-vm
