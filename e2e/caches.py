@@ -1,6 +1,5 @@
 """Where built and fetched things are kept between runs: outside the tree, keyed by version."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -27,8 +26,15 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
         draft = Path(tempfile.mkdtemp(prefix=f"{wanted.name}.", dir=wanted.parent))
         try:
             make(draft)
-            with contextlib.suppress(FileExistsError, OSError):  # another run was quicker
-                draft.rename(wanted)
+            _place(draft, wanted)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return wanted
+
+
+def _place(draft: Path, wanted: Path) -> None:
+    try:
+        draft.rename(wanted)
+    except OSError:
+        if not wanted.exists():  # else another run was quicker
+            raise

@@ -5,6 +5,7 @@ kept in the cache, keyed by the content of what goes into the image.
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
@@ -75,8 +76,17 @@ def _is_generated(path: Path) -> bool:
 
 
 def _make(directory: Path) -> None:
-    if not _has_base():
-        _make_base()
+    try:
+        if not _has_base():
+            _make_base()
+        _build()
+        _buildah("push", REFERENCE, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
+        _buildah("rmi", REFERENCE)  # what stays are the layers that the next build starts from
+    finally:  # buildah leaves its storage mounted; another build may be at work in it
+        subprocess.run(["umount", "--quiet", _storage() / "overlay"], check=False)
+
+
+def _build() -> None:
     arguments = [f"BASE={_BASE}", f"VERSION={rbdcsi.__version__}", f"REVISION={_revision()}"]
     volumes = []
     if bundle := os.environ.get("PIP_CERT"):  # a mirror with a CA of its own
@@ -87,21 +97,15 @@ def _make(directory: Path) -> None:
         *(word for argument in arguments for word in ("--build-arg", argument)),
         *(*volumes, "--tag", REFERENCE, str(ROOT)),
     )
-    _buildah("push", REFERENCE, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
 
 
 def _unpack(directory: Path) -> None:
-    container = _buildah("from", "--pull-never", _loaded()).strip()
-    try:
-        mounted = _buildah("mount", container).strip()
-        commands.run(["cp", "--archive", f"{mounted}/.", directory], timeout=_SECONDS)
-    finally:
-        _buildah("rm", container)
-
-
-def _loaded() -> str:
-    """Return the id of the image in buildah's storage; loaded from the archive."""
-    return _buildah("pull", "--quiet", f"docker-archive:{archive()}").strip()
+    """Write the image's one layer out."""
+    with tempfile.TemporaryDirectory(dir=caches.root()) as name:
+        commands.run(["tar", "--extract", "--file", archive(), "--directory", name], _SECONDS)
+        (layer,) = json.loads((Path(name) / "manifest.json").read_text())[0]["Layers"]
+        whole = ("tar", "--extract", "--numeric-owner", "--preserve-permissions")
+        commands.run([*whole, "--file", Path(name) / layer, "--directory", directory], _SECONDS)
 
 
 def _has_base() -> bool:
@@ -131,10 +135,13 @@ def _revision() -> str:
     return said.stdout.strip() or "unknown"
 
 
+def _storage() -> Path:
+    return caches.root() / "containers"
+
+
 def _buildah(*words: str) -> str:
-    storage = caches.root() / "containers"
-    storage.mkdir(parents=True, exist_ok=True)
-    return commands.run(["buildah", "--root", storage, *words], timeout=_SECONDS)
+    _storage().mkdir(parents=True, exist_ok=True)
+    return commands.run(["buildah", "--root", _storage(), *words], timeout=_SECONDS)
 
 
 if __name__ == "__main__":
