@@ -39,17 +39,18 @@ class Settings:
             Unavailable: a file is missing from the settings, or cannot be read.
         """
         given = {
-            name: Path(environment.get(f"{_PREFIX}{name}") or default)
+            name: environment.get(f"{_PREFIX}{name}") or default
             for name, default in (("CONF", conf), ("KEYRING", keyring))
         }
         for name, path in given.items():
-            if not (path.is_file() and os.access(path, os.R_OK)):
+            if not (Path(path).is_file() and os.access(path, os.R_OK)):
                 raise errors.Unavailable(
-                    f"{_PREFIX}{name} is {str(path)!r}, which is no file that can be read; give "
-                    "the path of the cluster's file, and run as root"
+                    f"{_PREFIX}{name} is {path!r}, which is no file that can be read; give the "
+                    "path of the cluster's file, and run as root"
                 )
         user = environment.get(f"{_PREFIX}USER", "admin").removeprefix("client.")
-        return cls(given["CONF"], given["KEYRING"], user, environment.get(f"{_PREFIX}POOL") or None)
+        pool = environment.get(f"{_PREFIX}POOL") or None
+        return cls(Path(given["CONF"]), Path(given["KEYRING"]), user, pool)
 
 
 class OthersDaemons:

@@ -1,5 +1,6 @@
 """The alert rules, run by Prometheus' own tool over series that are made for them."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,3 +38,10 @@ def test_every_alert_has_a_case() -> None:
     cases = yaml.safe_load(CASES.read_text())["tests"]
     tested = {rule["alertname"] for case in cases for rule in case["alert_rule_test"]}
     assert tested == {rule["alert"] for rule in group["rules"]}
+
+
+def test_every_metric_that_an_alert_reads_is_one_that_the_driver_serves() -> None:
+    (group,) = yaml.safe_load(RULES.read_text())["groups"]
+    read = {name for rule in group["rules"] for name in re.findall(r"rbdcsi_\w+", rule["expr"])}
+    served = set(re.findall(r"`(rbdcsi_\w+)`", (manifests.ROOT / "docs/metrics.md").read_text()))
+    assert {name.removesuffix("_bucket") for name in read} <= served
