@@ -7,6 +7,7 @@ kept in the cache, keyed by the content of what goes into the image.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _INPUTS = (
     "rbdcsi",
 )
 _BUNDLE = "/run/ca-bundle.crt"  # not where Debian's own package writes
+_KEPT = 10  # archives and unpacked roots; several trees may share the cache
 _SECONDS = 1800  # a slow mirror
 
 
@@ -43,7 +45,9 @@ def archive() -> Path:
         Unavailable: buildah or debootstrap is not installed.
         Failed: a step failed; the message is the tool's.
     """
-    return caches.made(f"image/{_digest()}", _make) / "image.tar"
+    made = caches.made(f"image/{_digest()}", _make)
+    _forget_old()
+    return made / "image.tar"
 
 
 def unpacked() -> Path:
@@ -73,6 +77,13 @@ def _files() -> Iterator[Path]:
 
 def _is_generated(path: Path) -> bool:
     return "__pycache__" in path.parts or path.name.startswith("csi_pb2")
+
+
+def _forget_old() -> None:
+    """Keep the newest (by ctime: tar sets mtime); each change of the source makes 0.5 GB more."""
+    entries = sorted((caches.root() / "image").iterdir(), key=lambda path: -path.stat().st_ctime)
+    for old in entries[_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _make(directory: Path) -> None:
