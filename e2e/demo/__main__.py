@@ -66,9 +66,9 @@ def _play(screen: Screen, undo: contextlib.ExitStack, directory: Path) -> None:
         Failed: something is not as it should be, or is left behind.
     """
     with screen.step("start Ceph") as note:
-        cluster = undo.enter_context(clusters.start())
+        cluster = undo.enter_context(clusters.start("local"))
         cluster.create_pool(_POOL)
-        note.words = f"monitors at {cluster.monitors}, pool {_POOL}"
+        note.words = f"one OSD at {cluster.monitors}, pool {_POOL}"
     undo.callback(leftovers.sweep, directory)
     with screen.step("start the driver") as note:
         installation = undo.enter_context(driver.installed(cluster, directory, _POOL))
