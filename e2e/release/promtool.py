@@ -6,6 +6,12 @@ from e2e import caches
 from e2e.clusters import commands
 
 _SECONDS = 600
+_FETCH = """
+cd "$0"
+apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }
+dpkg-deb --extract *.deb .
+rm *.deb
+"""
 
 
 def program() -> Path:
@@ -18,5 +24,4 @@ def program() -> Path:
 
 
 def _fetch(directory: Path) -> None:
-    fetch = f"cd {directory} && apt-get -qq download prometheus && dpkg-deb -x *.deb . && rm *.deb"
-    commands.run(["sh", "-ec", fetch], timeout=_SECONDS)
+    commands.run(["sh", "-ec", _FETCH, directory], timeout=_SECONDS)
