@@ -65,10 +65,22 @@ def test_committed_manifests_are_those_of_the_chart() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
-def test_overlay_can_be_built_and_is_valid(overlay: Path, tmp_path: Path) -> None:
+def test_overlay_is_valid_and_lets_its_one_node_be_drained(overlay: Path, tmp_path: Path) -> None:
     file = tmp_path / "overlay.yaml"
     file.write_text(manifests.kustomized(overlay))
     assert mistakes(file) == ""
+    objects = by_kind(file.read_text())
+    assert objects["StatefulSet"][0]["spec"]["replicas"] == 1
+    assert "PodDisruptionBudget" not in objects
+
+
+def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_ceph() -> None:
+    (development,) = (path for path in OVERLAYS if path.name == "development")
+    (workload,) = by_kind(manifests.kustomized(development))["DaemonSet"]
+    options = cli.serve.make_context("serve", driver_args(workload)).params
+    assert options["mapper"] == "fuse"
+    (init,) = workload["spec"]["template"]["spec"]["initContainers"]
+    assert init["command"] == ["modprobe", "--all", "fuse", "loop"]
 
 
 def test_kubernetes_knows_every_field_of_chart_and_examples() -> None:
