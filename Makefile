@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 # The virtual environment sees Debian's python3-rados and python3-rbd, so it is made of Debian's Python.
 .tools/uv-$(UV_VERSION): tools/packages.sh
@@ -30,7 +30,8 @@ setup: .venv/bin/rbdcsi ## install Debian packages and the virtual environment
 demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to another
 	@$(PYTHON) -m e2e.demo
 
-test: .venv/bin/rbdcsi ## run every test: unit, integration on a real Ceph, csi-sanity, lint
+test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, integration, csi-sanity, chart, image, lint
+	@tools/packages.sh buildah debootstrap
 	$(PYTHON) -m pytest -m "not vm"
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
@@ -39,15 +40,50 @@ test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in v
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
 	$(PYTHON) -m pytest -m "not ceph" tests/unit
 
+test-integration: .venv/bin/rbdcsi ## run the tests that need a Ceph, but csi-sanity and the image
+	$(PYTHON) -m pytest -m "not image" tests/integration --ignore tests/integration/test_sanity.py
+
+sanity: .venv/bin/rbdcsi ## run csi-sanity, the public conformance test
+	$(PYTHON) -m pytest tests/integration/test_sanity.py
+
+test-deploy: .venv/bin/rbdcsi ## check the chart, the manifests, the examples and the workflows
+	$(PYTHON) -m pytest tests/deploy
+
+# The snap's own Ceph; on a throw-away machine only.
+e2e-microceph: .venv/bin/rbdcsi ## run integration tests and csi-sanity on the MicroCeph of this machine
+	RBDCSI_TEST_CLUSTER=microceph $(PYTHON) -m pytest tests/integration/test_main_job.py \
+	  tests/integration/controller/test_create.py tests/integration/controller/test_attach.py \
+	  tests/integration/node/test_stage.py tests/integration/node/test_publish.py \
+	  tests/integration/test_sanity.py
+
+# The driver of the image (Ceph 18) on a cluster of this machine's Ceph (16).
+test-image: .venv/bin/rbdcsi ## run tests of the image, and tests of the driver from inside it
+	@tools/packages.sh buildah debootstrap
+	$(PYTHON) -m pytest -m image
+	RBDCSI_TEST_DRIVER=image $(PYTHON) -m pytest tests/integration/test_main_job.py \
+	  tests/integration/controller/test_create.py tests/integration/controller/test_attach.py \
+	  tests/integration/node/test_stage.py tests/integration/node/test_block.py \
+	  tests/integration/node/test_readonly.py tests/integration/node/test_container_end.py
+
 lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 	$(PYTHON) -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
 
 bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ratios
 	$(PYTHON) -m bench
 
-lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (requirements.lock)
+lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command "make lock" -c requirements.lock pyproject.toml \
+	  -o requirements-runtime.lock
+
+image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say how large it is
+	@tools/packages.sh buildah debootstrap
+	@$(PYTHON) -m e2e.release.image
+
+manifests: .venv/bin/rbdcsi ## render the plain manifests and the golden files from the chart
+	@$(PYTHON) -m e2e.release.manifests
 
 docs: .venv/bin/rbdcsi ## write the generated pages of docs/
 	@$(PYTHON) -m tools.metrics_page
@@ -61,4 +97,5 @@ cluster-stop: .venv/bin/rbdcsi ## end it
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo docs help lint lock setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo docs e2e-microceph help image lint lock manifests sanity \
+  setup test test-deploy test-image test-integration test-unit test-vm

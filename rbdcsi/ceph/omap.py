@@ -16,7 +16,7 @@ _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at onc
 
 
 class Reading:
-    """A key's value on its way; called once, it waits and returns the bytes, None if there are none.
+    """A key's value on its way: called, once, it waits and gives the bytes, or None if absent.
 
     librados writes the answer into memory that `values` owns, so nobody may forget it before.
     """
