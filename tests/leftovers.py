@@ -61,7 +61,7 @@ def _unescaped(path: str) -> str:
 def _loop_devices(root: Path) -> Iterator[str]:
     for note in Path("/sys/block").glob("loop*/loop/backing_file"):
         file = note.read_text().strip()
-        if Path(file).is_relative_to(root):
+        if Path(file).is_relative_to(root) or file == "/":  # its file went with its file system
             yield f"loop device /dev/{note.parts[3]} of {file}"
 
 

@@ -4,9 +4,10 @@ Images are created and removed by librbd; looking at one and keeping facts with 
 header object directly (see header.py).
 """
 
+import contextlib
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import rados
@@ -144,9 +145,23 @@ class Images:
 
     def watchers(self, name: str) -> frozenset[str]:
         """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped."""
-        doing = translate.translated("listing the watchers of image", name)
-        with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
-            return frozenset(watcher["addr"] for watcher in image.watchers_list())
+        with self.watched(name) as watchers:
+            return watchers()
+
+    @contextlib.contextmanager
+    def watched(self, name: str) -> Iterator[Callable[[], frozenset[str]]]:
+        """Give what lists the watchers again and again; the image, which takes 4 ms, opens once."""
+        with translate.translated("opening image", name):
+            image = rbd.Image(self._ioctx, name, read_only=True)  # so it is no watcher itself
+
+        def watchers() -> frozenset[str]:
+            with translate.translated("listing the watchers of image", name):
+                return frozenset(watcher["addr"] for watcher in image.watchers_list())
+
+        try:
+            yield watchers
+        finally:
+            image.close()
 
     def holds_data(self, name: str) -> bool:
         """Tell whether anything was written into the image; without fast-diff it takes time."""

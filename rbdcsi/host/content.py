@@ -4,10 +4,11 @@ blkid's exit code 2 means "blank" and "unreadable" alike, and drivers that trust
 file systems over live data. So nothing is called blank here but bytes that were read as zeroes.
 """
 
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import errors
+from rbdcsi import deadlines, errors
 from rbdcsi.host import command, devices
 
 HEAD_BYTES = 4 << 20  # every file system, partition table and LUKS header begins in here
@@ -42,8 +43,10 @@ def content(device: Path, *, seconds: float) -> Blank | Signature:
     parts = ends(devices.size(device))
     if not parts:
         raise DeviceUnreadable(f"{device}: has no size, so nothing can be read of it")
+    seconds = deadlines.remaining(seconds)
     # every part is read, whatever the first one holds: blkid says nothing of reads that fail
-    zero = [_is_zero(device, offset, length, seconds) for offset, length in parts]
+    with futures.ThreadPoolExecutor(len(parts)) as readers:
+        zero = readers.map(lambda part: _is_zero(device, part[0], part[1], seconds), parts)
     if all(zero):
         return Blank()
     return _signature(device, seconds)

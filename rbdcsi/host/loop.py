@@ -13,12 +13,20 @@ from rbdcsi.host import command, devices
 _SYS_BLOCK = Path("/sys/block")
 
 
-def of_file(file: Path) -> Path | None:
-    """Return the loop device over that file, or None."""
+def of_file(file: Path, noted: Path | None = None) -> Path | None:
+    """Return the loop device over that file, or None.
+
+    Args:
+        file: which file.
+        noted: the device that was attached to it once: when the file's own mount has gone, the
+            kernel has no name for the file any more and shows `/`.
+    """
     for attached in _SYS_BLOCK.glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # detached meanwhile
-            if os.fsdecode(attached.read_bytes()).rstrip("\n") in (f"{file}", f"{file} (deleted)"):
-                return Path("/dev") / attached.parents[1].name
+            name = os.fsdecode(attached.read_bytes()).rstrip("\n")
+            device = Path("/dev") / attached.parents[1].name
+            if name in (f"{file}", f"{file} (deleted)") or (name == "/" and device == noted):
+                return device
     return None
 
 
@@ -44,5 +52,5 @@ def detach(device: Path, file: Path, *, seconds: float) -> None:
     devices.require_unused(device)
     with contextlib.suppress(command.CommandFailed):  # gone already, or judged below
         command.run(("losetup", "--detach", str(device)), seconds=seconds)
-    if of_file(file) == device:
+    if of_file(file, device) == device:
         raise errors.Busy(f"{device}: was opened while it was being detached; repeat the call")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rbdcsi import errors, handles
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.host import mountinfo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, Mapper, choice
+from rbdcsi.host.mappers import Image, MappedDevice, Mapper, choice
 from rbdcsi.parameters import NodeOptions
 
 MAP_SECONDS = 60.0
@@ -30,31 +30,18 @@ class Devices:
                 return device
         return None
 
-    def map(
-        self,
-        image: Image,
-        access: Access,
-        options: NodeOptions,
-        there: MappedDevice | None,
-        *,
-        readonly: bool,
-    ) -> MappedDevice:
-        """Map the image, by the mapper that has it `there` already, or else the one wanted.
+    def mapper_for(
+        self, image: Image, options: NodeOptions, there: MappedDevice | None, *, readonly: bool
+    ) -> Mapper:
+        """Return the mapper that has the image `there` already, or else the one wanted.
 
         Raises:
             Refused: this host has none of the mappers that may be used.
-            And as `Mapper.map`.
         """
-        names = self._names(options)
         written = None if readonly else image  # a reader need not know every feature
-        mapper = self._mapper(there) if there else choice.choose(self.mappers, names, written)
-        return mapper.map(
-            image,
-            access,
-            readonly=readonly,
-            options=options.map_options.get(mapper.name, ""),
-            seconds=MAP_SECONDS,
-        )
+        if there:
+            return self._mapper(there)
+        return choice.choose(self.mappers, self._names(options), written)
 
     def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
         """Unmap; Busy while somebody has it mounted or open."""

@@ -168,29 +168,41 @@ class Stager:
         undoing: contextlib.ExitStack,
     ) -> mappers.MappedDevice:
         """Map and record by which client, so that from here on the volume can be fenced."""
-        name, image_id = volume.image.image_name, request.handle.image_id
-        there = self._devices.of_volume(request.handle)
-        before = None if there and not there.fault else volume.images.watchers(name)
-        device = self._devices.map(
-            volume.image, volume.access, volume.made.node, there, readonly=readonly
-        )
-        if before is not None:
-            undoing.push(self._unmapping(volume, request, device))
-        devices.path_of(device)
-        steps.done("stage.map", volume=str(request.handle), device=str(device.path))
-        record = volume.records.get(image_id)
-        rules.require(record, str(request.handle), self._node_id, request.generation)
-        client = devices.client_of(
-            device, self._node_id, record, lambda: volume.images.watchers(name), before
-        )
-        volume.records.change(
-            image_id,
-            lambda r: rules.stage(
-                r, str(request.handle), self._node_id, request.generation, client, self._now()
-            ),
-        )
-        steps.done("stage.record", volume=str(request.handle), client=client)
+        there, options = self._devices.of_volume(request.handle), volume.made.node
+        mapper = self._devices.mapper_for(volume.image, options, there, readonly=readonly)
+        with _watching(volume, mapper) as watching:
+            before = None if there and not there.fault else watching()
+            device = mapper.map(
+                volume.image,
+                volume.access,
+                readonly=readonly,
+                options=options.map_options.get(mapper.name, ""),
+                seconds=devices.MAP_SECONDS,
+            )
+            if before is not None:
+                undoing.push(self._unmapping(volume, request, device))
+            devices.path_of(device)
+            steps.done("stage.map", volume=str(request.handle), device=str(device.path))
+            self._record(volume, request, device, watching, before)
         return device
+
+    def _record(
+        self,
+        volume: _Volume,
+        request: StageRequest,
+        device: mappers.MappedDevice,
+        watching: Callable[[], frozenset[str]],
+        before: frozenset[str] | None,
+    ) -> None:
+        name, generation = str(request.handle), request.generation
+        record = volume.records.get(request.handle.image_id)
+        rules.require(record, name, self._node_id, generation)
+        client = devices.client_of(device, self._node_id, record, watching, before)
+        volume.records.change(
+            request.handle.image_id,
+            lambda r: rules.stage(r, name, self._node_id, generation, client, self._now()),
+        )
+        steps.done("stage.record", volume=name, client=client)
 
     def _unmapping(
         self, volume: _Volume, request: StageRequest, device: mappers.MappedDevice
@@ -266,6 +278,15 @@ class Stager:
         records.change(
             handle.image_id, lambda record: rules.release(record, self._node_id, self._now())
         )
+
+
+def _watching(
+    volume: _Volume, mapper: mappers.Mapper
+) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
+    """Give what lists the image's watchers, not needed where the mapper tells its client."""
+    if mapper.tells_client:
+        return contextlib.nullcontext(frozenset)
+    return volume.images.watched(volume.image.image_name)
 
 
 def _fs_type(request: StageRequest, made: spec.VolumeSpec) -> str:

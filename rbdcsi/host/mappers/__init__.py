@@ -71,6 +71,10 @@ class Mapper(Protocol):
     def name(self) -> str:
         """`krbd`, `nbd` or `fuse`."""
 
+    @property
+    def tells_client(self) -> bool:
+        """Whether the devices have their `client`; where not, the image's watchers tell it."""
+
     def unsupported(self, image: Image | None = None) -> str | None:
         """Return why this host cannot map so (the cause and its cure), or None if it can.
 
@@ -117,9 +121,6 @@ class Mapper(Protocol):
 
     def list(self) -> tuple[MappedDevice, ...]:
         """Return what this mapper has mapped on this host, by whomever, half-made ones too."""
-
-    def client_of(self, device: MappedDevice) -> str | None:
-        """Return the device's Ceph client, `ip:port/nonce`; None if the host cannot tell."""
 
     def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
         """Make the device take the image's new size, and wait until it has.

@@ -7,7 +7,6 @@ way, a flush is Ceph's.
 """
 
 import shutil
-from collections.abc import Container
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
@@ -15,6 +14,7 @@ from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
+_LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
@@ -25,6 +25,7 @@ class Fuse:
     """
 
     name = "fuse"
+    tells_client = False  # librbd does not say its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._group = group
@@ -65,14 +66,10 @@ class Fuse:
             self._clear(self._states.directory(device), force=force, seconds=seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
-        running = storage_daemon.running()
         return tuple(
-            self._device(directory, record, running) for directory, record in self._states.records()
+            self._device(directory, record, storage_daemon.answers(directory))
+            for directory, record in self._states.records()
         )
-
-    def client_of(self, device: MappedDevice) -> str | None:
-        """Return None: librbd does not tell its address; the image's watchers do."""
-        return device.client
 
     def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
         with deadlines.within(deadlines.remaining(seconds)):
@@ -99,15 +96,16 @@ class Fuse:
             group=self._group,
             seconds=seconds,
         )
-        loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
-        return self._device(directory, record, {storage_daemon.file_in(directory)})
+        device = loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
+        (directory / _LOOP).write_text(str(device))
+        return self._device(directory, record, answers=True)
 
     def _clear(self, directory: Path, *, force: bool, seconds: float) -> None:
         """Take everything of the directory down, in the order in which nothing is lost."""
         if not directory.exists():
             return
         file = storage_daemon.file_in(directory)
-        if device := loop.of_file(file):
+        if device := _loop_in(directory):
             if force:  # outstanding I/O ends with errors, instead of holding back the detach
                 devices.require_unused(device)
                 storage_daemon.stop(directory, force=True, seconds=seconds)
@@ -116,12 +114,16 @@ class Fuse:
         self._mounts.unmount(file, seconds=seconds)
         self._states.remove(directory)
 
-    def _device(
-        self, directory: Path, record: states.Record, running: Container[Path]
-    ) -> MappedDevice:
-        file = storage_daemon.file_in(directory)
-        device = loop.of_file(file)
-        return record.device(self.name, device or file, _fault(device is not None, file in running))
+    def _device(self, directory: Path, record: states.Record, answers: bool) -> MappedDevice:
+        device = _loop_in(directory)
+        path = device or storage_daemon.file_in(directory)
+        return record.device(self.name, path, _fault(device is not None, answers))
+
+
+def _loop_in(directory: Path) -> Path | None:
+    noted = directory / _LOOP
+    before = Path(noted.read_text()) if noted.exists() else None
+    return loop.of_file(storage_daemon.file_in(directory), before)
 
 
 def _fault(has_device: bool, is_running: bool) -> str | None:

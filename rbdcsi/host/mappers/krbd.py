@@ -38,6 +38,7 @@ class Krbd:
     """Works on the rbd bus below `root` (`/sys`), with nodes in `/dev`."""
 
     name = "krbd"
+    tells_client = True
 
     def __init__(self, root: Path = Path("/sys")) -> None:
         self._root = root
@@ -75,9 +76,6 @@ class Krbd:
         """Return the mapped images; mapped snapshots, which are read-only, are none of ours."""
         entries = sorted(self._bus.glob("devices/*"), key=lambda entry: int(entry.name))
         return tuple(self._device(e) for e in entries if sysfs.read(e / "current_snap") == "-")
-
-    def client_of(self, device: MappedDevice) -> str | None:
-        return device.client
 
     def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
         """Have the kernel look at the image's header now; it would by itself, some time later."""

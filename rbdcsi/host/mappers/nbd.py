@@ -21,6 +21,7 @@ class Nbd:
     """Keeps a directory for each image below `state`; rbd-nbd runs in the control group."""
 
     name = "nbd"
+    tells_client = False  # librbd does not say its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._states = states.States(state)
@@ -73,10 +74,6 @@ class Nbd:
             for directory, record in records
             for found in (served.get(_spec(record.image)),)
         )
-
-    def client_of(self, device: MappedDevice) -> str | None:
-        """Return None: librbd does not tell its address; the image's watchers do."""
-        return device.client
 
     def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
         """Wait: rbd-nbd watches the image's header and tells the kernel by itself."""
