@@ -62,8 +62,9 @@ test-image: .venv/bin/rbdcsi ## run tests of the image, and tests of the driver 
 	$(PYTHON) -m pytest -m image
 	RBDCSI_TEST_DRIVER=image $(PYTHON) -m pytest tests/integration/test_main_job.py \
 	  tests/integration/controller/test_create.py tests/integration/controller/test_attach.py \
-	  tests/integration/node/test_stage.py tests/integration/node/test_block.py \
-	  tests/integration/node/test_readonly.py tests/integration/node/test_container_end.py
+	  tests/integration/node/test_stage.py tests/integration/node/test_publish.py \
+	  tests/integration/node/test_block.py tests/integration/node/test_readonly.py \
+	  tests/integration/node/test_container_end.py
 
 lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 	$(PYTHON) -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py

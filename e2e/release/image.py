@@ -28,7 +28,6 @@ _INPUTS = (
     "pyproject.toml",
     "hatch_build.py",
     "requirements-runtime.lock",
-    "README.md",
     "LICENSE",
     "proto",
     "rbdcsi",
@@ -90,24 +89,35 @@ def _make(directory: Path) -> None:
     try:
         if not _has_base():
             _make_base()
-        _build()
-        _buildah("push", REFERENCE, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
-        _buildah("rmi", REFERENCE)  # what stays are the layers that the next build starts from
+        built = _build()
+        _buildah("push", built, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
+        _buildah("rmi", built)  # what stays are the layers that the next build starts from
     finally:  # buildah leaves its storage mounted; another build may be at work in it
         subprocess.run(["umount", "--quiet", _storage() / "overlay"], check=False)
 
 
-def _build() -> None:
+def _build() -> str:
+    """Build, and return the id: other trees build in the same storage, so no name is given."""
     arguments = [f"BASE={_BASE}", f"VERSION={rbdcsi.__version__}", f"REVISION={_revision()}"]
     volumes = []
     if bundle := os.environ.get("PIP_CERT"):  # a mirror with a CA of its own
         arguments.append(f"PIP_CERT={_BUNDLE}")
         volumes = ["--volume", f"{bundle}:{_BUNDLE}:ro"]
-    _buildah(
-        *("build", "--isolation", "chroot", "--pull-never", "--network", "host", "--layers"),
+    said = _buildah(
+        *(
+            "build",
+            "--quiet",
+            "--isolation",
+            "chroot",
+            "--pull-never",
+            "--network",
+            "host",
+            "--layers",
+        ),
         *(word for argument in arguments for word in ("--build-arg", argument)),
-        *(*volumes, "--tag", REFERENCE, str(ROOT)),
+        *(*volumes, str(ROOT)),
     )
+    return said.split()[-1]
 
 
 def _unpack(directory: Path) -> None:
