@@ -46,6 +46,11 @@ class Machine:
 
     What is written to it is lost when it stops, but for its disks: one at /var/lib/kubelet, and
     those that are asked for.
+
+    Attributes:
+        name: its host name.
+        address: that of eth0.
+        boots: how often it was started.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Machine:
         """
         self.name = name
         self.address = network.address(index)
+        self.boots = 0
         self._network = network
         self._index = index
         self._memory = memory
@@ -120,6 +126,7 @@ class Machine:
             Failed: it ended while it booted; the message is the end of what it said.
             DeadlineExceeded: it is not up in time.
         """
+        self.boots += 1
         self._booted_at = self._console.stat().st_size
         tap = self._network.tap(self.tap)
         try:

@@ -21,9 +21,10 @@ _CONFIG = "/etc/rbdcsi/config.yaml"
 _LOG = "/var/log/rbdcsi.log"
 _PORT = 7001  # of the machine; leads to the socket
 _PYTHON = Path(__file__).parents[2] / ".venv/bin/python"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _ANY = range(256)
+_OFTEN = [("grpc.max_reconnect_backoff_ms", 1000)]  # else a minute passes between two attempts
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Node:
         # a second one ends at once: the port is taken
         between = (f"TCP-LISTEN:{_PORT},reuseaddr,fork", f"UNIX-CONNECT:{_SOCKET}")
         self.machine.spawn("/run/socat.log", "socat", *between)
-        self.channel = grpc.insecure_channel(self.machine.forward(_PORT))
+        self.channel = grpc.insecure_channel(self.machine.forward(_PORT), _OFTEN)
         ready = grpc.channel_ready_future(self.channel)
         try:
             ready.result(_START_SECONDS)

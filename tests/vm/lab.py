@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import rados
 import rbd
 
 from e2e import volume
+from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.vm.node import Node
 from e2e.volume import Volume
@@ -50,14 +52,28 @@ class Lab:
         finally:
             for node in self.nodes:
                 take_down(node, made)
-                volume.detach(self.controller, made, node.name)
+                self.detach(made, node)
             volume.delete(self.controller, made)
 
     def move(self, made: Volume, source: Node, target: Node) -> None:
         """Unstage and detach it at one node, attach it at the other."""
         take_down(source, made)
-        volume.detach(self.controller, made, source.name)
+        self.detach(made, source)
         volume.attach(self.controller, made, target.name)
+
+    def detach(self, made: Volume, node: Node) -> None:
+        """Detach it, again and again while a client that died is seen, as the attacher would."""
+
+        def detached() -> bool:
+            try:
+                volume.detach(self.controller, made, node.name)
+            except grpc.RpcError as error:
+                if "is still open by" in str(error):
+                    return False
+                raise
+            return True
+
+        commands.wait_until(detached, f"{made.id} is detached from {node.name}")
 
     def image_id(self, made: Volume) -> str:
         """Return the id of the volume's image."""
@@ -77,6 +93,15 @@ class Lab:
         """Return how many objects hold the image's data."""
         prefix = f"rbd_data.{self.image_id(made)}."
         return sum(found.key.startswith(prefix) for found in self.ioctx.list_objects())
+
+    def occupied(self, made: Volume) -> int:
+        """Return how many bytes of the image are not zero, in pieces of 64 KiB.
+
+        Objects are not counted: a trimmed extent seldom covers whole ones, and parts are zeroed.
+        """
+        content, piece = self.content(made), 1 << 16
+        pieces = (content[at : at + piece] for at in range(0, len(content), piece))
+        return sum(len(found) for found in pieces if found.count(0) < len(found))
 
     def record(self, made: Volume, at: Node) -> records.Attachment:
         """Return the volume's attachment at a node."""
@@ -98,10 +123,9 @@ def take_down(node: Node, made: Volume) -> None:
 
 
 def targets(node: Node, made: Volume) -> Sequence[Path]:
-    """Return the paths where the volume is published."""
-    name = made.target(node).name
-    pods = node.kubelet / "pods"
-    return [m.target for m in mounts(node) if m.target.is_relative_to(pods) and name in str(m)]
+    """Return the paths where the volume is published, or was when the machine ended."""
+    found = node.run(f"ls -d {node.kubelet}/pods/*/{made.target(node).name}", ok=range(256))
+    return [Path(line) for line in found.splitlines()]
 
 
 def mounts(node: Node) -> list[mountinfo.MountEntry]:

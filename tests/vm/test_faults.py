@@ -43,6 +43,14 @@ def wait_for_progress(node: Node, file: Path, seconds: float = 60) -> None:
     commands.wait_until(lambda: lines(node, file) > now + 3, f"{file} grows", seconds)
 
 
+def unfenced(cluster: clusters.Cluster) -> set[str]:
+    """Lift all fences; returns of whom they were."""
+    fenced = set(cluster.ceph("osd", "dump")["blocklist"])
+    for client in fenced:
+        cluster.ceph("osd", "blocklist", "rm", client)
+    return fenced
+
+
 def lines(node: Node, file: Path) -> int:
     return int(node.run(f"wc -l <{file} 2>/dev/null || echo 0"))
 
@@ -89,12 +97,12 @@ def test_plugin_that_dies_after_mapping_adopts_the_device(lab: Lab, mapper: str)
 @EACH_MAPPER
 @pytest.mark.parametrize("block", [False, True])
 def test_machine_that_boots_with_a_staged_volume_stages_it_again(
-    lab: Lab, mapper: str, block: bool
+    lab: Lab, cluster: clusters.Cluster, mapper: str, block: bool
 ) -> None:
     node = lab.nodes[0]
     with lab.volume(mapper, capability=volume.raw() if block else None) as made:
         volume.stage(node, made)
-        target = volume.publish(node, made)
+        target, before = volume.publish(node, made), lab.record(made, node).client
         file = target if block else target / "data"
         node.run(f"dd if=/dev/urandom of={file} bs=1M count=4 conv=fsync")
         written = node.run(f"head -c 4M {file} | sha256sum")
@@ -110,6 +118,9 @@ def test_machine_that_boots_with_a_staged_volume_stages_it_again(
         volume.stage(node, made, timeout=90)
         assert volume.publish(node, made) == target
         assert node.run(f"head -c 4M {file} | sha256sum") == written
+        assert lab.record(made, node).client != before
+        node.run(f"dd if=/dev/urandom of={file} bs=1M count=1 conv=fsync,notrunc")
+        assert unfenced(cluster) == {before}, "by the new client, when it took the image's lock"
 
 
 @EACH_MAPPER

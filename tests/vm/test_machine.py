@@ -27,7 +27,7 @@ ANY = range(256)
 
 @pytest.fixture(scope="module")
 def machine(network: vm.Network) -> Iterator[vm.Machine]:
-    with vm.Machine("node-a", network, 0) as running:
+    with vm.Machine("node-x", network, 7) as running:
         yield running
 
 
@@ -50,7 +50,7 @@ def test_machine_has_a_kernel_that_maps(machine: vm.Machine) -> None:
     machine.run("modprobe", "-a", "rbd", "nbd")
 
     assert machine.run("ls", "/sys/bus/rbd/add_single_major", "/dev/nbd0").text
-    assert machine.run("hostname").text.strip() == "node-a"
+    assert machine.run("hostname").text.strip() == "node-x"
 
 
 def test_command_has_its_exit_code_output_and_input(machine: vm.Machine) -> None:

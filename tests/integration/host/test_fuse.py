@@ -423,8 +423,8 @@ def _map_in_a_driver_that_is_killed(
     script = (
         "import os, signal, sys, pathlib; from rbdcsi.host import mappers; "
         "from rbdcsi.host.mappers import fuse; from rbdcsi.secret import Secret; "
-        "image = mappers.Image(sys.argv[2], int(sys.argv[3]), *sys.argv[4:8]); "
-        "access = mappers.Access(sys.argv[8], sys.argv[9], Secret(sys.stdin.read())); "
+        "image = mappers.Image(sys.argv[2], int(sys.argv[3]), *sys.argv[4:8], int(sys.argv[8])); "
+        "access = mappers.Access(sys.argv[9], sys.argv[10], Secret(sys.stdin.read())); "
         "mapper = fuse.Fuse(pathlib.Path(sys.argv[1])); "
         f"{alarm}mapper.map(image, access, readonly=False, options='', seconds=20); "
         "os.kill(os.getpid(), signal.SIGKILL)"
