@@ -31,7 +31,10 @@ demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to ano
 	@$(PYTHON) -m e2e.demo
 
 test: .venv/bin/rbdcsi ## run every test: unit, integration on a real Ceph, csi-sanity, lint
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not vm"
+
+test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
+	$(PYTHON) -m pytest -m vm tests/vm
 
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
 	$(PYTHON) -m pytest -m "not ceph" tests/unit
@@ -55,4 +58,4 @@ cluster-stop: .venv/bin/rbdcsi ## end it
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo help lint lock setup test test-unit
+.PHONY: bench clean cluster cluster-stop demo help lint lock setup test test-unit test-vm

@@ -114,6 +114,10 @@ class Driver:
         assert self.process
         self.process.wait(seconds)
 
+    def make_directory(self, path: Path) -> None:
+        """Make a directory as the kubelet does."""
+        path.mkdir(parents=True, exist_ok=True)
+
     def words(self) -> str:
         """Return the log's text."""
         return self.log.read_text(errors="replace")

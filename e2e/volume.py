@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from e2e.driver import Driver
-from rbdcsi.api import csi_pb2
+from rbdcsi.api import csi_pb2, csi_pb2_grpc
 
 MIB = 1 << 20
 
@@ -30,6 +31,21 @@ def raw(mode: str = "SINGLE_NODE_WRITER") -> csi_pb2.VolumeCapability:
     )
 
 
+class Node(Protocol):
+    """A node plugin as the kubelet sees it: on this machine, or in a virtual one."""
+
+    @property
+    def kubelet(self) -> Path:
+        """The directory that targets are below."""
+
+    @property
+    def node(self) -> csi_pb2_grpc.NodeStub:
+        """The Node service."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory on the node's machine; one that is there is fine."""
+
+
 @dataclass
 class Volume:
     """A volume that exists, and what has been told of it."""
@@ -40,16 +56,16 @@ class Volume:
     context: Mapping[str, str] = field(default_factory=dict)
     publish_context: Mapping[str, str] = field(default_factory=dict)
 
-    def staging(self, node: Driver) -> Path:
+    def staging(self, node: Node) -> Path:
         """Return the staging path at a node; made, as the kubelet does."""
         path = node.kubelet / "staging" / self.id.replace(":", "-")
-        path.mkdir(parents=True, exist_ok=True)
+        node.make_directory(path)
         return path
 
-    def target(self, node: Driver, pod: str = "pod") -> Path:
+    def target(self, node: Node, pod: str = "pod") -> Path:
         """Return the target path for a Pod at a node; its parent is made, as the kubelet does."""
         path = node.kubelet / "pods" / pod / self.id.replace(":", "-")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        node.make_directory(path.parent)
         return path
 
 
@@ -103,7 +119,7 @@ def detach(controller: Driver, volume: Volume, node_id: str) -> None:
     )
 
 
-def stage(node: Driver, volume: Volume, *, timeout: float | None = None) -> None:
+def stage(node: Node, volume: Volume, *, timeout: float | None = None) -> None:
     """NodeStageVolume."""
     node.node.NodeStageVolume(
         csi_pb2.NodeStageVolumeRequest(
@@ -117,7 +133,7 @@ def stage(node: Driver, volume: Volume, *, timeout: float | None = None) -> None
     )
 
 
-def unstage(node: Driver, volume: Volume) -> None:
+def unstage(node: Node, volume: Volume) -> None:
     """NodeUnstageVolume."""
     node.node.NodeUnstageVolume(
         csi_pb2.NodeUnstageVolumeRequest(
@@ -126,7 +142,7 @@ def unstage(node: Driver, volume: Volume) -> None:
     )
 
 
-def publish(node: Driver, volume: Volume, *, pod: str = "pod", readonly: bool = False) -> Path:
+def publish(node: Node, volume: Volume, *, pod: str = "pod", readonly: bool = False) -> Path:
     """NodePublishVolume; returns the target path."""
     target = volume.target(node, pod)
     node.node.NodePublishVolume(
@@ -143,7 +159,7 @@ def publish(node: Driver, volume: Volume, *, pod: str = "pod", readonly: bool = 
     return target
 
 
-def unpublish(node: Driver, volume: Volume, *, pod: str = "pod") -> None:
+def unpublish(node: Node, volume: Volume, *, pod: str = "pod") -> None:
     """NodeUnpublishVolume."""
     node.node.NodeUnpublishVolume(
         csi_pb2.NodeUnpublishVolumeRequest(

@@ -2,8 +2,8 @@
 # Installs the Debian packages the driver, its tests and its demo need, when one is missing.
 set -eu
 packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd rbd-nbd
-qemu-utils qemu-system-common qemu-block-extra e2fsprogs xfsprogs btrfs-progs python3-venv util-linux
-libudev1 udev kmod fio ca-certificates"
+qemu-utils qemu-system-common qemu-system-x86 qemu-block-extra e2fsprogs xfsprogs btrfs-progs
+python3-venv util-linux libudev1 udev kmod fio busybox-static socat iproute2 ca-certificates"
 missing=""
 for package in $packages; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

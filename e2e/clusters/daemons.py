@@ -1,19 +1,16 @@
 """Ceph's daemons as child processes that cannot outlive the process that started them."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from e2e import mortal
 from e2e.clusters.cluster import Role
 from rbdcsi import errors
 
-# The kernel ends the daemon with its parent; the shell looks whether the parent died before that.
-MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 NAMES: Mapping[Role, str] = {"mon": "a", "mgr": "a", "osd": "0"}
 # Removes the directory as soon as its standard input ends, which a killed parent also causes;
 # dying daemons may still write for a moment, hence the repeats.
@@ -27,8 +24,7 @@ class ChildDaemons:
         self._conf = conf
         self._logs = logs
         self._children: dict[Role, subprocess.Popen[bytes]] = {}
-        # The kernel's "parent died" means the *thread*: one that lives as long as the cluster.
-        self._spawner = ThreadPoolExecutor(1, "ceph-daemons")
+        self._spawner = mortal.Spawner("ceph-daemons")
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +38,7 @@ class ChildDaemons:
         for child in self._children.values():
             child.kill()  # also ends a frozen one; nothing of this cluster is kept
             child.wait()
-        self._spawner.shutdown()
+        self._spawner.close()
 
     @property
     def pids(self) -> Mapping[Role, int]:
@@ -52,7 +48,8 @@ class ChildDaemons:
     def start(self, role: Role) -> None:
         """Start the daemon unless it runs; it answers some time later."""
         if role not in self.pids:
-            self._children[role] = self._spawner.submit(self._spawn, role).result()
+            daemon = [f"ceph-{role}", "-f", "-i", NAMES[role], "--conf", str(self._conf)]
+            self._children[role] = self._spawner.spawn(daemon, self._output(role))
 
     def stop(self, role: Role) -> None:
         """End the daemon in order, within 30 s, else by force."""
@@ -78,17 +75,6 @@ class ChildDaemons:
 
     def _output(self, role: Role) -> Path:
         return self._logs / f"{role}.out"
-
-    def _spawn(self, role: Role) -> subprocess.Popen[bytes]:
-        daemon = [f"ceph-{role}", "-f", "-i", NAMES[role], "--conf", str(self._conf)]
-        with self._output(role).open("wb") as output:
-            return subprocess.Popen(
-                [*MORTAL, str(os.getpid()), *daemon],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
-            )
 
 
 class SweptDirectory:

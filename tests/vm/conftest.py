@@ -1,0 +1,112 @@
+"""Fixtures of the tests on real kernels: a network, machines in it, and a Ceph that they reach.
+
+Two machines serve the whole run; a test that ends one of them has it running again at its end.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import rados
+
+from e2e import clusters, driver, vm
+from e2e.clusters import commands
+from e2e.clusters.local import LocalCluster
+from e2e.vm.node import Node
+from rbdcsi import errors
+from rbdcsi.attachments import nodes as registry
+from tests.vm.lab import Lab, held_at
+
+HERE = Path(__file__).parent
+POOL = "machines"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this directory."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session")
+def network(temporary: Path) -> Iterator[vm.Network]:
+    """Give the run's network of machines."""
+    assert temporary.is_dir()
+    with vm.network() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def cluster(network: vm.Network) -> Iterator[clusters.Cluster]:
+    """Give a Ceph whose daemons listen where the machines reach them."""
+    with LocalCluster(address=network.host) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pool(cluster: clusters.Cluster) -> str:
+    """Give the name of the pool that all of these tests share."""
+    cluster.create_pool(POOL)
+    return POOL
+
+
+@pytest.fixture(scope="session")
+def machines(network: vm.Network) -> Iterator[tuple[vm.Machine, vm.Machine]]:
+    """Give two running machines, `node-a` and `node-b`."""
+    a, b = (vm.Machine(f"node-{letter}", network, i) for i, letter in enumerate("ab"))
+    with ExitStack() as running, ThreadPoolExecutor() as together:
+        for started in [together.submit(machine.__enter__) for machine in (a, b)]:
+            running.push(started.result().__exit__)
+        yield a, b
+
+
+@pytest.fixture(scope="session")
+def ioctx(admin: rados.Rados, pool: str) -> Iterator[rados.Ioctx]:
+    """Give the pool as Ceph's own tools see it."""
+    admin.wait_for_latest_osdmap()
+    with admin.open_ioctx(pool) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def running_lab(
+    cluster: clusters.Cluster,
+    pool: str,
+    machines: tuple[vm.Machine, vm.Machine],
+    ioctx: rados.Ioctx,
+    temporary: Path,
+) -> Iterator[Lab]:
+    """Give the driver at work, with both nodes registered in Ceph."""
+    user = "node", cluster.create_user("node", clusters.driver_caps(pool))
+    directory = Path(tempfile.mkdtemp(prefix="d", dir=temporary))
+    with driver.installed(cluster, directory, pool) as installation:
+        controller = installation.controller().start()
+        a, b = (Node(machine, cluster, pool, user).start() for machine in machines)
+        for node in (a, b):
+            wait_until_registered(ioctx, node)
+        yield Lab(controller, (a, b), ioctx)
+
+
+@pytest.fixture
+def lab(running_lab: Lab, nothing_left: None) -> Iterator[Lab]:
+    """Give the driver at work; both nodes run after the test, and hold nothing."""
+    assert nothing_left is None
+    yield running_lab
+    for node in running_lab.nodes:
+        assert held_at(node) == []
+
+
+def wait_until_registered(ioctx: rados.Ioctx, node: Node) -> None:
+    """Return when the node's record is in Ceph."""
+
+    def registered() -> bool:
+        try:
+            registry.Nodes(ioctx).get(node.name)
+        except errors.NotFound:
+            return False
+        return True
+
+    commands.wait_until(registered, f"{node.name} is registered", timeout=20)
