@@ -45,9 +45,19 @@ lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ratios
 	$(PYTHON) -m bench
 
-lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (requirements.lock)
+lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command "make lock" -c requirements.lock pyproject.toml \
+	  -o requirements-runtime.lock
+
+image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say how large it is
+	@tools/packages.sh buildah debootstrap
+	@$(PYTHON) -m e2e.release.image
+
+manifests: .venv/bin/rbdcsi ## render the plain manifests and the golden files from the chart
+	@$(PYTHON) -m e2e.release.manifests
 
 cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 	@$(PYTHON) -m e2e.clusters start
@@ -58,4 +68,4 @@ cluster-stop: .venv/bin/rbdcsi ## end it
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo help lint lock setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo help image lint lock manifests setup test test-unit test-vm

@@ -79,7 +79,7 @@ def build(options: Options, clusters: Config) -> Application:
 
 def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
     preferred = choice.NAMES if options.mapper == "auto" else (options.mapper,)
-    devices = Devices(choice.every(options.state_dir), preferred)
+    devices = Devices(choice.every(options.state_dir, options.daemon_cgroup), preferred)
     stager = Stager(options.node_id, options.kubelet_dir, pooled, devices)
     publisher = Publisher(options.kubelet_dir, devices)
     application.node = Node(

@@ -64,6 +64,12 @@ def main() -> None:
     help="The mappers' own files; may be lost at a reboot.",
 )
 @_option(
+    "--daemon-cgroup",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Start the mappers' daemons in this control group (version 2): they outlive a container.",
+)
+@_option(
     "--mapper",
     default=Options.mapper,
     type=click.Choice(["auto", "krbd", "nbd", "fuse"]),

@@ -33,6 +33,7 @@ class Options:
     node_id: str = ""
     kubelet_dir: Path = Path("/var/lib/kubelet")
     state_dir: Path = Path("/run/rbdcsi")
+    daemon_cgroup: Path | None = None  # None: the process's own
     mapper: Literal["auto", "krbd", "nbd", "fuse"] = "auto"
     max_volumes: int = 0  # 0: no limit
     topology: Mapping[str, str] = field(default_factory=dict)

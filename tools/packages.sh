@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages the driver, its tests and its demo need, when one is missing.
+# Installs the Debian packages the driver, its tests and its demo need, when one is missing, and
+# those that are given.
 set -eu
 packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd rbd-nbd
 qemu-utils qemu-system-common qemu-system-x86 qemu-block-extra e2fsprogs xfsprogs btrfs-progs
-python3-venv util-linux libudev1 udev kmod fio busybox-static socat iproute2 ca-certificates"
+python3-venv util-linux libudev1 udev kmod fio busybox-static socat iproute2 ca-certificates $*"
 missing=""
 for package in $packages; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

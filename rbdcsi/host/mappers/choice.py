@@ -12,14 +12,15 @@ from rbdcsi.host.mappers.nbd import Nbd
 NAMES = ("krbd", "nbd", "fuse")  # in the order of preference
 
 
-def every(state: Path) -> tuple[Mapper, ...]:
+def every(state: Path, daemons: Path | None = None) -> tuple[Mapper, ...]:
     """Return all mappers, in the order of preference.
 
     Args:
         state: a directory that outlives the node plugin, for what mappers must remember. Short: a
             unix socket is in it.
+        daemons: the control group that daemons of mappers run in; None is the caller's own.
     """
-    return (Krbd(), Nbd(state / "nbd"), Fuse(state / "fuse"))
+    return (Krbd(), Nbd(state / "nbd", daemons), Fuse(state / "fuse", daemons))
 
 
 def choose(mappers: Sequence[Mapper], names: Sequence[str] = NAMES) -> Mapper:

@@ -2,7 +2,8 @@
 
 It needs no kernel module but fuse and loop, so that demo, CI and laptops run the real thing. NOT
 for production: each write passes user space twice, and in a container that ends, so does the
-daemon. What it holds is safe: nothing is cached on the way, a flush is Ceph's.
+daemon, unless it has a control group of its own. What it holds is safe: nothing is cached on the
+way, a flush is Ceph's.
 """
 
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import command, devices, loop, mappers, mounts, undo
+from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
@@ -18,11 +19,15 @@ _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
 class Fuse:
-    """Keeps a directory for each image below `state`, which must be short: a socket is in it."""
+    """Keeps a directory for each image below `state`, which must be short: a socket is in it.
+
+    The daemons run in the control group.
+    """
 
     name = "fuse"
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, group: Path | None = None) -> None:
+        self._group = group
         self._states = states.States(state)
         self._mounts = mounts.Mounts(self._states.root)
 
@@ -33,7 +38,7 @@ class Fuse:
         absent = [device for device in _DEVICES if not Path(device).exists()]
         if absent:
             return f"{', '.join(absent)}: not there; load the kernel modules fuse and loop"
-        return None
+        return cgroup.unusable(self._group)
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
@@ -86,7 +91,13 @@ class Fuse:
         record = states.Record(image, readonly)
         directory = self._states.create(record)
         storage_daemon.start(
-            directory, image, access, readonly=readonly, options=options, seconds=seconds
+            directory,
+            image,
+            access,
+            readonly=readonly,
+            options=options,
+            group=self._group,
+            seconds=seconds,
         )
         loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
         return self._device(directory, record, {storage_daemon.file_in(directory)})

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import anonymous, command, devices, mappers, undo
+from rbdcsi.host import anonymous, cgroup, command, devices, mappers, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states
 
 _LIST_SECONDS = 10.0
@@ -17,19 +17,20 @@ _OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook: it names a pr
 
 
 class Nbd:
-    """Keeps a directory for each image below `state`."""
+    """Keeps a directory for each image below `state`; rbd-nbd runs in the control group."""
 
     name = "nbd"
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, group: Path | None = None) -> None:
         self._states = states.States(state)
+        self._group = group
 
     def unsupported(self) -> str | None:
         if not shutil.which("rbd-nbd"):
             return "rbd-nbd: not installed (package rbd-nbd)"
         if not Path("/sys/module/nbd").exists():
             return "the kernel module nbd is not loaded; `modprobe nbd` on the host"
-        return None
+        return cgroup.unusable(self._group)
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
@@ -98,7 +99,7 @@ class Nbd:
                 *("--keyfile", anonymous.path(key), *(["--read-only"] if readonly else [])),
                 *(*_flags(options), _spec(image)),
             )
-            command.run(argv, seconds=seconds, pass_fds=(key,))
+            command.run(cgroup.inside(self._group, argv), seconds=seconds, pass_fds=(key,))
         if device := mappers.find(self, image):
             return device
         raise errors.Failed(f"{image}: rbd-nbd reports success, yet does not list it")

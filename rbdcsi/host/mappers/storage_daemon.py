@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import anonymous, command
+from rbdcsi.host import anonymous, cgroup, command
 from rbdcsi.host.mappers import Access, Image
 
 PROGRAM = "qemu-storage-daemon"
@@ -28,7 +28,14 @@ def file_in(directory: Path) -> Path:
 
 
 def start(
-    directory: Path, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
+    directory: Path,
+    image: Image,
+    access: Access,
+    *,
+    readonly: bool,
+    options: str,
+    group: Path | None = None,
+    seconds: float,
 ) -> None:
     """Start a daemon and return when it exports the image.
 
@@ -38,6 +45,7 @@ def start(
         access: how to reach it; the key goes through an anonymous file and is on no disk.
         readonly: refuse writes (Ceph lists a watcher all the same: qemu opens every image so).
         options: settings of Ceph's configuration, `key=value`, comma separated.
+        group: the control group that it runs in; None is the caller's own.
         seconds: how long it may take. Only the parent, which waits, is killed then; the daemon
             in its own session may still appear: `stop` it.
 
@@ -50,7 +58,7 @@ def start(
     file_in(directory).touch(0o600)
     with anonymous.holding(access.key.reveal()) as key:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
-        command.run(argv, seconds=seconds, pass_fds=(key,))
+        command.run(cgroup.inside(group, argv), seconds=seconds, pass_fds=(key,))
 
 
 def running() -> dict[Path, int]:

@@ -1,0 +1,48 @@
+# The one image of controller and node plugin: `make image` builds this file, and so does the CI.
+#
+# BASE is pinned by the digest of Debian's multi-architecture index (tag 13.6-slim). Debian's
+# packages are stable's newest at the time of the build; Python's are pinned by hash in
+# requirements-runtime.lock. CEPH_SOURCES takes the text of an apt source (deb822 with its key in
+# Signed-By) for a newer Ceph than Debian's 18. PIP_CERT is a CA bundle for a mirror of one's own.
+ARG BASE=docker.io/library/debian:trixie-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132
+
+FROM ${BASE} AS base
+ARG CEPH_SOURCES=""
+ENV DEBIAN_FRONTEND=noninteractive
+RUN [ -z "$CEPH_SOURCES" ] || printf '%s\n' "$CEPH_SOURCES" >/etc/apt/sources.list.d/ceph.sources
+
+FROM base AS build
+ARG PIP_CERT
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv
+RUN python3 -m venv --system-site-packages /opt/rbdcsi
+COPY requirements-runtime.lock /build/
+RUN /opt/rbdcsi/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+        -r /build/requirements-runtime.lock
+COPY pyproject.toml hatch_build.py README.md LICENSE /build/
+COPY proto /build/proto
+COPY rbdcsi /build/rbdcsi
+RUN /opt/rbdcsi/bin/pip install --no-cache-dir --no-deps /build \
+    && /opt/rbdcsi/bin/python -m pip uninstall -qq -y pip
+
+# What runs: Ceph's bindings, the mappers' programs (krbd needs none), filesystems, LUKS, mounts, modprobe.
+FROM base AS runtime
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends \
+        python3 python3-rados python3-rbd \
+        rbd-nbd qemu-utils qemu-block-extra \
+        cryptsetup-bin e2fsprogs xfsprogs btrfs-progs mount util-linux libudev1 kmod \
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/locale /usr/share/man \
+    && find /usr/share/doc -type f ! -name copyright -delete
+COPY --from=build /opt/rbdcsi /opt/rbdcsi
+RUN ln -s /opt/rbdcsi/bin/rbdcsi /usr/local/bin/rbdcsi
+
+# One layer: files that an upper layer replaced or removed take no room.
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="rbdcsi" \
+      org.opencontainers.image.description="Container Storage Interface driver for Ceph RBD with a real attach stage" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=runtime / /
+ENTRYPOINT ["/usr/local/bin/rbdcsi"]

@@ -1,0 +1,71 @@
+{{/* Names, labels, images and what both Pods share. */}}
+
+{{- define "rbdcsi.driver" -}}rbd.rbdcsi.io{{- end }}
+
+{{- define "rbdcsi.name" -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "rbdcsi.selector" -}}
+app.kubernetes.io/name: rbdcsi
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "rbdcsi.labels" -}}
+{{ include "rbdcsi.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "rbdcsi.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "rbdcsi.secret" -}}
+{{- .Values.existingSecret | default (printf "%s-config" (include "rbdcsi.name" .)) }}
+{{- end }}
+
+{{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read anew. */}}
+{{- define "rbdcsi.configuration" -}}
+clusters:
+{{- range .Values.clusters }}
+  - {{- omit . "key" | toYaml | nindent 4 }}
+    keyFile: /etc/rbdcsi/{{ .clusterID }}.key
+{{- end }}
+{{- end }}
+
+{{- define "rbdcsi.podAnnotations" -}}
+checksum/config: {{ include "rbdcsi.configuration" . | sha256sum }}
+{{- end }}
+
+{{- define "rbdcsi.configVolumes" -}}
+- name: config
+  secret:
+    secretName: {{ include "rbdcsi.secret" . }}
+    defaultMode: 0400
+{{- end }}
+
+{{- define "rbdcsi.configMounts" -}}
+- {name: config, mountPath: /etc/rbdcsi, readOnly: true}
+{{- end }}
+
+{{/* Alive is a driver that answers; ready one whose clusters answer. */}}
+{{- define "rbdcsi.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 2
+  timeoutSeconds: 6
+  failureThreshold: 30
+livenessProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 20
+  timeoutSeconds: 6
+  failureThreshold: 5
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 10
+  timeoutSeconds: 6
+{{- end }}

@@ -1,0 +1,159 @@
+"""The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import rbdcsi
+from e2e.release import manifests, programs, schemas
+from rbdcsi import cli, config, errors, parameters
+
+pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
+
+MINIMAL = ("--set", "existingSecret=rbdcsi-config")
+EVERYTHING = ("--values", str(manifests.EVERYTHING))
+EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
+OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
+OPERATOR = "PodMonitor,ServiceMonitor,PrometheusRule"  # Kubernetes has no schema of these
+
+Object = dict[str, Any]
+
+
+def rendered(*flags: str) -> dict[str, list[Object]]:
+    """Return the chart's objects by kind."""
+    return by_kind(manifests.template(*flags))
+
+
+def by_kind(text: str) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for each in filter(None, yaml.safe_load_all(text)):
+        found.setdefault(each["kind"], []).append(each)
+    return found
+
+
+def driver_args(workload: Object) -> list[str]:
+    containers = workload["spec"]["template"]["spec"]["containers"]
+    (args,) = (each["args"] for each in containers if each["name"] == "driver")
+    assert args[0] == "serve"
+    return [arg.replace("$(NODE_NAME)", "node-a") for arg in args[1:]]
+
+
+def mistakes(*files: Path) -> str:
+    """Return what Kubernetes' own description of its objects does not know or allow."""
+    location = f"{schemas.directory()}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    words = ("-strict", "-skip", OPERATOR, "-schema-location", location)
+    argv = [str(word) for word in (programs.built("kubeconform"), *words, *files)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+def checksum(*flags: str) -> str:
+    (workload,) = rendered(*flags)["DaemonSet"]
+    return str(workload["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+
+@pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
+def test_helm_lint_has_nothing_to_say(flags: tuple[str, ...]) -> None:
+    assert "0 chart(s) failed" in manifests.helm("lint", "--strict", str(manifests.CHART), *flags)
+
+
+def test_committed_manifests_are_those_of_the_chart() -> None:
+    for path, text in manifests.rendered().items():
+        assert path.read_text() == text, f"{path} is behind the chart: run `make manifests`"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_overlay_can_be_built_and_is_valid(overlay: Path, tmp_path: Path) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text(manifests.kustomized(overlay))
+    assert mistakes(file) == ""
+
+
+def test_kubernetes_knows_every_field_of_chart_and_examples() -> None:
+    assert mistakes(*manifests.rendered(), *EXAMPLES) == ""
+
+
+def test_misspelt_field_is_found(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(manifests.template(*MINIMAL).replace("hostNetwork:", "hostNetworking:"))
+    assert "hostNetworking" in mistakes(wrong)
+
+
+def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
+    with pytest.raises(errors.Failed, match="give `clusters`, or the name of an `existingSecret`"):
+        manifests.template()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("node.mapper=loop", "/node/mapper.*must be one of 'auto', 'krbd', 'nbd', 'fuse'"),
+        ("node.maper=krbd", "/node.*additional properties 'maper' not allowed"),
+        ("controller.replicas=0", "/controller/replicas.*got 0, want 1"),
+        ("image.digest=sha256:12", "/image/digest.*does not match pattern"),
+    ],
+)
+def test_wrong_value_is_refused_with_its_place(value: str, words: str) -> None:
+    with pytest.raises(errors.Failed, match=words):
+        manifests.template(*MINIMAL, "--set", value)
+
+
+@pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
+def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
+    objects = rendered(*flags)
+    for workload in (*objects["StatefulSet"], *objects["DaemonSet"]):
+        assert cli.serve.make_context("serve", driver_args(workload)).params["endpoint"]
+
+
+def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -> None:
+    (secret,) = rendered(*EVERYTHING)["Secret"]
+    for name, text in secret["stringData"].items():
+        (tmp_path / name).write_text(text.replace("/etc/rbdcsi", str(tmp_path)))
+        (tmp_path / name).chmod(0o600)
+    main, other = config.load(tmp_path / "config.yaml").clusters
+    assert (main.cluster_id, main.rados_namespace) == ("main", "")
+    assert (other.pool, other.rados_namespace) == ("rbd", "tenant")
+    assert main.credentials().user == "rbdcsi"
+
+
+def test_new_monitor_restarts_the_driver_and_a_new_key_does_not() -> None:
+    key = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcQ=="
+    before, rotated, moved = (
+        checksum(*EVERYTHING, *change)
+        for change in (
+            (),
+            ("--set", f"clusters[0].key={key}"),
+            ("--set", "clusters[0].monitors={10.0.0.9}"),
+        )
+    )
+    assert before == rotated != moved
+
+
+def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
+    objects = rendered(*MINIMAL)
+    bindings = (*objects["ClusterRoleBinding"], *objects["RoleBinding"])
+    subjects = {subject["name"] for binding in bindings for subject in binding["subjects"]}
+    assert subjects == {"rbdcsi-controller"}
+    rules = [rule for role in (*objects["ClusterRole"], *objects["Role"]) for rule in role["rules"]]
+    assert not any("*" in word for rule in rules for words in rule.values() for word in words)
+    assert not any("secrets" in rule["resources"] for rule in rules)
+
+
+def test_every_storage_class_is_one_that_the_driver_takes() -> None:
+    texts = [*(path.read_text() for path in EXAMPLES), *map(manifests.kustomized, OVERLAYS)]
+    classes = [
+        found
+        for text in (*texts, manifests.template(*EVERYTHING))
+        for found in by_kind(text).get("StorageClass", ())
+    ]
+    assert len(classes) == 6
+    for found in classes:
+        assert found["provisioner"] == rbdcsi.DRIVER_NAME
+        parameters.parse(found.get("parameters", {}))
+
+
+def test_chart_and_driver_have_one_version() -> None:
+    chart = yaml.safe_load((manifests.CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == rbdcsi.__version__
