@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 # The virtual environment sees Debian's python3-rados and python3-rbd, so it is made of Debian's Python.
 .tools/uv-$(UV_VERSION): tools/packages.sh
@@ -65,7 +65,23 @@ cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 cluster-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.clusters stop
 
+KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc libc6-dev openssl runc
+
+kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with, and say how
+	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	@$(PYTHON) -m e2e.kubernetes start
+
+kubernetes-stop: .venv/bin/rbdcsi ## end it
+	@$(PYTHON) -m e2e.kubernetes stop
+
+e2e-KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc libc6-dev openssl runc
+
+kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
+	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	$(PYTHON) -m pytest -m kubernetes tests/kubernetes
+
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo help image lint lock manifests setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo e2e-kubernetes help image kubernetes kubernetes-stop lint lock \
+  manifests setup test test-unit test-vm

@@ -1,0 +1,86 @@
+"""Runs Kubernetes' own external-storage suite against the driver that a Kubernetes has."""
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e import ginkgo
+from e2e.kubernetes import build
+from e2e.kubernetes.client import Kubernetes
+
+TESTDRIVER = Path(__file__).with_name("testdriver.yaml")
+
+_GRACE = 120  # seconds for the specs under way to clean up, once their time is over
+_ALL = "External.Storage"
+# Left out everywhere, with the reason.
+IMPOSSIBLE = {
+    "Any volume data source": "it pulls images of volume populators; no registry can be reached",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which specs: regular expressions over their full names."""
+
+    focus: str
+    skip: Sequence[str]
+
+
+# What a change has to pass, within a quarter of an hour.
+CHOSEN = Selection(_ALL, (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:"))
+EVERYTHING = Selection(_ALL, ())
+
+
+def run(
+    kubernetes: Kubernetes,
+    directory: Path,
+    selection: Selection,
+    *,
+    processes: int = 6,
+    timeout: float = 1800,
+) -> ginkgo.Result:
+    """Run the selected specs, print the numbers and return them; a failed one is a result.
+
+    Args:
+        kubernetes: with the driver installed, and its StorageClass.
+        directory: exists; for report and output.
+        selection: which specs.
+        processes: of ginkgo; specs mostly wait for Pods.
+        timeout: seconds, then the specs under way are ended, and the rest is not run.
+
+    Raises:
+        Failed: it ended without having written its report.
+    """
+    report, log = directory / "report.json", directory / "output.txt"
+    report.unlink(missing_ok=True)
+    skip = "|".join([*selection.skip, *IMPOSSIBLE])
+    argv: list[str | Path] = [
+        build.build("ginkgo"),
+        f"--procs={processes}",
+        f"--timeout={timeout:g}s",
+        f"--focus={selection.focus}",
+        f"--skip={skip}",
+        f"--output-dir={directory}",
+        f"--json-report={report.name}",
+        "--no-color",
+        build.build("e2e.test"),
+        "--",
+        f"--kubeconfig={kubernetes.kubeconfig}",
+        f"--kubectl-path={kubernetes.program}",
+        f"--storage.testdriver={TESTDRIVER}",
+        "--provider=local",
+        "--node-os-distro=debian",
+    ]
+    with log.open("w") as output:
+        child = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, cwd=directory)
+        try:
+            child.wait(timeout + _GRACE)
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)  # ginkgo then cleans up what it made
+                child.wait(_GRACE)
+    result = ginkgo.read("external-storage suite", report, log)
+    print(result)
+    return result
