@@ -1,5 +1,6 @@
 """Installs the driver with its Helm chart, as its users do, and takes it away again."""
 
+import configparser
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
         "clusters": [
             {
                 "clusterID": cluster.fsid,
-                "monitors": [cluster.monitors],
+                "monitors": [_monitors(cluster)],
                 "pool": POOL,
                 "user": USER,
                 "key": key.reveal(),
@@ -72,6 +73,13 @@ def uninstall(kubernetes: Kubernetes) -> None:
 def _helm(kubernetes: Kubernetes, *words: str) -> None:
     who = [f"--kubeconfig={kubernetes.kubeconfig}", f"--namespace={NAMESPACE}"]
     commands.run([programs.built("helm"), *who, *words], timeout=_SECONDS + 30)
+
+
+def _monitors(cluster: Cluster) -> str:
+    """Return the monitors with both protocols' ports: krbd speaks the old one."""
+    parser = configparser.ConfigParser(strict=False)
+    parser.read(cluster.conf)
+    return parser["global"]["mon host"]
 
 
 def _state(kubernetes: Kubernetes) -> str:
