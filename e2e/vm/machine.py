@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import string
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Self
 from e2e import mortal
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
-from e2e.vm import kernel
+from e2e.vm import kernel, qemu
 from e2e.vm.guest import agent
 from e2e.vm.monitor import Monitor
 from e2e.vm.network import Network
@@ -119,17 +120,16 @@ class Machine:
             Failed: it ended while it booted; the message is the end of what it said.
             DeadlineExceeded: it is not up in time.
         """
-        found = kernel.ready()
         self._booted_at = self._console.stat().st_size
         tap = self._network.tap(self.tap)
         try:
             self._share_root()
-            argv = self._qemu(found, tap)
+            argv = qemu.command(self._plan(), kernel.ready(), tap)
             self._spawn(argv, "qemu.out", (tap,))
         finally:
             os.close(tap)  # it lives with qemu from now on
         commands.wait_until(self._is_up, f"{self.name} is up", _BOOT_SECONDS)
-        self._monitor = Monitor(self._directory / "monitor")
+        self._monitor = Monitor(self._directory / qemu.MONITOR)
         self.forward(agent.ADDRESS[1])
 
     def stop(self) -> None:
@@ -226,12 +226,12 @@ class Machine:
         """Return the address on this machine's loopback that leads to its TCP port."""
         if port not in self._ports:
             assert self._monitor, f"{self.name} is not running"
-            self._ports[port] = self._monitor.forward("channel", agent.ADDRESS[0], port)
+            self._ports[port] = self._monitor.forward(qemu.CHANNEL, agent.ADDRESS[0], port)
         return f"127.0.0.1:{self._ports[port]}"
 
     @property
     def _console(self) -> Path:
-        return self._directory / "console.log"
+        return self._directory / qemu.CONSOLE
 
     def _ask(self, words: Sequence[str], stdin: bytes, seconds: float) -> Any:
         asked = {"argv": words, "stdin": base64.b64encode(stdin).decode(), "seconds": seconds}
@@ -280,7 +280,7 @@ class Machine:
         self._processes.append(child)
 
     def _share_root(self) -> None:
-        root, socket_path = self._directory / "root", self._directory / "share"
+        root, socket_path = self._directory / "root", self._directory / qemu.SHARE
         root.mkdir(exist_ok=True)
         socket_path.unlink(missing_ok=True)
         private = ("unshare", "--mount", "--propagation", "private")
@@ -300,45 +300,21 @@ class Machine:
             file.truncate(size)
         commands.run(["mkfs.ext4", "-q", disk])
 
-    def _disk_files(self) -> list[Path]:
-        return [
+    def _plan(self) -> qemu.Plan:
+        files = [
             content if isinstance(content, Path) else self._directory / f"disk{number}"
             for number, content in enumerate(self._disks.values())
         ]
-
-    def _boot_line(self, found: kernel.Kernel) -> str:
-        disks = [f"vd{chr(ord('a') + i)}:{at}" for i, at in enumerate(self._disks)]
-        given = {
-            "console": "ttyS0",
-            "panic": "-1",  # with -no-reboot, qemu ends when the kernel panics
-            "cgroup_no_v1": "all",
-            "guest": str(_GUEST),
-            "name": self.name,
-            "address": f"{self.address}/24",
-            "modules": str(found.modules),
-            "disks": ",".join(disks),
-        }
-        return " ".join(("quiet", *(f"{name}={value}" for name, value in given.items())))
-
-    def _qemu(self, found: kernel.Kernel, tap: int) -> list[str]:
-        memory = f"{self._memory // MIB}M"
-        mac = f"52:54:00:77:{self._network.number:02x}:{self._index:02x}"
-        lines = [
-            "-nodefaults -no-user-config -display none -no-reboot",
-            "-machine q35 -accel tcg,thread=multi -cpu max -smp 2",
-            f"-m {memory} -numa node,memdev=memory",
-            f"-object memory-backend-memfd,id=memory,size={memory},share=on",
-            f"-kernel {found.image} -initrd {found.initrd}",
-            f"-chardev file,id=console,path={self._console},append=on",
-            "-serial chardev:console",
-            f"-qmp unix:{self._directory}/monitor,server=on,wait=off",
-            f"-chardev socket,id=share,path={self._directory}/share",
-            "-device vhost-user-fs-pci,chardev=share,tag=host",
-            f"-netdev tap,id=tests,fd={tap} -device virtio-net-pci,netdev=tests,mac={mac}",
-            "-netdev user,id=channel,restrict=on -device virtio-net-pci,netdev=channel",
-        ]
-        for number, file in enumerate(self._disk_files()):
-            lines.append(f"-drive if=none,id=disk{number},format=raw,discard=unmap,file={file}")
-            lines.append(f"-device virtio-blk-pci,drive=disk{number}")
-        words = " ".join(lines).split()
-        return ["qemu-system-x86_64", *words, "-append", self._boot_line(found)]
+        return qemu.Plan(
+            directory=self._directory,
+            memory=self._memory,
+            mac=f"52:54:00:77:{self._network.number:02x}:{self._index:02x}",
+            disks=files,
+            told={
+                "guest": str(_GUEST),
+                "name": self.name,
+                "address": f"{self.address}/24",
+                "modules": str(kernel.ready().modules),
+                "disks": ",".join(map("vd{}:{}".format, string.ascii_lowercase, self._disks)),
+            },
+        )

@@ -62,6 +62,13 @@ class Node:
         """The Node service."""
         return csi_pb2_grpc.NodeStub(self._channel())
 
+    @property
+    def monitors(self) -> str:
+        """The monitors' addresses, of both protocols."""
+        conf = configparser.ConfigParser()
+        conf.read(self.cluster.conf)
+        return conf["global"]["mon host"]
+
     def start(self, *, kill_after: str = "") -> Self:
         """Start it as a fresh machine needs it, too, and return when it answers.
 
@@ -69,6 +76,7 @@ class Node:
             kill_after: the step (rbdcsi.steps) after which it dies by SIGKILL; empty for none.
         """
         self.machine.run("modprobe", "-a", *_MODULES)
+        self.make_directory(Path(_SOCKET).parent)
         self.machine.write(_CONFIG, self._configuration(), mode="600")
         command = (_PYTHON, "-m", "rbdcsi", "serve", "node", "--endpoint", f"unix://{_SOCKET}")
         settings = ("--node-id", self.name, "--config", _CONFIG, "--log-level", "debug")
@@ -108,12 +116,10 @@ class Node:
         return self.machine.run(*argv, seconds=seconds, stdin=stdin, ok=ok).text.strip()
 
     def _configuration(self) -> str:
-        conf = configparser.ConfigParser()
-        conf.read(self.cluster.conf)
         name, key = self.user
         entry = {
             "clusterID": CLUSTER_ID,
-            "monitors": [conf["global"]["mon host"]],
+            "monitors": [self.monitors],
             "pool": self.pool,
             "user": name,
             "key": key.reveal(),
@@ -121,9 +127,9 @@ class Node:
         return yaml.safe_dump({"clusters": [entry]})
 
     def _connect(self) -> None:
-        forwarding = f"TCP-LISTEN:{_PORT},reuseaddr,fork"
-        if self.run(f"pgrep -f {forwarding}", ok=_ANY) == "":
-            self.machine.spawn("/run/socat.log", "socat", forwarding, f"UNIX-CONNECT:{_SOCKET}")
+        # a second one ends at once: the port is taken
+        between = (f"TCP-LISTEN:{_PORT},reuseaddr,fork", f"UNIX-CONNECT:{_SOCKET}")
+        self.machine.spawn("/run/socat.log", "socat", *between)
         self.channel = grpc.insecure_channel(self.machine.forward(_PORT))
         ready = grpc.channel_ready_future(self.channel)
         try:

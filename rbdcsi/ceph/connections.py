@@ -72,7 +72,7 @@ class Connection:
         with translate.translated(doing):
             client = rados.Rados(
                 name=f"client.{credentials.user}",
-                conffile=str(cluster.conf_file) if cluster.conf_file else "",
+                conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
                 conf=settings,
             )
             client.connect()

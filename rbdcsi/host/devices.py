@@ -46,24 +46,28 @@ def wait_for_size(device: Path, wanted: int, *, seconds: float) -> None:
         )
 
 
-def require_unused(device: Path) -> None:
+def require_unused(device: Path, server: int | None = None) -> None:
     """Raise Busy, naming the users, if the device is mounted, claimed or open.
 
     A mount, a device mapper table and swap each claim the device, in any mount namespace, and an
     exclusive open tells (open(2), O_EXCL). Who merely has it open is seen as far as /proc shows.
+
+    Args:
+        device: which one.
+        server: the process that serves it, if one does and has it open itself.
     """
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise in_use(device) from error
+            raise in_use(device, server) from error
         raise errors.Failed(f"{device}: cannot be opened: {error.strerror}") from error
-    if holders.using(device):
-        raise in_use(device)
+    if holders.using(device, server):
+        raise in_use(device, server)
 
 
-def in_use(device: Path) -> errors.Busy:
-    """Return the error that names who uses the device."""
-    users = filter(None, (holders.mounting(number(device)), holders.using(device)))
+def in_use(device: Path, server: int | None = None) -> errors.Busy:
+    """Return the error that names who uses the device; `server` is as in `require_unused`."""
+    users = filter(None, (holders.mounting(number(device)), holders.using(device, server)))
     named = "; ".join(users) or holders.NOBODY
     return errors.Busy(f"{device}: in use by {named}; unmount and close it, then repeat the call")

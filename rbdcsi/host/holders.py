@@ -16,12 +16,18 @@ _SHOWN = 5
 NOBODY = "nobody that /proc shows"
 
 
-def using(path: Path) -> str:
-    """Name the programs with an open file, working directory or root at or below the path."""
+def using(path: Path, but: int | None = None) -> str:
+    """Name the programs with an open file, working directory or root at or below the path.
+
+    Args:
+        path: of a mount or a device.
+        but: a process that is not counted.
+    """
     wanted, below = str(path), f"{path}/"
     return _listed(
         f"pid {process.name} ({_name(process)}): {link}"
         for process in _processes()
+        if process.name != str(but)
         for link in _links(process)
         if link == wanted or link.startswith(below)
     )

@@ -46,7 +46,8 @@ class Devices:
             And as `Mapper.map`.
         """
         names = self._names(options)
-        mapper = self._mapper(there) if there else choice.choose(self.mappers, names)
+        written = None if readonly else image  # a reader need not know every feature
+        mapper = self._mapper(there) if there else choice.choose(self.mappers, names, written)
         return mapper.map(
             image,
             access,

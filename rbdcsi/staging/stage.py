@@ -146,7 +146,7 @@ class Stager:
         images = Images(place.ioctx)
         name, header = images.name_of(handle.image_id), images.header(handle.image_id)
         made = spec.read(header.metadata, name) if name and header else None
-        if name is None or made is None:
+        if name is None or header is None or made is None:
             raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
         image = mappers.Image(
             connection.fsid,
@@ -155,6 +155,7 @@ class Stager:
             handle.location.namespace,
             handle.image_id,
             name,
+            header.features,
         )
         access = mappers.Access(connection.monitors, connection.user, connection.key)
         return _Volume(place, images, store.Records(place.ioctx), image, access, made)

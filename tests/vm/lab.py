@@ -1,4 +1,4 @@
-"""A controller here and two nodes in machines, with Ceph's and the machines' view of what they did."""
+"""A controller here and two nodes in machines, with Ceph's and the machines' view of them."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ def held_at(node: Node) -> list[str]:
     return [*found, *(str(entry.target) for entry in mounts(node))]
 
 
-def write(node: Node, target: Path, mebibytes: int = 16) -> str:
+def write(node: Node, target: Path, mebibytes: int = 4) -> str:
     """Write random bytes to a file in a published volume, durably; returns their checksum."""
     file = target / "data"
     node.run(f"head -c {mebibytes}M /dev/urandom >{file}; sync {file}")
@@ -140,6 +140,5 @@ def write(node: Node, target: Path, mebibytes: int = 16) -> str:
 
 
 def checksum(node: Node, target: Path) -> str:
-    """Return the checksum of that file, read from the device."""
-    node.run("echo 3 >/proc/sys/vm/drop_caches")
-    return node.run(f"sha256sum <{target}/data")
+    """Return the checksum of that file, read from the device past the page cache."""
+    return node.run(f"dd if={target}/data iflag=direct bs=1M status=none | sha256sum")

@@ -14,7 +14,10 @@ from rbdcsi.secret import Secret
 
 @dataclass(frozen=True)
 class Image:
-    """The image to map; the ids are its identity, the names are how Ceph's tools are told."""
+    """The image to map; the ids are its identity, the names are how Ceph's tools are told.
+
+    `features` is the mask of what a client must know to write to it; 0 if nobody has looked.
+    """
 
     fsid: str
     pool_id: int
@@ -22,6 +25,7 @@ class Image:
     namespace: str
     image_id: str
     image_name: str
+    features: int = 0
 
     def __str__(self) -> str:
         return f"{'/'.join(filter(None, (self.pool, self.namespace, self.image_name)))}"
@@ -67,8 +71,12 @@ class Mapper(Protocol):
     def name(self) -> str:
         """`krbd`, `nbd` or `fuse`."""
 
-    def unsupported(self) -> str | None:
-        """Return why this host cannot map so (the cause and its cure), or None if it can."""
+    def unsupported(self, image: Image | None = None) -> str | None:
+        """Return why this host cannot map so (the cause and its cure), or None if it can.
+
+        Args:
+            image: whether it can map this one, with its features, for writing; None: any.
+        """
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host.mappers import Mapper
+from rbdcsi.host.mappers import Image, Mapper
 from rbdcsi.host.mappers.fuse import Fuse
 from rbdcsi.host.mappers.krbd import Krbd
 from rbdcsi.host.mappers.nbd import Nbd
@@ -23,8 +23,10 @@ def every(state: Path, daemons: Path | None = None) -> tuple[Mapper, ...]:
     return (Krbd(), Nbd(state / "nbd", daemons), Fuse(state / "fuse", daemons))
 
 
-def choose(mappers: Sequence[Mapper], names: Sequence[str] = NAMES) -> Mapper:
-    """Return the first mapper of `names` that this host supports.
+def choose(
+    mappers: Sequence[Mapper], names: Sequence[str] = NAMES, image: Image | None = None
+) -> Mapper:
+    """Return the first mapper of `names` that this host supports, for writing to that image.
 
     Raises:
         InvalidRequest: a name that is no mapper.
@@ -35,8 +37,8 @@ def choose(mappers: Sequence[Mapper], names: Sequence[str] = NAMES) -> Mapper:
     for name in names:
         if name not in by_name:
             raise errors.InvalidRequest(f"mapper {name!r}: must be one of {', '.join(by_name)}")
-        reason = by_name[name].unsupported()
+        reason = by_name[name].unsupported(image)
         if reason is None:
             return by_name[name]
         reasons.append(f"{name}: {reason}")
-    raise errors.Refused(f"this host cannot map images. {'. '.join(reasons)}")
+    raise errors.Refused(f"this host cannot map {image or 'images'}. {'. '.join(reasons)}")

@@ -31,7 +31,7 @@ class Fuse:
         self._states = states.States(state)
         self._mounts = mounts.Mounts(self._states.root)
 
-    def unsupported(self) -> str | None:
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
         missing = [tool for tool in _TOOLS if not shutil.which(tool)]
         if missing:
             return f"{', '.join(missing)}: not installed"

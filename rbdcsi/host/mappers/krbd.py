@@ -8,18 +8,19 @@ import errno
 import os
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import deadlines, errors, features
 from rbdcsi.host import devices, mappers, sysfs, udev, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
 
+_CURE = "take the mapper nbd for it (StorageClass: mounter), or `rbd feature disable` {}"
 _SEE_LOG = "`dmesg` has the kernel's own words"
 _WORDS: dict[int, tuple[type[errors.RbdCsiError], str]] = {
     errno.ENOENT: (errors.NotFound, "pool, namespace or image does not exist"),
     errno.EINVAL: (errors.InvalidRequest, f"it does not take an option or monitor; {_SEE_LOG}"),
     errno.ENXIO: (
         errors.Refused,
-        "the image has features that this kernel does not know; take the mapper nbd for it, or "
-        f"`rbd feature disable` them; {_SEE_LOG}",
+        "the image has features that this kernel does not know; "
+        f"{_CURE.format('those that the log names')}; {_SEE_LOG}",
     ),
     errno.EROFS: (
         errors.Refused,
@@ -42,12 +43,12 @@ class Krbd:
         self._root = root
         self._bus = root / "bus/rbd"
 
-    def unsupported(self) -> str | None:
+    def unsupported(self, image: Image | None = None) -> str | None:
         if not self._bus.exists():
             return "the kernel module rbd is not loaded; `modprobe rbd` on the host"
         if not os.access(self._verb("add"), os.W_OK):  # says no on a read-only mount, to root too
             return f"{self._verb('add')} cannot be written: {_WORDS[errno.EROFS][1]}"
-        return None
+        return self._unknown_feature(image) if image else None
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
@@ -56,7 +57,8 @@ class Krbd:
             if found := mappers.adoptable(self, image, readonly=readonly):
                 return found
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
-            self._tell("add", line, f"{image}: krbd cannot map it", seconds)
+            key = sysfs.Key(krbd_options.key_name(access), access.key)
+            _write(self._verb("add"), line, f"{image}: krbd cannot map it", seconds, key)
             return self._mapped(image, seconds)
 
     def unmap(
@@ -106,14 +108,20 @@ class Krbd:
             devices.require_unused(device.path)  # the kernel would not look with `force`
         line = f"{_number(device)} force" if force else _number(device)
         try:
-            self._tell("remove", line, f"{device.path}: krbd cannot unmap it", seconds)
+            what = f"{device.path}: krbd cannot unmap it"
+            _write(self._verb("remove"), line, what, seconds)
         except errors.NotFound:
             return  # somebody else unmapped it meanwhile
         except errors.Busy as error:
             raise devices.in_use(device.path) from error
 
-    def _tell(self, verb: str, line: str, what: str, seconds: float) -> None:
-        _write(self._verb(verb), line, what, seconds)
+    def _unknown_feature(self, image: Image) -> str | None:
+        known = sysfs.read(self._bus / "supported_features")
+        unknown = image.features & ~int(known, 16) if known else 0
+        if not unknown:
+            return None
+        named = ", ".join(features.names(unknown))
+        return f"its feature {named} is unknown to this kernel; {_CURE.format(named)}"
 
     def _verb(self, name: str) -> Path:
         single_major = self._bus / f"{name}_single_major"  # there if the module works so
@@ -145,9 +153,9 @@ def _number(device: MappedDevice) -> str:
     return device.path.name.removeprefix("rbd")
 
 
-def _write(file: Path, text: str, what: str, seconds: float) -> None:
+def _write(file: Path, text: str, what: str, seconds: float, key: sysfs.Key | None = None) -> None:
     try:
-        sysfs.write(file, text, seconds=seconds)
+        sysfs.write(file, text, seconds=seconds, key=key)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise errors.Busy(f"{what}: it is in use") from error

@@ -14,7 +14,7 @@ _PORTS = {"v1": "6789", "v2": "3300"}
 def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> str:
     """Return what is written to /sys/bus/rbd/add: monitors, options, pool, image, no snapshot.
 
-    It holds the key: for the kernel only.
+    The key is told by its name, `key_name`; the secret is not in it.
 
     Raises:
         InvalidRequest: an option that is the mapper's to set, a name with white space, or no
@@ -23,11 +23,16 @@ def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> s
     chosen = list(filter(None, options.split(",")))
     _check(chosen, image)
     is_v2 = any(o.startswith("ms_mode=") and o != "ms_mode=legacy" for o in chosen)
-    own = [f"name={access.user}", f"secret={access.key.reveal()}", "noshare"]
+    own = [f"name={access.user}", f"key={key_name(access)}", "noshare"]
     own += ["read_only"] if readonly else []
     own += [f"_pool_ns={image.namespace}"] if image.namespace else []
     addresses = _addresses(access.monitors, "v2" if is_v2 else "v1")
     return f"{addresses} {','.join((*own, *chosen))} {image.pool} {image.image_name} -"
+
+
+def key_name(access: Access) -> str:
+    """Return the name that the key of that user has in the kernel's keyring."""
+    return f"client.{access.user}"
 
 
 def _check(options: list[str], image: Image) -> None:

@@ -6,6 +6,7 @@ when they were mapped; which ids these were is kept in a record for each image (
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
@@ -25,7 +26,7 @@ class Nbd:
         self._states = states.States(state)
         self._group = group
 
-    def unsupported(self) -> str | None:
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
         if not shutil.which("rbd-nbd"):
             return "rbd-nbd: not installed (package rbd-nbd)"
         if not Path("/sys/module/nbd").exists():
@@ -68,9 +69,9 @@ class Nbd:
         records = tuple(self._states.records())
         served = _served() if records else {}  # without any, rbd-nbd need not be installed
         return tuple(
-            record.device(self.name, served.get(_spec(record.image), directory), fault)
+            record.device(self.name, found.device if found else directory, _fault(found))
             for directory, record in records
-            for fault in (_fault(_spec(record.image) in served),)
+            for found in (served.get(_spec(record.image)),)
         )
 
     def client_of(self, device: MappedDevice) -> str | None:
@@ -106,27 +107,35 @@ class Nbd:
 
     def _clear(self, directory: Path, seconds: float) -> None:
         record = dict(self._states.records()).get(directory)
-        if record and (device := _served().get(_spec(record.image))):
-            devices.require_unused(device)
-            command.run(("rbd-nbd", "unmap", str(device)), seconds=seconds)
+        if record and (found := _served().get(_spec(record.image))):
+            devices.require_unused(found.device, found.pid)
+            command.run(("rbd-nbd", "unmap", str(found.device)), seconds=seconds)
             if _spec(record.image) in _served():
-                raise errors.Busy(f"{device}: rbd-nbd has not let go yet; repeat the call")
+                raise errors.Busy(f"{found.device}: rbd-nbd has not let go yet; repeat the call")
         if directory.exists():
             self._states.remove(directory)
 
 
-def parse(listed: str) -> dict[str, Path]:
-    """Return the devices by image, from `rbd-nbd list-mapped --format json`; without snapshots."""
+@dataclass(frozen=True)
+class Served:
+    """A device, and the rbd-nbd behind it, which has the device open itself."""
+
+    device: Path
+    pid: int
+
+
+def parse(listed: str) -> dict[str, Served]:
+    """Return what is served by image, from `rbd-nbd list-mapped --format json`; no snapshots."""
     return {
-        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): Path(
-            entry["device"]
+        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): Served(
+            Path(entry["device"]), entry["id"]
         )
         for entry in json.loads(listed or "[]")
         if entry["snap"] in ("", "-")
     }
 
 
-def _served() -> dict[str, Path]:
+def _served() -> dict[str, Served]:
     argv = ("rbd-nbd", "list-mapped", "--format", "json")
     return parse(command.run(argv, seconds=_LIST_SECONDS).text)
 
@@ -152,5 +161,5 @@ def _flags(options: str) -> list[str]:
     return flags
 
 
-def _fault(is_served: bool) -> str | None:
-    return None if is_served else "no rbd-nbd serves it, as after a reboot; unmap it, map anew"
+def _fault(found: Served | None) -> str | None:
+    return None if found else "no rbd-nbd serves it, as after a reboot; unmap it, map anew"

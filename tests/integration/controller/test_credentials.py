@@ -54,6 +54,22 @@ def misconfigured(cluster: Cluster, temporary: Path, pool: str) -> Iterator[Driv
         yield installation.controller().start()
 
 
+def test_monitors_are_enough_where_there_is_no_ceph_conf(
+    cluster: Cluster, temporary: Path, pool: str
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="m", dir=temporary) as directory,
+        driver.installed(cluster, Path(directory), pool) as installation,
+    ):
+        text = installation.config.read_text()
+        installation.config.write_text(
+            text.replace(f"confFile: {cluster.conf}", f"monitors: [{cluster.monitors}]")
+        )
+        controller = installation.controller().start()
+
+        volume.delete(controller, volume.create(controller, "by-monitors", size=16 * MIB))
+
+
 def _secrets(keys: dict[str, str], who: str) -> dict[str, str]:
     ((user, key),) = [(user, key) for user, key in keys.items() if user.startswith(who)]
     return {"userID": user, "userKey": key}

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
+from rbdcsi.host import mappers
 from rbdcsi.host.mappers import choice
 from rbdcsi.host.mappers.krbd import Krbd
+from tests.unit.host.mappers.images import IMAGE
 
 
 class Unsupporting(Krbd):
@@ -14,8 +16,8 @@ class Unsupporting(Krbd):
         super().__init__()
         self.name, self.reason = name, reason
 
-    def unsupported(self) -> str | None:
-        return self.reason
+    def unsupported(self, image: mappers.Image | None = None) -> str | None:
+        return None if self.reason is None else f"{self.reason} for {image}"
 
 
 KRBD = Unsupporting("krbd", "no module rbd")
@@ -34,8 +36,10 @@ def test_wanted_order_decides() -> None:
 def test_none_supported_is_refused_with_the_reason_of_each() -> None:
     nbd = Unsupporting("nbd", "no rbd-nbd")
 
-    with pytest.raises(errors.Refused, match=r"krbd: no module rbd\. nbd: no rbd-nbd"):
-        choice.choose((KRBD, nbd, FUSE), ("krbd", "nbd"))
+    with pytest.raises(errors.Refused, match=r"krbd: no module rbd .*\. nbd: no rbd-nbd") as caught:
+        choice.choose((KRBD, nbd, FUSE), ("krbd", "nbd"), IMAGE)
+
+    assert f"no rbd-nbd for {IMAGE}" in str(caught.value)
 
 
 def test_unknown_name_is_invalid() -> None:

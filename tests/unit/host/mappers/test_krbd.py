@@ -1,27 +1,29 @@
-"""Against a tree with the files that a 6.1 kernel shows; the kernel itself is in e2e."""
+"""Against a tree with the files of a 6.1 kernel; the kernel itself is in tests/vm."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from rbdcsi import errors
+from rbdcsi import errors, features
 from rbdcsi.host import mappers
 from rbdcsi.host.mappers.krbd import Krbd
-from tests.unit.host.mappers.images import ACCESS, IMAGE
+from tests.unit.host.mappers.images import ACCESS, IMAGE, KEY
 
 ATTRIBUTES = {
     "client_addr": "10.0.0.9:0/3456789012",
     "client_id": "client14127",
     "cluster_fsid": IMAGE.fsid,
-    "config_info": "10.0.0.1:6789 name=node,secret=<hidden>,noshare volumes csi-pvc-1 -",
+    "config_info": "10.0.0.1:6789 name=node,key=client.node,noshare volumes csi-pvc-1 -",
     "current_snap": "-",
-    "features": "0x3d",
+    "features": "0x000000000000003d",
     "image_id": IMAGE.image_id,
-    "major": "252",
+    "major": "253",
     "minor": "0",
     "name": IMAGE.image_name,
+    "parent": "(no parent image)",
     "pool": IMAGE.pool,
     "pool_id": str(IMAGE.pool_id),
     "pool_ns": "",
@@ -35,6 +37,7 @@ def sys(tmp_path: Path) -> Path:
     for verb in ("add", "remove", "add_single_major", "remove_single_major"):
         (tmp_path / "bus/rbd").mkdir(parents=True, exist_ok=True)
         (tmp_path / "bus/rbd" / verb).touch()
+    (tmp_path / "bus/rbd/supported_features").write_text("0x1bf\n")
     return tmp_path
 
 
@@ -95,6 +98,16 @@ def test_second_map_adopts_the_device(sys: Path) -> None:
     assert (sys / "bus/rbd/add_single_major").read_text() == ""
 
 
+def test_secret_is_given_only_to_a_kernel_that_cannot_keep_ceph_keys(sys: Path) -> None:
+    keeps = Path("/sys/module/libceph").exists()
+    with pytest.raises(errors.NotFound):
+        Krbd(sys).map(IMAGE, ACCESS, readonly=False, options="", seconds=5)
+
+    written = (sys / "bus/rbd/add_single_major").read_text()
+    shown = "key=client.node" if keeps else f"secret={KEY}"
+    assert f"name=node,{shown},noshare" in written
+
+
 def test_second_map_with_other_mode_is_refused(sys: Path) -> None:
     _add(sys, readonly="1")
 
@@ -150,6 +163,22 @@ def test_kernel_without_the_module_is_unsupported_and_told_so(tmp_path: Path) ->
 
 def test_host_with_the_module_is_supported(sys: Path) -> None:
     assert Krbd(sys).unsupported() is None
+
+
+def test_image_with_a_feature_that_the_kernel_lacks_is_another_mappers(sys: Path) -> None:
+    journaled = dataclasses.replace(IMAGE, features=features.mask(("layering", "journaling")))
+
+    reason = Krbd(sys).unsupported(journaled) or ""
+
+    assert "feature journaling" in reason
+    assert "mapper nbd" in reason
+    assert "`rbd feature disable`" in reason
+
+
+def test_image_whose_features_the_kernel_has_is_supported(sys: Path) -> None:
+    image = dataclasses.replace(IMAGE, features=features.mask(features.DEFAULT))
+
+    assert Krbd(sys).unsupported(image) is None
 
 
 def test_answers_of_the_kernel_become_errors_that_name_the_cause(sys: Path) -> None:

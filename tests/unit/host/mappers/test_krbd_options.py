@@ -16,7 +16,7 @@ def test_line_has_the_order_that_the_kernel_documents() -> None:
     line = krbd_options.map_line(IMAGE, ACCESS, readonly=False, options="")
 
     assert line == (
-        f"10.0.0.1:6789,10.0.0.2:6789 name=node,secret={KEY},noshare volumes csi-pvc-1 -"
+        "10.0.0.1:6789,10.0.0.2:6789 name=node,key=client.node,noshare volumes csi-pvc-1 -"
     )
 
 

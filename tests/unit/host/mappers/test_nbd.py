@@ -2,21 +2,21 @@ from pathlib import Path
 
 from rbdcsi.host.mappers import nbd
 
-# `rbd-nbd list-mapped --format json` of Ceph 16
+# `rbd-nbd list-mapped --format json` of Ceph 16.2 on Linux 6.1
 SAMPLE = """[
- {"id": 771, "pool": "volumes", "namespace": "", "image": "csi-pvc-1", "snap": "-",
-  "device": "/dev/nbd0"},
- {"id": 802, "pool": "volumes", "namespace": "tenant", "image": "csi-pvc-2", "snap": "-",
-  "device": "/dev/nbd1"},
+ {"id": 771, "pool": "volumes", "namespace": "", "image": "csi-pvc-1", "snap": "",
+  "device": "/dev/nbd0", "cookie": "857732a1-5243-422d-9457-74c6d3cce81b"},
+ {"id": 802, "pool": "volumes", "namespace": "tenant", "image": "csi-pvc-2", "snap": "",
+  "device": "/dev/nbd1", "cookie": "0d2f8f1c-6f52-4a4e-9a53-54f2b6f8a1d7"},
  {"id": 815, "pool": "volumes", "namespace": "", "image": "csi-pvc-1", "snap": "backup",
-  "device": "/dev/nbd2"}
+  "device": "/dev/nbd2", "cookie": "5a1b0f0e-2f4b-4c29-8a39-7d0b5b1c2e11"}
 ]"""
 
 
 def test_devices_are_found_by_image_and_snapshots_are_left_out() -> None:
     assert nbd.parse(SAMPLE) == {
-        "volumes/csi-pvc-1": Path("/dev/nbd0"),
-        "volumes/tenant/csi-pvc-2": Path("/dev/nbd1"),
+        "volumes/csi-pvc-1": nbd.Served(Path("/dev/nbd0"), 771),
+        "volumes/tenant/csi-pvc-2": nbd.Served(Path("/dev/nbd1"), 802),
     }
 
 

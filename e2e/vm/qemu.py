@@ -1,0 +1,59 @@
+"""Pure: the command line of qemu for one machine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.vm.kernel import Kernel
+
+# In the machine's directory.
+CONSOLE, MONITOR, SHARE = "console.log", "monitor", "share"
+CHANNEL = "channel"  # qemu's own network, by which the guest is reached from loopback
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a machine is made of.
+
+    Attributes:
+        directory: of its sockets and console.
+        memory: bytes.
+        mac: the hardware address of eth0.
+        disks: image files, vda first.
+        told: what the guest's programs find in their environment.
+    """
+
+    directory: Path
+    memory: int
+    mac: str
+    disks: Sequence[Path]
+    told: Mapping[str, str]
+
+
+def command(plan: Plan, kernel: Kernel, tap: int) -> list[str]:
+    """Return the arguments that boot the machine; `tap` is a descriptor that qemu inherits."""
+    here, memory = plan.directory, f"{plan.memory // _MIB}M"
+    lines = [
+        "-nodefaults -no-user-config -display none -no-reboot",
+        "-machine q35 -accel tcg,thread=multi -cpu max -smp 2",
+        f"-m {memory} -numa node,memdev=memory",
+        f"-object memory-backend-memfd,id=memory,size={memory},share=on",  # for virtiofsd
+        f"-kernel {kernel.image} -initrd {kernel.initrd}",
+        f"-chardev file,id=console,path={here}/{CONSOLE},append=on -serial chardev:console",
+        f"-qmp unix:{here}/{MONITOR},server=on,wait=off",
+        f"-chardev socket,id=share,path={here}/{SHARE}",
+        "-device vhost-user-fs-pci,chardev=share,tag=host",
+        f"-netdev tap,id=tests,fd={tap} -device virtio-net-pci,netdev=tests,mac={plan.mac}",
+        f"-netdev user,id={CHANNEL},restrict=on -device virtio-net-pci,netdev={CHANNEL}",
+    ]
+    for number, file in enumerate(plan.disks):
+        lines.append(f"-drive if=none,id=disk{number},format=raw,discard=unmap,file={file}")
+        lines.append(f"-device virtio-blk-pci,drive=disk{number}")
+    return ["qemu-system-x86_64", *" ".join(lines).split(), "-append", _boot_line(plan.told)]
+
+
+def _boot_line(told: Mapping[str, str]) -> str:
+    """Return the kernel's; with -no-reboot, `panic=-1` has qemu end when the kernel panics."""
+    words = ("quiet", "console=ttyS0", "panic=-1", "cgroup_no_v1=all")
+    return " ".join((*words, *(f"{name}={value}" for name, value in told.items())))
