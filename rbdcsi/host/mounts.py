@@ -12,7 +12,10 @@ from rbdcsi import deadlines, errors
 from rbdcsi.host import command, holders, mountinfo, paths, undo
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-_MOUNT = ("mount", "--no-canonicalize", "--internal-only")
+# util-linux 2.41 follows no link to a target that it attaches by descriptor, and a target is one here
+# (util-linux issue 3474); mount(2) does. Older ones do not know the variable.
+_CLASSIC = ("env", "LIBMOUNT_FORCE_MOUNT2=always")
+_MOUNT = (*_CLASSIC, "mount", "--no-canonicalize", "--internal-only")
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
