@@ -65,7 +65,8 @@ cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 cluster-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.clusters stop
 
-KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc libc6-dev openssl runc
+KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc \
+  libc6-dev openssl runc
 
 kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with, and say how
 	@tools/packages.sh $(KUBERNETES_PACKAGES)
@@ -74,9 +75,7 @@ kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with,
 kubernetes-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.kubernetes stop
 
-e2e-KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc libc6-dev openssl runc
-
-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
+e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
 	@tools/packages.sh $(KUBERNETES_PACKAGES)
 	$(PYTHON) -m pytest -m kubernetes tests/kubernetes
 

@@ -124,7 +124,7 @@ def _layer(image: Image) -> bytes:
 def _install_shell(directory: Path) -> None:
     busybox = directory / "busybox"
     shutil.copy(_busybox(), busybox)
-    for command in (*commands.run([busybox, "--list"]).split(), "bash"):
+    for command in commands.run([busybox, "--list"]).split():
         if command != "busybox":
             (directory / command).symlink_to("busybox")
 
