@@ -98,11 +98,12 @@ def _time(namespace: workload.Namespace, volumes: Sequence[str]) -> float:
     pods = {f"pod-{number}": volume for number, volume in enumerate(volumes)}
     namespace.apply(*(workload.pod(name, volume) for name, volume in pods.items()))
 
-    def running() -> bool:
+    def all_run() -> bool:
         found = namespace.kubernetes.list("pods", namespace.name)
-        return sum(pod["status"].get("phase") == "Running" for pod in found) == COUNT
+        running = [pod for pod in found if pod["status"].get("phase") == "Running"]
+        return len(running) == COUNT
 
-    namespace.kubernetes.wait(running, f"{COUNT} Pods run", _SECONDS)
+    namespace.kubernetes.wait(all_run, f"{COUNT} Pods run", _SECONDS)
     return time.monotonic() - begin
 
 
