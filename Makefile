@@ -59,6 +59,9 @@ image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say
 manifests: .venv/bin/rbdcsi ## render the plain manifests and the golden files from the chart
 	@$(PYTHON) -m e2e.release.manifests
 
+docs: .venv/bin/rbdcsi ## write the generated pages of docs/
+	@$(PYTHON) -m tools.metrics_page
+
 cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 	@$(PYTHON) -m e2e.clusters start
 
@@ -82,5 +85,5 @@ e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of 
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo e2e-kubernetes help image kubernetes kubernetes-stop lint lock \
-  manifests setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes help image kubernetes \
+  kubernetes-stop lint lock manifests setup test test-unit test-vm

@@ -18,6 +18,7 @@ from rbdcsi.services.node import Node
 from rbdcsi.staging.device import Devices
 from rbdcsi.staging.publish import Publisher
 from rbdcsi.staging.stage import Stager
+from rbdcsi.volumes.census import Census
 from rbdcsi.volumes.sweep import Sweeper
 
 
@@ -71,7 +72,7 @@ def build(options: Options, clusters: Config) -> Application:
     if with_controller:
         sweeper = Sweeper(pooled)
         application.controller = Controller(pooled, sweeper.wake)
-        application.background.append(sweeper)
+        application.background += [sweeper, Census(pooled)]
     if with_node:
         _add_node(application, options, pooled)
     return application

@@ -17,7 +17,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from rbdcsi import deadlines, errors, metrics, redact
+from rbdcsi import deadlines, errors, metrics, redact, steps
 from rbdcsi.locks import KeyedLocks
 
 _log = structlog.get_logger()
@@ -122,7 +122,7 @@ def counted(
     """Count the call and measure its time, by method and code."""
     started = time.monotonic()
     try:
-        with metrics.RPC_IN_FLIGHT.labels(call.method).track_inprogress():
+        with metrics.RPC_IN_FLIGHT.labels(call.method).track_inprogress(), steps.timed():
             return proceed()
     finally:
         labels = call.method, _code(context)

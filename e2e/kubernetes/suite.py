@@ -65,6 +65,7 @@ def run(
         f"--output-dir={directory}",
         f"--json-report={report.name}",
         "--no-color",
+        "--silence-skips",
         build.build("e2e.test"),
         "--",
         f"--kubeconfig={kubernetes.kubeconfig}",

@@ -18,11 +18,10 @@ def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
         Failed: the monitor refused, in its own words.
     """
     command = json.dumps({"prefix": prefix, "format": "json", **arguments})
-    doing = f"monitor command {prefix!r}"
-    with translate.translated(doing):
+    with translate.translated("monitor command", repr(prefix)) as doing:
         code, output, words = cluster.mon_command(command, b"")
-    if code:
-        raise translate.of_errno(code, words, doing)
+        if code:
+            raise translate.of_errno(code, words, doing)
     try:
         return json.loads(output) if output.strip() else None
     except ValueError as error:

@@ -68,8 +68,8 @@ class Connection:
         }
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
-        doing = f"connecting to cluster {cluster.cluster_id} as client.{credentials.user}"
-        with translate.translated(doing):
+        whom = f"{cluster.cluster_id} as client.{credentials.user}"
+        with translate.translated("connecting to cluster", whom):
             client = rados.Rados(
                 name=f"client.{credentials.user}",
                 conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
@@ -97,7 +97,7 @@ class Connection:
         Raises:
             NotFound: the cluster has no such pool.
         """
-        with translate.translated(f"looking up pool {name!r}"):
+        with translate.translated("looking up pool", repr(name)):
             known = name in self._rados.list_pools()
         for pool in () if known else self.pools():
             known = known or pool.name == name
@@ -127,7 +127,7 @@ class Connection:
         ioctx = self._ioctxs.get((pool_id, namespace))
         if ioctx is None:
             self.pool_numbered(pool_id)
-            with translate.translated(f"opening pool number {pool_id}"):
+            with translate.translated("opening pool number", pool_id):
                 ioctx = self._rados.open_ioctx2(pool_id)
             ioctx.set_namespace(namespace)
             # A full pool answers ENOSPC at once instead of holding the call until there is room.
@@ -137,7 +137,7 @@ class Connection:
 
     def namespaces(self, pool: Pool) -> list[str]:
         """Return the names of a pool's RADOS namespaces, beside the default one."""
-        with translate.translated(f"listing the RADOS namespaces of pool {pool.name}"):
+        with translate.translated("listing the RADOS namespaces of pool", pool.name):
             return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
 
 

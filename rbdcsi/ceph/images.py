@@ -46,7 +46,7 @@ class Images:
             Exhausted: pool or cluster is full.
             InvalidRequest: librbd cannot make such an image.
         """
-        with translate.translated(f"creating image {name}"):
+        with translate.translated("creating image", name):
             self._rbd.create(
                 self._ioctx,
                 name,
@@ -61,7 +61,7 @@ class Images:
 
     def id_of(self, name: str) -> str | None:
         """Return the id of the image of that name, None if there is none."""
-        with translate.translated(f"reading the id of image {name}"):
+        with translate.translated("reading the id of image", name):
             try:
                 return header.text(self._ioctx.read(header.ID + name, _ID_BYTES))
             except rados.ObjectNotFound:
@@ -72,7 +72,7 @@ class Images:
 
         Returns False if it is so young that it may still be under way.
         """
-        with translate.translated(f"removing what is left of image {name}"):
+        with translate.translated("removing what is left of image", name):
             try:
                 _, written = self._ioctx.stat(header.ID + name)
                 if time.time() - time.mktime(written) < _CREATION_SECONDS:
@@ -85,7 +85,7 @@ class Images:
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
         key = f"id_{image_id}"
-        with translate.translated(f"reading the name of image {image_id}"):
+        with translate.translated("reading the name of image", image_id):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
@@ -96,7 +96,7 @@ class Images:
 
     def exists(self, image_id: str) -> bool:
         """Tell whether the image exists, in the trash or outside, by its header object."""
-        with translate.translated(f"looking for image {image_id}"):
+        with translate.translated("looking for image", image_id):
             try:
                 self._ioctx.stat(header.HEADER + image_id)
             except rados.ObjectNotFound:
@@ -105,7 +105,7 @@ class Images:
 
     def header(self, image_id: str) -> header.Header | None:
         """Return what the image's header says, None if there is no such image."""
-        with translate.translated(f"reading the header of image {image_id}"):
+        with translate.translated("reading the header of image", image_id):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, "", "", 1000)
@@ -127,7 +127,7 @@ class Images:
         Raises:
             NotFound: no such image.
         """
-        with translate.translated(f"writing metadata of image {image_id}"):
+        with translate.translated("writing metadata of image", image_id):
             try:
                 with rados.WriteOpCtx() as op:
                     op.omap_cmp(header.metadata_key(key), old or "", _EQUAL)
@@ -142,13 +142,13 @@ class Images:
 
     def watchers(self, name: str) -> frozenset[str]:
         """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped."""
-        doing = translate.translated(f"listing the watchers of image {name}")
+        doing = translate.translated("listing the watchers of image", name)
         with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
             return frozenset(watcher["addr"] for watcher in image.watchers_list())
 
     def holds_data(self, name: str) -> bool:
         """Tell whether anything was written into the image; without fast-diff it takes time."""
-        doing = translate.translated(f"looking for data in image {name}")
+        doing = translate.translated("looking for data in image", name)
         with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
             extents: list[int] = []
             image.diff_iterate(0, image.size(), None, lambda at, *_: extents.append(at))
@@ -166,7 +166,7 @@ class Images:
             NotFound: no such image.
             Refused: somebody has locked it.
         """
-        with translate.translated(f"moving image {name} to the trash"):
+        with translate.translated("moving to the trash image", name):
             self._rbd.trash_move(self._ioctx, name, 0)
 
     def trashed(self) -> frozenset[str]:
@@ -190,5 +190,5 @@ class Images:
         def progress(_done: int, _total: int) -> int:
             return -errno.ECANCELED if stopping() else 0
 
-        with translate.translated(f"removing image {image_id} from the trash"):
+        with translate.translated("removing from the trash image", image_id):
             self._rbd.trash_remove(self._ioctx, image_id, on_progress=progress)

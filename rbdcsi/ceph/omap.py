@@ -27,18 +27,19 @@ class Omap:
 
     def begin_get(self, key: str) -> Callable[[], str | None]:
         """Begin to read a key; what is returned waits for the value, and is called once."""
-        doing = f"reading {key!r} of object {self._name}"
-        with translate.translated(doing), rados.ReadOpCtx() as op:
+        on = f"{self._name}, key {key!r}"
+        with translate.translated("sending a read to object", on), rados.ReadOpCtx() as op:
             values, _ = self._ioctx.get_omap_vals_by_keys(op, (key,))
             completion = self._ioctx.operate_aio_read_op(op, self._name)
 
         def finish() -> str | None:
-            completion.wait_for_complete()
-            code = completion.get_return_value()
-            if code == -errno.ENOENT:
-                return None
-            if code < 0:
-                raise translate.of_errno(code, "", doing)
+            with translate.measured("reading object"):
+                completion.wait_for_complete()
+                code = completion.get_return_value()
+                if code == -errno.ENOENT:
+                    return None
+                if code < 0:
+                    raise translate.of_errno(code, "", f"reading object {on}")
             return next((_text(value) for _, value in values), None)
 
         return finish
@@ -54,7 +55,7 @@ class Omap:
             after = page[-1][0]
 
     def _page(self, after: str, prefix: str) -> list[tuple[str, str]]:
-        with translate.translated(f"reading object {self._name}"):
+        with translate.translated("reading a page of object", self._name):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
@@ -68,7 +69,7 @@ class Omap:
 
         Values are ASCII and not empty. Returns False, with nothing changed, if it is not `old`.
         """
-        with translate.translated(f"changing {key!r} of object {self._name}"):
+        with translate.translated("changing object", f"{self._name}, key {key!r}"):
             try:
                 with rados.WriteOpCtx() as op:
                     op.new(0)
@@ -91,17 +92,18 @@ class Omap:
         The caller does something else meanwhile: two writes to different objects take the time of
         one.
         """
-        doing = f"writing {key!r} of object {self._name}"
-        with translate.translated(doing), rados.WriteOpCtx() as op:
+        on = f"{self._name}, key {key!r}"
+        with translate.translated("sending a write to object", on), rados.WriteOpCtx() as op:
             op.new(0)
             self._write(op, key, value)
             completion = self._ioctx.operate_aio_write_op(op, self._name)
 
         def finish() -> None:
-            completion.wait_for_complete()
-            code = completion.get_return_value()
-            if code < 0:
-                raise translate.of_errno(code, "", doing)
+            with translate.measured("writing object"):
+                completion.wait_for_complete()
+                code = completion.get_return_value()
+                if code < 0:
+                    raise translate.of_errno(code, "", f"writing object {on}")
 
         return finish
 
@@ -115,7 +117,7 @@ class Omap:
 def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
     """Make the objects exist, empty if they are new."""
     for name in names:
-        with translate.translated(f"creating object {name}"), rados.WriteOpCtx() as op:
+        with translate.translated("creating object", name), rados.WriteOpCtx() as op:
             op.new(0)
             ioctx.operate_write_op(op, name)
 

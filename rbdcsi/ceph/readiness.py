@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from rbdcsi import errors
+from rbdcsi import errors, metrics
 from rbdcsi.ceph import connections
 
 _log = structlog.get_logger()
@@ -24,10 +24,13 @@ class Readiness:
     def check(self) -> bool:
         """Return whether all clusters answered within `PROBE_SECONDS`."""
         ends_at = time.monotonic() + PROBE_SECONDS
-        asked = [self._ask(c.cluster_id) for c in self._connections.configured.clusters]
-        for thread, _ in asked:
+        clusters = self._connections.configured.clusters
+        asked = {c.cluster_id: self._ask(c.cluster_id) for c in clusters}
+        for thread, _ in asked.values():
             thread.join(max(0.0, ends_at - time.monotonic()))
-        return all(answers == [True] for _, answers in asked)
+        for cluster_id, (_, answers) in asked.items():
+            metrics.CLUSTER_READY.labels(cluster_id).set(answers == [True])
+        return all(answers == [True] for _, answers in asked.values())
 
     def _ask(self, cluster_id: str) -> tuple[threading.Thread, list[bool]]:
         """Ask in a thread of its own, unless the last question is still open."""

@@ -1,13 +1,14 @@
-"""One place where librados' and librbd's exceptions become the driver's errors."""
+"""One place where librados' and librbd's exceptions become the driver's errors, and are counted."""
 
 import contextlib
 import errno
+import time
 from collections.abc import Iterator
 
 import rados
 import rbd
 
-from rbdcsi import deadlines, errors
+from rbdcsi import deadlines, errors, metrics
 
 
 class ConnectionLost(errors.Unavailable):
@@ -85,20 +86,40 @@ _NEXT_STEP: dict[type[errors.RbdCsiError], str] = {
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Bound the body by the call's deadline and turn what the bindings raise into our errors.
+def translated(operation: str, on: object = "") -> Iterator[str]:
+    """Bound the body by the call's deadline, and turn what the bindings raise into our errors.
 
     Args:
-        doing: what is being tried and on what, as the message's first words.
+        operation: what is being tried: the first words of the message, and the metrics' label, so
+            one of few.
+        on: the object it is tried on, the message's next words.
+
+    Yields:
+        Both as one text.
 
     Raises:
         RbdCsiError: the class as in the tables above; the cause is kept.
     """
     deadlines.remaining(at_most=0)
+    doing = f"{operation} {on}".rstrip()
+    with measured(operation):
+        try:
+            yield doing
+        except (rados.Error, rbd.Error) as error:
+            raise of(error, doing) from error
+
+
+@contextlib.contextmanager
+def measured(operation: str) -> Iterator[None]:
+    """Measure an operation's time and count its errors, which pass."""
+    started = time.perf_counter()
     try:
         yield
-    except (rados.Error, rbd.Error) as error:
-        raise of(error, doing) from error
+    except errors.RbdCsiError as error:
+        metrics.CEPH_ERRORS.labels(operation, error.code).inc()
+        raise
+    finally:
+        metrics.CEPH_SECONDS.labels(operation).observe(time.perf_counter() - started)
 
 
 def of(error: Exception, doing: str) -> errors.RbdCsiError:

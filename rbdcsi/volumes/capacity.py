@@ -9,6 +9,14 @@ from rbdcsi.volumes import locations
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Bytes of a pool: what is in it, each byte once, and what it still takes, quota included."""
+
+    stored: int
+    available: int
+
+
+@dataclass(frozen=True)
 class Capacity:
     """Bytes: what is free for data now, and the bounds for one volume."""
 
@@ -38,9 +46,21 @@ def of(
             pool = connection.pool_named(wanted)
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
-        answer = connection.command("df", detail="detail")
-        stats = next(p["stats"] for p in answer["pools"] if p["id"] == pool.pool_id)
-    available = stats["max_avail"]
-    if stats.get("quota_bytes"):
-        available = min(available, max(0, stats["quota_bytes"] - stats["stored"]))
+        available = usage(connection, pool.pool_id).available
     return Capacity(available, sizes.largest(given.object_bytes), sizes.smallest(fs_type))
+
+
+def usage(connection: connections.Connection, pool_id: int) -> Usage:
+    """Return how full a pool is.
+
+    Raises:
+        NotFound: it is gone.
+    """
+    for pool in connection.command("df", detail="detail")["pools"]:
+        if pool["id"] == pool_id:
+            stats = pool["stats"]
+            available, quota = stats["max_avail"], stats.get("quota_bytes")
+            if quota:
+                available = min(available, max(0, quota - stats["stored"]))
+            return Usage(stats["stored"], available)
+    raise errors.NotFound(f"cluster {connection.cluster_id} has no pool number {pool_id}")

@@ -79,7 +79,7 @@ class Locations:
             NotFound: the pool is gone.
         """
         ioctx = connection.ioctx(location.pool_id, location.namespace)
-        with translate.translated(f"looking up pool number {location.pool_id}"):
+        with translate.translated("looking up pool number", location.pool_id):
             return Place(location, ioctx.get_pool_name(), ioctx)
 
     def all(self, credentials: Credentials | None = None) -> Iterator[Place]:

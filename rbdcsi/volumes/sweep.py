@@ -124,12 +124,13 @@ def _remove(
     if stopped():
         return False
     try:
-        if trashed:
-            images.remove_trashed(image_id, stopped)
-            steps.done("delete.data", image_id=image_id)
-        if not images.exists(image_id):
-            records.change(image_id, lambda _: None)
-            steps.done("delete.forget", image_id=image_id)
+        with steps.timed():
+            if trashed:
+                images.remove_trashed(image_id, stopped)
+                steps.done("delete.data", image_id=image_id)
+            if not images.exists(image_id):
+                records.change(image_id, lambda _: None)
+                steps.done("delete.forget", image_id=image_id)
     except errors.RbdCsiError as error:
         _log.warning("data not removed, to be repeated", image_id=image_id, error=str(error))
         return False

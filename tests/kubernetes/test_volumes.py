@@ -9,7 +9,7 @@ from e2e.kubernetes import chart, workload
 from tests.kubernetes.conftest import Rbd
 
 Namespace = workload.Namespace
-WRITE = "head -c 16777216 /dev/urandom >/data/file; sync; sha256sum /data/file"
+WRITE = "head -c 4194304 /dev/urandom >/data/file; sync; sha256sum /data/file"
 READ = "sha256sum /data/file"
 
 

@@ -1,0 +1,81 @@
+"""Counts volumes, attachments and bytes for the metrics, once a minute, in a thread of its own."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+
+from rbdcsi import errors, metrics
+from rbdcsi.attachments import store
+from rbdcsi.ceph import connections
+from rbdcsi.ceph.images import Images
+from rbdcsi.volumes import capacity, locations
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS = 60.0
+
+
+@dataclass
+class _Count:
+    attachments: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    volumes: dict[tuple[str, ...], float] = field(default_factory=dict)
+    deleting: dict[tuple[str, ...], float] = field(default_factory=dict)
+    stored: dict[tuple[str, ...], float] = field(default_factory=dict)
+    available: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def show(self) -> None:
+        metrics.ATTACHMENTS.replace(self.attachments)
+        metrics.VOLUMES.replace(self.volumes)
+        metrics.DELETING.replace(self.deleting)
+        metrics.POOL_STORED.replace(self.stored)
+        metrics.POOL_AVAILABLE.replace(self.available)
+
+
+class Census:
+    """Counts what the metrics show of the clusters; without an answer of Ceph they show nothing."""
+
+    def __init__(self, pooled: connections.Connections) -> None:
+        self._connections = pooled
+        self._locations = locations.Locations(pooled)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="census", daemon=True)
+
+    def start(self) -> None:
+        """Begin counting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop counting."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            count = _Count()
+            try:
+                self._count(count)
+            except errors.RbdCsiError as error:
+                count = _Count()
+                _log.warning("volumes not counted, to be repeated", error=str(error))
+            count.show()
+            self._stopping.wait(_PAUSE_SECONDS)
+
+    def _count(self, count: _Count) -> None:
+        for place in self._locations.all():
+            _count_volumes(place, count)
+            with self._connections.use(place.location.cluster_id) as connection:
+                pool = place.location.cluster_id, place.pool
+                usage = capacity.usage(connection, place.location.pool_id)
+                count.stored[pool], count.available[pool] = usage.stored, usage.available
+
+
+def _count_volumes(place: locations.Place, count: _Count) -> None:
+    where = place.location.cluster_id, place.pool, place.location.namespace
+    prefixes = place.prefixes()
+    count.volumes[where] = sum(name.startswith(prefixes) for _, name in Images(place.ioctx).all())
+    count.deleting[where] = 0
+    for _, record in store.Records(place.ioctx).all():
+        count.deleting[where] += record.deleting is not None
+        for node, held in record.attachments.items():
+            count.attachments[place.location.cluster_id, node, held.state.value] += 1
