@@ -7,7 +7,6 @@
 
 from dataclasses import dataclass
 
-PODS = 62  # of a machine
 _BLOCK = 64
 _FIRST_MACHINE = 10  # as in e2e.vm.network
 

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,4 +85,6 @@ def run(
                 child.wait(_GRACE)
     result = ginkgo.read("external-storage suite", report, log)
     print(result)
+    for reason, count in Counter(result.skips).most_common():
+        print(f"  skipped {count}: {reason}")
     return result
