@@ -43,7 +43,7 @@ class Node:
         machine.write(f"{_ETC}/ca.crt", plane.authority.root.certificate.read_text())
         machine.write(f"{_ETC}/kubelet.yaml", _kubelet_config(), "600")
         machine.write(f"{_ETC}/kubeconfig", plane.node_kubeconfig(machine.name), "600")
-        self._connect(plane, others)
+        self._prepare(plane, others)
         machine.spawn(CONTAINERD_LOG, "containerd")
         machine.spawn(
             KUBELET_LOG,
@@ -55,9 +55,10 @@ class Node:
             "--housekeeping-interval=1m",  # of container statistics: the most it does otherwise
         )
 
-    def _connect(self, plane: ControlPlane, others: Sequence["Node"]) -> None:
+    def _prepare(self, plane: ControlPlane, others: Sequence["Node"]) -> None:
         subnets = [(plane.addresses.pods(each.index), each.machine.address) for each in others]
         lines = [
+            "modprobe loop",  # for the kubelet and raw volumes; elsewhere udev loads it
             "sysctl -q -w net.ipv4.ip_forward=1",
             f"ip route replace default via {plane.addresses.host}",
             *(f"ip route replace {subnet} via {address}" for subnet, address in subnets),

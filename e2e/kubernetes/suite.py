@@ -1,13 +1,13 @@
 """Runs Kubernetes' own external-storage suite against the driver that a Kubernetes has."""
 
-import signal
+import contextlib
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e import ginkgo
+from e2e import ginkgo, mortal
 from e2e.kubernetes import build
 from e2e.kubernetes.client import Kubernetes
 
@@ -52,7 +52,7 @@ def run(
         timeout: seconds, then the specs under way are ended, and the rest is not run.
 
     Raises:
-        Failed: it ended without having written its report.
+        Failed: it ended, or had to be ended, without having written its report.
     """
     report, log = directory / "report.json", directory / "output.txt"
     report.unlink(missing_ok=True)
@@ -75,16 +75,22 @@ def run(
         "--provider=local",
         "--node-os-distro=debian",
     ]
-    with log.open("w") as output:
-        child = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, cwd=directory)
-        try:
-            child.wait(timeout + _GRACE)
-        finally:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)  # ginkgo then cleans up what it made
-                child.wait(_GRACE)
+    _run(argv, log, timeout + _GRACE)
     result = ginkgo.read("external-storage suite", report, log)
     print(result)
     for reason, count in Counter(result.skips).most_common():
         print(f"  skipped {count}: {reason}")
     return result
+
+
+def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
+    """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
+    isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    spawner = mortal.Spawner("ginkgo")
+    child = spawner.spawn([*isolated, *argv], log)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it then has no report
+            child.wait(seconds)
+    finally:
+        spawner.close()
+        child.wait()
