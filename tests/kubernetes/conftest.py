@@ -70,9 +70,17 @@ def nodes(kubernetes: Kubernetes) -> list[str]:
 
 @pytest.fixture
 def namespace(kubernetes: Kubernetes, rbd: Rbd) -> Iterator[workload.Namespace]:
-    """Give a namespace of the test; afterwards there are no more images than before."""
-    before = set(rbd("ls", chart.POOL).split())
+    """Give a namespace of the test; afterwards every image is some volume's, as it was before."""
+    before = _without_volume(kubernetes, rbd)
     with workload.namespace(kubernetes) as made:
         yield made
-    left = set(rbd("ls", chart.POOL).split()) - before
-    assert not left, f"images that no volume has any more: {left}"
+
+    def none_is_left() -> bool:  # another's, whose volume is just being made, soon has one
+        return _without_volume(kubernetes, rbd) <= before
+
+    kubernetes.wait(none_is_left, "every image is some volume's", 60)
+
+
+def _without_volume(kubernetes: Kubernetes, rbd: Rbd) -> set[str]:
+    images = set(rbd("ls", chart.POOL).split())
+    return images - {f"csi-{volume['metadata']['name']}" for volume in kubernetes.list("pv")}
