@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from e2e.release import image
 
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
 from e2e.kubernetes import build, chart, lab, workload
 from e2e.kubernetes.client import Kubernetes
+from e2e.release import image
 
 Rbd = Callable[..., str]
 
