@@ -40,7 +40,9 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
             }
         ],
         "storageClasses": _classes(),
-        "node": {"mapper": mapper},
+        # external-provisioner 6.4 removes each CSIStorageCapacity without a topology that it makes,
+        # and Pods of WaitForFirstConsumer find no node with enough room.
+        "node": {"mapper": mapper, "topology": ["topology.rbdcsi.io/ceph=reached"]},
     }
     file = directory / "values.yaml"
     file.touch(mode=0o600)
