@@ -39,7 +39,7 @@ def run(
     directory: Path,
     selection: Selection,
     *,
-    processes: int = 6,
+    processes: int = 4,
     timeout: float = 1800,
 ) -> ginkgo.Result:
     """Run the selected specs, print the numbers and return them; a failed one is a result.
