@@ -18,10 +18,11 @@ RUN python3 -m venv --system-site-packages /opt/rbdcsi
 COPY requirements-runtime.lock /build/
 RUN /opt/rbdcsi/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
         -r /build/requirements-runtime.lock
-COPY pyproject.toml hatch_build.py README.md LICENSE /build/
+COPY pyproject.toml hatch_build.py LICENSE /build/
 COPY proto /build/proto
 COPY rbdcsi /build/rbdcsi
-RUN /opt/rbdcsi/bin/pip install --no-cache-dir --no-deps /build \
+RUN touch /build/README.md \
+    && /opt/rbdcsi/bin/pip install --no-cache-dir --no-deps /build \
     && /opt/rbdcsi/bin/python -m pip uninstall -qq -y pip
 
 # What runs: Ceph's bindings, the mappers' programs (krbd needs none), filesystems, LUKS, mounts, modprobe.

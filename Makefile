@@ -30,14 +30,41 @@ setup: .venv/bin/rbdcsi ## install Debian packages and the virtual environment
 demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to another
 	@$(PYTHON) -m e2e.demo
 
-test: .venv/bin/rbdcsi ## run every test: unit, integration on a real Ceph, csi-sanity, lint
-	$(PYTHON) -m pytest -m "not vm"
+test: .venv/bin/rbdcsi ## run every test: unit, integration on a real Ceph, csi-sanity, chart, image, lint
+	@tools/packages.sh buildah debootstrap
+	$(PYTHON) -m pytest -m "not vm and not kubernetes"
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	$(PYTHON) -m pytest -m vm tests/vm
 
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
 	$(PYTHON) -m pytest -m "not ceph" tests/unit
+
+test-integration: .venv/bin/rbdcsi ## run the tests that need a Ceph, but csi-sanity and the image
+	$(PYTHON) -m pytest -m "not image" tests/integration --ignore tests/integration/test_sanity.py
+
+sanity: .venv/bin/rbdcsi ## run csi-sanity, the public conformance test
+	$(PYTHON) -m pytest tests/integration/test_sanity.py
+
+test-deploy: .venv/bin/rbdcsi ## check the chart, the manifests, the examples and the workflows
+	$(PYTHON) -m pytest tests/deploy
+
+# The snap's own Ceph; on a throw-away machine only.
+e2e-microceph: .venv/bin/rbdcsi ## run integration tests and csi-sanity on the MicroCeph of this machine
+	RBDCSI_TEST_CLUSTER=microceph $(PYTHON) -m pytest tests/integration/test_main_job.py \
+	  tests/integration/controller/test_create.py tests/integration/controller/test_attach.py \
+	  tests/integration/node/test_stage.py tests/integration/node/test_publish.py \
+	  tests/integration/test_sanity.py
+
+# The driver of the image (Ceph 18) on a cluster of this machine's Ceph (16).
+test-image: .venv/bin/rbdcsi ## run tests of the image, and tests of the driver from inside it
+	@tools/packages.sh buildah debootstrap
+	$(PYTHON) -m pytest -m image
+	RBDCSI_TEST_DRIVER=image $(PYTHON) -m pytest tests/integration/test_main_job.py \
+	  tests/integration/controller/test_create.py tests/integration/controller/test_attach.py \
+	  tests/integration/node/test_stage.py tests/integration/node/test_publish.py \
+	  tests/integration/node/test_block.py tests/integration/node/test_readonly.py \
+	  tests/integration/node/test_container_end.py
 
 lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 	$(PYTHON) -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
@@ -85,5 +112,6 @@ e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of 
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes help image kubernetes \
-  kubernetes-stop lint lock manifests setup test test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes e2e-microceph help image \
+  kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
+  test-integration test-unit test-vm

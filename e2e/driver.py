@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from e2e.clusters import Cluster
 from rbdcsi.api import csi_pb2_grpc
 
 CLUSTER_ID = "local"
+PROGRAM = (sys.executable, "-m", "rbdcsi")  # this tree's; another is in e2e.release.inside
 _START_SECONDS = 30.0
 _STOP_SECONDS = 40.0
 
@@ -34,6 +35,7 @@ class Driver:
     role: str
     directory: Path
     flags: tuple[str, ...]
+    program: Sequence[str] = PROGRAM
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.Channel | None = None
@@ -85,7 +87,7 @@ class Driver:
         Args:
             kill_after: the step (rbdcsi.steps) after which it dies by SIGKILL; empty for none.
         """
-        command = (sys.executable, "-m", "rbdcsi", "serve", self.role)
+        command = (*self.program, "serve", self.role)
         flags = ("--endpoint", f"unix://{self.socket}", *self.flags)
         environment = {**os.environ, **self.environment, "RBDCSI_TEST_KILL_AFTER": kill_after}
         with self.log.open("ab") as log:
@@ -160,6 +162,7 @@ class Installation:
     directory: Path
     config: Path
     running: contextlib.ExitStack
+    program: Sequence[str] = PROGRAM
 
     def controller(self, name: str = "controller", *flags: str) -> Driver:
         """Prepare a controller; the caller starts it."""
@@ -186,30 +189,38 @@ class Installation:
             "--log-level",
             "debug",
         )
-        driver = Driver(role, directory, (*ours, *flags))
+        driver = Driver(role, directory, (*ours, *flags), self.program)
         self.running.callback(driver.stop)
         return driver
 
 
 @contextlib.contextmanager
-def installed(cluster: Cluster, directory: Path, pool: str, **more: str) -> Iterator[Installation]:
+def installed(
+    cluster: Cluster,
+    directory: Path,
+    pool: str,
+    *,
+    program: Sequence[str] = PROGRAM,
+    **more: str,
+) -> Iterator[Installation]:
     """Configure the driver for a cluster; what was started is stopped at the end.
 
     Args:
         cluster: which Ceph.
         directory: for sockets, mounts and logs; short, sockets are in it.
         pool: the cluster's default pool.
+        program: the command that is `rbdcsi`.
         more: further keys of the cluster's entry in the configuration file.
     """
     entry = {
         "clusterID": CLUSTER_ID,
         "confFile": str(cluster.conf),
         "pool": pool,
-        "user": "admin",
+        "user": cluster.user,
         "keyring": str(cluster.keyring),
         **more,
     }
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump({"clusters": [entry]}))
     with contextlib.ExitStack() as running:
-        yield Installation(directory, config, running)
+        yield Installation(directory, config, running, program)

@@ -1,22 +1,28 @@
 """Fixtures over one real cluster a run, and the check that a test leaves nothing behind.
 
-RBDCSI_TEST_CLUSTER chooses the kind of cluster: "local" (default) or "microceph".
+RBDCSI_TEST_CLUSTER chooses the kind of cluster (`e2e.clusters.KINDS`), RBDCSI_TEST_CEPH_* describe
+one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the driver: "tree"
+(default), this source tree's, or "image", the image's.
 """
 
+import contextlib
 import os
 import re
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import rados
 
-from e2e import clusters, orphans
+from e2e import clusters, driver, orphans
+from e2e.release import inside
 from tests import connections, leftovers
+
+FROM_IMAGE = os.environ.get("RBDCSI_TEST_DRIVER", "tree") == "image"
 
 _BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
 
@@ -36,20 +42,30 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))
-        yield directory
+        with inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext():
+            yield directory
+
+
+@pytest.fixture(scope="session")
+def program(temporary: Path) -> Sequence[str]:
+    """Give the command that is the driver."""
+    return inside.program(temporary) if FROM_IMAGE else driver.PROGRAM
 
 
 @pytest.fixture(scope="session")
 def cluster(temporary: Path) -> Iterator[clusters.Cluster]:
     """Give the run's cluster, started when the first test asks for it."""
     assert temporary.is_dir()
-    with clusters.start(os.environ.get("RBDCSI_TEST_CLUSTER", "local")) as running:
+    with clusters.start() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def pool(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the name of a replicated pool that this module's tests share; it ends with them."""
+    if cluster.pool:
+        yield cluster.pool
+        return
     module = re.sub(r"\W+", "-", request.path.stem)
     name = f"{module}-{uuid.uuid4().hex[:8]}"
     cluster.create_pool(name)
@@ -59,7 +75,7 @@ def pool(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture(scope="session")
 def admin(cluster: clusters.Cluster) -> Iterator[rados.Rados]:
-    """Give a connection as client.admin with bounded operations."""
+    """Give a connection as the cluster's own user with bounded operations."""
     with connections.as_admin(cluster) as connection:
         yield connection
 

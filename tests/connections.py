@@ -11,11 +11,11 @@ BOUNDED: Mapping[str, str] = {"rados_mon_op_timeout": "20", "rados_osd_op_timeou
 
 
 def as_admin(cluster: Cluster, **options: str) -> rados.Rados:
-    """Return a connection as client.admin, which `with` opens and closes.
+    """Return a connection as the cluster's own user, which `with` opens and closes.
 
     Args:
         cluster: where to.
         options: of ceph.conf, over `BOUNDED`.
     """
     conf = {"keyring": str(cluster.keyring), **BOUNDED, **options}
-    return rados.Rados(name="client.admin", conffile=str(cluster.conf), conf=conf)
+    return rados.Rados(name=f"client.{cluster.user}", conffile=str(cluster.conf), conf=conf)

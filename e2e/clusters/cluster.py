@@ -49,9 +49,11 @@ class Cluster:
         fsid: the cluster's id, the usual `clusterID`.
         monitors: addresses as `mon_host` takes them.
         conf: a ceph.conf for clients.
-        keyring: the keyring of client.admin.
+        keyring: the keyring of the user.
         directory: where the tests may put files that belong to this cluster.
         daemons: how to find, stop and start its daemons.
+        user: as whom tests work, without "client."; may make pools, users and blocklist entries.
+        pool: the one that tests must keep to; None lets them make their own.
     """
 
     fsid: str
@@ -60,6 +62,8 @@ class Cluster:
     keyring: Path
     directory: Path
     daemons: Daemons
+    user: str = "admin"
+    pool: str | None = None
 
     @property
     def pids(self) -> Mapping[Role, int]:
@@ -67,7 +71,7 @@ class Cluster:
         return self.daemons.pids
 
     def ceph(self, *args: str, timeout: float = 30) -> Any:
-        """Run `ceph ARGS` as client.admin.
+        """Run `ceph ARGS` as the user.
 
         Args:
             args: the command's words, without `--format`.
@@ -86,16 +90,16 @@ class Cluster:
             return text
 
     def rbd(self, *args: str, timeout: float = 60) -> str:
-        """Run `rbd ARGS` as client.admin within `timeout` seconds and return its output."""
+        """Run `rbd ARGS` as the user within `timeout` seconds and return its output."""
         return self._run("rbd", *args, timeout=timeout)
 
     def rados(self, *args: str, timeout: float = 60) -> str:
-        """Run `rados ARGS` as client.admin within `timeout` seconds and return its output."""
+        """Run `rados ARGS` as the user within `timeout` seconds and return its output."""
         return self._run("rados", *args, timeout=timeout)
 
     def _run(self, tool: str, *args: str, timeout: float) -> str:
         files = ["--conf", str(self.conf), "--keyring", str(self.keyring)]
-        return commands.run([tool, *files, "--name", "client.admin", *args], timeout)
+        return commands.run([tool, *files, "--name", f"client.{self.user}", *args], timeout)
 
     def create_pool(
         self, name: str, *, erasure: bool = False, quota_bytes: int | None = None

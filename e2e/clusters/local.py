@@ -27,6 +27,8 @@ class LocalCluster:
         directory: Path | None = None,
         backend: Literal["bluestore", "memstore"] = "bluestore",
         address: str = "127.0.0.1",
+        *,
+        like_microceph: bool = False,
     ) -> None:
         """Choose where and how.
 
@@ -35,10 +37,14 @@ class LocalCluster:
                 sockets live in it, and 108 bytes is their limit.
             backend: "bluestore" on a sparse file of 10 GB, or "memstore", which forgets.
             address: of the daemons; virtual machines need one that they can reach.
+            like_microceph: as MicroCeph's bootstrap makes it: the monitor known by a bare address
+                (one of the loopback network's own; `address` is not used), and 63 for
+                rbd_default_features in the cluster's own configuration.
         """
         self._directory = directory
         self._backend = backend
         self._address = address
+        self._like_microceph = like_microceph
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Cluster:
@@ -57,15 +63,24 @@ class LocalCluster:
 
     def _start(self, undo: contextlib.ExitStack) -> Cluster:
         directory = undo.enter_context(SweptDirectory(self._new_directory()))
-        port = undo.enter_context(ports.claimed_pair(self._address))
-        plan = recipe.Recipe(str(uuid.uuid4()), directory, self._backend, self._address, port)
+        plan = self._plan(directory, undo)
         plan.write()
         daemons = undo.enter_context(ChildDaemons(plan.conf, plan.logs))
-        cluster = Cluster(
-            plan.fsid, f"{self._address}:{port}", plan.conf, plan.keyring, directory, daemons
-        )
+        known_by = plan.address if plan.bare else f"{plan.address}:{plan.port}"
+        cluster = Cluster(plan.fsid, known_by, plan.conf, plan.keyring, directory, daemons)
         _boot(plan, cluster, daemons)
+        if self._like_microceph:
+            cluster.ceph("config", "set", "global", "rbd_default_features", "63")
         return cluster
+
+    def _plan(self, directory: Path, undo: contextlib.ExitStack) -> recipe.Recipe:
+        fsid = str(uuid.uuid4())
+        if self._like_microceph:
+            address = undo.enter_context(ports.claimed_loopback())
+            pair = (ports.MESSENGER_2, ports.MESSENGER_1)
+            return recipe.Recipe(fsid, directory, self._backend, address, *pair, bare=True)
+        port = undo.enter_context(ports.claimed_pair(self._address))
+        return recipe.Recipe(fsid, directory, self._backend, self._address, port, port + 1)
 
     def _new_directory(self) -> Path:
         if self._directory is None:

@@ -1,24 +1,23 @@
 """A MicroCeph that the snap runs on this machine, with the verbs of every other cluster.
 
 Written from the snap's documented paths; it runs on machines with snapd only (the CI's runners),
-never where the tests make their own cluster. Meant for throw-away machines: pools are created and
-deleted, defaults of new pools are changed for a single node. The snap's own commands are not
-needed: the distribution's `ceph` and `rbd` work with the snap's ceph.conf and keyring.
+never where the tests make their own cluster (`like-microceph` has its shape). Meant for throw-away
+machines: pools are created and deleted, defaults of new pools are changed for a single node. The
+snap's own commands are not needed: the distribution's `ceph` and `rbd` work with the snap's
+ceph.conf and keyring.
 """
 
-import configparser
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from e2e.clusters import commands
+from e2e.clusters import commands, existing
 from e2e.clusters.cluster import Cluster, Role
 from rbdcsi import errors
 
-CONF = Path("/var/snap/microceph/current/conf/ceph.conf")
-KEYRING = CONF.with_name("ceph.client.admin.keyring")
+CONF = "/var/snap/microceph/current/conf/ceph.conf"
+KEYRING = "/var/snap/microceph/current/conf/ceph.client.admin.keyring"
 PROGRAMS = "/snap/microceph/"
 SINGLE_NODE = {
     "mon_allow_pool_size_one": "true",
@@ -55,19 +54,14 @@ def connected() -> Iterator[Cluster]:
     Raises:
         Unavailable: there is none, or this user may not read its files.
     """
-    if not os.access(KEYRING, os.R_OK):
+    try:
+        settings = existing.Settings.from_environment(os.environ, CONF, KEYRING)
+    except errors.Unavailable as error:
         raise errors.Unavailable(
-            f"{KEYRING} cannot be read: is the microceph snap installed and bootstrapped "
-            "(snap install microceph; microceph cluster bootstrap; "
-            "microceph disk add loop,4G,3), and is this root?"
-        )
-    parser = configparser.ConfigParser(strict=False)
-    parser.read(CONF)
-    with tempfile.TemporaryDirectory(prefix="rbdcsi-") as directory:
-        settings = parser["global"]
-        cluster = Cluster(
-            settings["fsid"], settings["mon host"], CONF, KEYRING, Path(directory), SnapDaemons()
-        )
+            f"{error}. Is the microceph snap installed and bootstrapped (snap install microceph; "
+            "microceph cluster bootstrap; microceph disk add loop,4G,3)?"
+        ) from error
+    with existing.described(settings, SnapDaemons()) as cluster:
         for option, value in SINGLE_NODE.items():
             cluster.ceph("config", "set", "global", option, value)
         yield cluster

@@ -11,6 +11,26 @@ from rbdcsi import errors
 CANDIDATES = range(20000, 32000, 2)
 
 
+MESSENGER_2, MESSENGER_1 = 3300, 6789  # where a monitor is that is given without a port
+
+
+@contextlib.contextmanager
+def claimed_loopback() -> Iterator[str]:
+    """Give an address of the loopback network whose default monitor ports are free and ours.
+
+    Raises:
+        Exhausted: many were tried, all are taken.
+    """
+    for number in random.sample(range(1 << 16), 100):
+        address = f"127.{number >> 8}.{number & 255}.77"
+        with contextlib.ExitStack() as claim:
+            free = all(_is_free(address, port) for port in (MESSENGER_2, MESSENGER_1))
+            if _claim(address, claim) and free:
+                yield address
+                return
+    raise errors.Exhausted(f"no loopback address with free ports {MESSENGER_2} and {MESSENGER_1}")
+
+
 @contextlib.contextmanager
 def claimed_pair(address: str) -> Iterator[int]:
     """Give the first of two neighbouring free ports of `address`, ours until the end of the body.
@@ -23,16 +43,16 @@ def claimed_pair(address: str) -> Iterator[int]:
     """
     for port in random.sample(CANDIDATES, len(CANDIDATES)):
         with contextlib.ExitStack() as claim:
-            if _claim(port, claim) and _is_free(address, port) and _is_free(address, port + 1):
+            if _claim(str(port), claim) and _is_free(address, port) and _is_free(address, port + 1):
                 yield port
                 return
     raise errors.Exhausted(f"no two free ports of {address} in {CANDIDATES}")
 
 
-def _claim(port: int, claim: contextlib.ExitStack) -> bool:
+def _claim(name: str, claim: contextlib.ExitStack) -> bool:
     mark = claim.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
-        mark.bind(f"\0rbdcsi-cluster-{port}")
+        mark.bind(f"\0rbdcsi-cluster-{name}")
     except OSError:
         return False
     return True

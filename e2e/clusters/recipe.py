@@ -11,7 +11,7 @@ from pathlib import Path
 CEPH_CONF = """\
 [global]
 fsid = {fsid}
-mon host = {monitors}
+mon host = {mon_host}
 public addr = {address}
 cluster addr = {address}
 run dir = {directory}/run
@@ -77,7 +77,9 @@ class Recipe:
     directory: Path
     backend: str
     address: str
-    port: int
+    port: int  # of the messenger's version 2
+    old_port: int  # of version 1, the kernel's default
+    bare: bool = False  # clients are told the address alone
 
     @property
     def conf(self) -> Path:
@@ -96,8 +98,13 @@ class Recipe:
 
     @property
     def monitors(self) -> str:
-        """Both protocols: v2 at the port, v1 (the kernel's default) at the next."""
-        return f"[v2:{self.address}:{self.port},v1:{self.address}:{self.port + 1}]"
+        """Both protocols, for the monitor map."""
+        return f"[v2:{self.address}:{self.port},v1:{self.address}:{self.old_port}]"
+
+    @property
+    def mon_host(self) -> str:
+        """The monitors as ceph.conf has them."""
+        return self.address if self.bare else self.monitors
 
     @property
     def make_monitor_map(self) -> Sequence[str | Path]:
@@ -125,7 +132,7 @@ class Recipe:
         self.conf.write_text(
             CEPH_CONF.format(
                 fsid=self.fsid,
-                monitors=self.monitors,
+                mon_host=self.mon_host,
                 address=self.address,
                 directory=self.directory,
                 backend=self.backend,

@@ -5,7 +5,9 @@ kept in the cache, keyed by the content of what goes into the image.
 """
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -26,12 +28,12 @@ _INPUTS = (
     "pyproject.toml",
     "hatch_build.py",
     "requirements-runtime.lock",
-    "README.md",
     "LICENSE",
     "proto",
     "rbdcsi",
 )
 _BUNDLE = "/run/ca-bundle.crt"  # not where Debian's own package writes
+_KEPT = 10  # archives and unpacked roots; several trees may share the cache
 _SECONDS = 1800  # a slow mirror
 
 
@@ -42,7 +44,9 @@ def archive() -> Path:
         Unavailable: buildah or debootstrap is not installed.
         Failed: a step failed; the message is the tool's.
     """
-    return caches.made(f"image/{_digest()}", _make) / "image.tar"
+    made = caches.made(f"image/{_digest()}", _make)
+    _forget_old()
+    return made / "image.tar"
 
 
 def unpacked() -> Path:
@@ -74,34 +78,55 @@ def _is_generated(path: Path) -> bool:
     return "__pycache__" in path.parts or path.name.startswith("csi_pb2")
 
 
+def _forget_old() -> None:
+    """Keep the newest (by ctime: tar sets mtime); each change of the source makes 0.5 GB more."""
+    entries = sorted((caches.root() / "image").iterdir(), key=lambda path: -path.stat().st_ctime)
+    for old in entries[_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _make(directory: Path) -> None:
-    if not _has_base():
-        _make_base()
+    try:
+        if not _has_base():
+            _make_base()
+        built = _build()
+        _buildah("push", built, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
+        _buildah("rmi", built)  # what stays are the layers that the next build starts from
+    finally:  # buildah leaves its storage mounted; another build may be at work in it
+        subprocess.run(["umount", "--quiet", _storage() / "overlay"], check=False)
+
+
+def _build() -> str:
+    """Build, and return the id: other trees build in the same storage, so no name is given."""
     arguments = [f"BASE={_BASE}", f"VERSION={rbdcsi.__version__}", f"REVISION={_revision()}"]
     volumes = []
     if bundle := os.environ.get("PIP_CERT"):  # a mirror with a CA of its own
         arguments.append(f"PIP_CERT={_BUNDLE}")
         volumes = ["--volume", f"{bundle}:{_BUNDLE}:ro"]
-    _buildah(
-        *("build", "--isolation", "chroot", "--pull-never", "--network", "host", "--layers"),
+    said = _buildah(
+        *(
+            "build",
+            "--quiet",
+            "--isolation",
+            "chroot",
+            "--pull-never",
+            "--network",
+            "host",
+            "--layers",
+        ),
         *(word for argument in arguments for word in ("--build-arg", argument)),
-        *(*volumes, "--tag", REFERENCE, str(ROOT)),
+        *(*volumes, str(ROOT)),
     )
-    _buildah("push", REFERENCE, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
+    return said.split()[-1]
 
 
 def _unpack(directory: Path) -> None:
-    container = _buildah("from", "--pull-never", _loaded()).strip()
-    try:
-        mounted = _buildah("mount", container).strip()
-        commands.run(["cp", "--archive", f"{mounted}/.", directory], timeout=_SECONDS)
-    finally:
-        _buildah("rm", container)
-
-
-def _loaded() -> str:
-    """Return the id of the image in buildah's storage; loaded from the archive."""
-    return _buildah("pull", "--quiet", f"docker-archive:{archive()}").strip()
+    """Write the image's one layer out."""
+    with tempfile.TemporaryDirectory(dir=caches.root()) as name:
+        commands.run(["tar", "--extract", "--file", archive(), "--directory", name], _SECONDS)
+        (layer,) = json.loads((Path(name) / "manifest.json").read_text())[0]["Layers"]
+        whole = ("tar", "--extract", "--numeric-owner", "--preserve-permissions")
+        commands.run([*whole, "--file", Path(name) / layer, "--directory", directory], _SECONDS)
 
 
 def _has_base() -> bool:
@@ -131,10 +156,13 @@ def _revision() -> str:
     return said.stdout.strip() or "unknown"
 
 
+def _storage() -> Path:
+    return caches.root() / "containers"
+
+
 def _buildah(*words: str) -> str:
-    storage = caches.root() / "containers"
-    storage.mkdir(parents=True, exist_ok=True)
-    return commands.run(["buildah", "--root", storage, *words], timeout=_SECONDS)
+    _storage().mkdir(parents=True, exist_ok=True)
+    return commands.run(["buildah", "--root", _storage(), *words], timeout=_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,21 @@ mount(8) and umount(8) run as children, so that a mount that hangs holds no thre
 the target by an open descriptor, so that no link can send them elsewhere.
 """
 
+import errno
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import command, holders, mountinfo, paths, undo
+from rbdcsi.host import command, holders, mountinfo, paths
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-# util-linux 2.41 follows no link to a target that it attaches by descriptor, and a target is one here
-# (util-linux issue 3474); mount(2) does. Older ones do not know the variable.
+# util-linux 2.41 takes the newer system calls and follows no link then (its issue 3474); targets
+# are links here, which mount(2) follows. Older versions do not know the variable.
 _CLASSIC = ("env", "LIBMOUNT_FORCE_MOUNT2=always")
 _MOUNT = (*_CLASSIC, "mount", "--no-canonicalize", "--internal-only")
+_BINDER = Path(__file__).with_name("bind_readonly.py")
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
@@ -66,7 +69,7 @@ class Mounts:
             command.run(argv, seconds=seconds, pass_fds=(opened.fd,))
 
     def bind(self, source: Path, target: Path, *, readonly: bool, seconds: float) -> None:
-        """Make the source appear at the target: both bound, and read-only if asked, or nothing.
+        """Make the source appear at the target, read-only from its first moment if asked.
 
         Args:
             source: a directory or a bound device below `base`, or a device's node outside it.
@@ -76,16 +79,16 @@ class Mounts:
             seconds: how long it may take.
 
         Raises:
-            As `mount`.
+            Failed: a read-only one is refused by the kernel; the message has its words.
+            Others: as `mount`.
         """
         with deadlines.within(deadlines.remaining(seconds)):
+            bind = self._bind_readonly if readonly else self._bind
             if self._base in source.parents:
                 with paths.open_target(source, self._base) as origin:
-                    self._bind(origin.proc, origin.fd, target, origin.kind, seconds)
+                    bind(origin.proc, origin.fd, target, origin.kind, seconds)
             else:
-                self._bind(str(source), None, target, "file", seconds)
-            if readonly:
-                self._seal(target, seconds)
+                bind(str(source), None, target, "file", seconds)
 
     def unmount(self, target: Path, *, seconds: float) -> None:
         """Take away every mount that is stacked on the target; none is fine. Never lazy.
@@ -106,25 +109,17 @@ class Mounts:
             argv = (*_MOUNT, "--bind", "--", source, opened.proc)
             command.run(argv, seconds=seconds, pass_fds=fds)
 
-    def _seal(self, target: Path, seconds: float) -> None:
-        """Make a fresh bind mount read-only; mount(2) cannot do both at once."""
-        try:
-            self._remount_readonly(target, seconds)
-        except errors.RbdCsiError as error:
-            with undo.after(error, f"unmounting {target} again"):
-                self.unmount(target, seconds=seconds)
-            raise
-
-    def _remount_readonly(self, target: Path, seconds: float) -> None:
-        entry = self.at(target)
-        if entry is None:
-            raise errors.Failed(f"{target}: the bind mount made just now is gone")
-        # MS_REMOUNT|MS_BIND sets all flags of the mount anew, so those it has are said again.
-        kept = [option for option in entry.options if option != "rw"]
-        options = ",".join(dict.fromkeys(("remount", "bind", "ro", *kept)))
-        with paths.open_target(target, self._base) as opened:  # now the root of the new mount
-            argv = (*_MOUNT, "-o", options, "--", "none", opened.proc)
-            command.run(argv, seconds=seconds, pass_fds=(opened.fd,))
+    def _bind_readonly(
+        self, source: str, source_fd: int | None, target: Path, kind: paths.Kind, seconds: float
+    ) -> None:
+        with paths.open_target(target, self._base, kind) as opened:
+            fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
+            argv = (sys.executable, "-I", "-S", str(_BINDER), source, str(opened.fd))
+            done = command.run(argv, seconds=seconds, pass_fds=fds, ok=range(256))
+        if done.exit_code:
+            old = "; Linux 5.12 is needed for it" if done.exit_code == errno.ENOSYS else ""
+            reason = f"{os.strerror(done.exit_code)}{old}"
+            raise errors.Failed(f"{target}: cannot be bound read-only: {reason}")
 
     def _unmount_top(self, target: Path, entry: mountinfo.MountEntry, seconds: float) -> None:
         with paths.open_parent(target, self._base) as parent:

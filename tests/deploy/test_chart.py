@@ -65,10 +65,22 @@ def test_committed_manifests_are_those_of_the_chart() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
-def test_overlay_can_be_built_and_is_valid(overlay: Path, tmp_path: Path) -> None:
+def test_overlay_is_valid_and_lets_its_one_node_be_drained(overlay: Path, tmp_path: Path) -> None:
     file = tmp_path / "overlay.yaml"
     file.write_text(manifests.kustomized(overlay))
     assert mistakes(file) == ""
+    objects = by_kind(file.read_text())
+    assert objects["StatefulSet"][0]["spec"]["replicas"] == 1
+    assert "PodDisruptionBudget" not in objects
+
+
+def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_ceph() -> None:
+    (development,) = (path for path in OVERLAYS if path.name == "development")
+    (workload,) = by_kind(manifests.kustomized(development))["DaemonSet"]
+    options = cli.serve.make_context("serve", driver_args(workload)).params
+    assert options["mapper"] == "fuse"
+    (init,) = workload["spec"]["template"]["spec"]["initContainers"]
+    assert init["command"] == ["modprobe", "--all", "fuse", "loop"]
 
 
 def test_kubernetes_knows_every_field_of_chart_and_examples() -> None:
@@ -139,6 +151,13 @@ def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
     rules = [rule for role in (*objects["ClusterRole"], *objects["Role"]) for rule in role["rules"]]
     assert not any("*" in word for rule in rules for words in rule.values() for word in words)
     assert not any("secrets" in rule["resources"] for rule in rules)
+
+
+def test_the_values_of_the_manual_are_taken(tmp_path: Path) -> None:
+    text = (manifests.ROOT / "docs/install.md").read_text()
+    values = tmp_path / "values.yaml"
+    values.write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert [found["metadata"]["name"] for found in rendered("--values", str(values))["Secret"]]
 
 
 def test_every_storage_class_is_one_that_the_driver_takes() -> None:

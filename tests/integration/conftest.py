@@ -1,7 +1,7 @@
 """Fixtures of the tests that drive the real driver over its sockets on the real cluster."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,12 @@ from e2e import clusters, driver
 
 @pytest.fixture(scope="module")
 def installation(
-    cluster: clusters.Cluster, pool: str, temporary: Path
+    cluster: clusters.Cluster, pool: str, temporary: Path, program: Sequence[str]
 ) -> Iterator[driver.Installation]:
     """Give the driver configured for this module's pool."""
     with (
         tempfile.TemporaryDirectory(prefix="d", dir=temporary) as directory,
-        driver.installed(cluster, Path(directory), pool) as made,
+        driver.installed(cluster, Path(directory), pool, program=program) as made,
     ):
         yield made
 
