@@ -32,7 +32,7 @@ demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to ano
 
 test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, integration, csi-sanity, chart, image, lint
 	@tools/packages.sh buildah debootstrap
-	$(PYTHON) -m pytest -m "not vm"
+	$(PYTHON) -m pytest
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	$(PYTHON) -m pytest -m vm tests/vm
@@ -95,8 +95,23 @@ cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 cluster-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.clusters stop
 
+KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc \
+  libc6-dev openssl runc
+
+kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with, and say how
+	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	@$(PYTHON) -m e2e.kubernetes start
+
+kubernetes-stop: .venv/bin/rbdcsi ## end it
+	@$(PYTHON) -m e2e.kubernetes stop
+
+e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
+	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	$(PYTHON) -m pytest -m kubernetes tests/kubernetes
+
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo docs e2e-microceph help image lint lock manifests sanity \
-  setup test test-deploy test-image test-integration test-unit test-vm
+.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes e2e-microceph help image \
+  kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
+  test-integration test-unit test-vm

@@ -1,42 +1,16 @@
 """Runs csi-sanity against a driver that listens on its sockets, and counts what it did."""
 
-import json
 import subprocess
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from e2e import ginkgo
 from e2e.sanity import build
 from rbdcsi import errors
 
-_SKIPPED = {"skipped", "pending"}
-_HARMLESS = {"passed", *_SKIPPED}
 _GRACE = 60  # seconds for the tests under way to stop and to clean up, once their time is over
-
-
-@dataclass(frozen=True)
-class Result:
-    """What csi-sanity found: numbers of test cases, the names of those that failed, its output.
-
-    `skips` has the reason of each skip; one that csi-sanity itself has put aside is "pending".
-    """
-
-    ran: int
-    passed: int
-    failed: int
-    skips: tuple[str, ...]
-    failures: tuple[str, ...]
-    output: str
-
-    def __str__(self) -> str:
-        counts = (
-            f"{self.ran} ran, {self.passed} passed, {self.failed} failed, {len(self.skips)} skipped"
-        )
-        return "\n  failed: ".join([f"csi-sanity: {counts}", *self.failures])
 
 
 def run(
@@ -46,7 +20,7 @@ def run(
     parameters: Mapping[str, str],
     flags: Sequence[str] = (),
     timeout: float = 1800,
-) -> Result:
+) -> ginkgo.Result:
     """Run every test, print the numbers and return them; failed tests are a result, not an error.
 
     The node must tell a small limit of volumes: one test attaches that many, and one more.
@@ -80,7 +54,7 @@ def run(
         *flags,
     ]
     _run([build.build(), *arguments], log, timeout + _GRACE)
-    result = _read(report, log)
+    result = ginkgo.read("csi-sanity", report, log)
     print(result)
     return result
 
@@ -96,31 +70,3 @@ def _run(argv: Sequence[str | Path], log: Path, timeout: float) -> None:
                 f"csi-sanity did not end within {timeout:g} s and was killed: see {log}, "
                 "and unmount what is left below its directory"
             ) from error
-
-
-def _read(report: Path, log: Path) -> Result:
-    output = log.read_text()
-    if not report.exists():
-        raise errors.Failed(f"csi-sanity ended without a report; {log} begins: {output[:500]}")
-    cases = list(_cases(json.loads(report.read_text())))
-    states = Counter(case["State"] for case in cases)
-    skips = tuple(_reason(case) for case in cases if case["State"] in _SKIPPED)
-    failed = len(cases) - states["passed"] - len(skips)  # panicked, timedout, interrupted, too
-    names = tuple(_name(case) for case in cases if case["State"] not in _HARMLESS)
-    return Result(states["passed"] + failed, states["passed"], failed, skips, names, output)
-
-
-def _cases(report: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the test cases, and the set-up and clean-up steps around them when they failed."""
-    for suite in report:
-        for each in suite["SpecReports"]:
-            if each["LeafNodeType"] == "It" or each["State"] not in _HARMLESS:
-                yield each
-
-
-def _reason(case: dict[str, Any]) -> str:
-    return str(case.get("Failure", {}).get("Message") or case["State"])
-
-
-def _name(case: dict[str, Any]) -> str:
-    return " / ".join([*(case["ContainerHierarchyTexts"] or []), case["LeafNodeText"]])

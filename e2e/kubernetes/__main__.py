@@ -1,0 +1,78 @@
+"""`python -m e2e.kubernetes start|stop|status`: a Kubernetes with the driver, to play with.
+
+A holder process owns it; everything ends when the holder does, whatever ends it.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from e2e import holder
+from e2e.clusters.daemons import SweptDirectory
+from e2e.kubernetes import build, chart, lab
+from e2e.release import image, programs
+
+DIRECTORY = Path(tempfile.gettempdir()) / f"rbdcsi-kubernetes-{os.getuid()}"
+HOLDER = holder.Holder("Kubernetes", DIRECTORY, "e2e.kubernetes", 3600)  # with nothing built yet
+USAGE = """\
+Kubernetes runs in {directory} (process {holder}), with two nodes and the driver on them.
+
+  export KUBECONFIG={directory}/control-plane/kubeconfig PATH={path}:$PATH
+  kubectl get nodes,pods -A -o wide
+  kubectl get storageclasses
+
+Its Ceph:
+
+  export CEPH_CONF={ceph_conf}
+  rbd ls -l {pool}
+
+Stop it with: make kubernetes-stop"""
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Group the commands."""
+
+
+@main.command()
+def start() -> None:
+    """Start it, leave it running, and say how to use it."""
+    HOLDER.start()
+    print(_usage())
+
+
+@main.command()
+def stop() -> None:
+    """End exactly what `start` left running."""
+    print(f"ended; {DIRECTORY} is gone" if HOLDER.stop() else "no Kubernetes runs")
+
+
+@main.command()
+def status() -> None:
+    """Say whether it runs, and how to use it."""
+    with HOLDER.found() as running:
+        print("no Kubernetes runs" if running is None else _usage())
+
+
+@main.command(hidden=True)
+def hold() -> None:
+    """Own it until a signal comes."""
+    holder.end_on_sigterm()
+    DIRECTORY.mkdir(mode=0o700)
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(SweptDirectory(DIRECTORY))
+        running = undo.enter_context(lab.running(DIRECTORY, image.archive()))
+        chart.install(running.kubernetes, chart.prepare(running.cluster, DIRECTORY, "krbd"))
+        HOLDER.hold({"ceph_conf": str(running.cluster.conf)})
+
+
+def _usage() -> str:
+    path = f"{build.build('kubectl').parent}:{programs.built('helm').parent}"
+    return USAGE.format(**HOLDER.facts, directory=DIRECTORY, path=path, pool=chart.POOL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Installs the driver with its Helm chart, as its users do, and takes it away again."""
+
+import configparser
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from e2e.clusters import Cluster, commands, driver_caps
+from e2e.kubernetes.client import Kubernetes
+from e2e.release import manifests, programs
+from rbdcsi import errors
+
+RELEASE = "rbdcsi"
+NAMESPACE = "rbdcsi-system"
+DRIVER = "rbd.rbdcsi.io"
+POOL, USER, CLASS = "kubernetes", "kubernetes", "rbd"
+
+_SECONDS = 300
+
+
+def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
+    """Make pool and user in Ceph, and return the file of the chart's values for them.
+
+    Args:
+        cluster: must be reached from nodes and Pods.
+        directory: where the file goes; it has the user's key.
+        mapper: of the nodes.
+    """
+    cluster.create_pool(POOL)
+    key = cluster.create_user(USER, driver_caps(POOL))
+    values = {
+        "clusters": [
+            {
+                "clusterID": cluster.fsid,
+                "monitors": [_monitors(cluster)],
+                "pool": POOL,
+                "user": USER,
+                "key": key.reveal(),
+            }
+        ],
+        "storageClasses": _classes(),
+        # external-provisioner 6.4 removes each CSIStorageCapacity without a topology that it makes,
+        # and Pods of WaitForFirstConsumer find no node with enough room.
+        "node": {"mapper": mapper, "topology": ["topology.rbdcsi.io/ceph=reached"]},
+    }
+    file = directory / "values.yaml"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def install(kubernetes: Kubernetes, values: Path) -> None:
+    """Install the chart, or bring what is installed to these values; return when it is ready.
+
+    Raises:
+        Failed: Helm's message, and the Pods as they are.
+    """
+    flags = ["--install", "--create-namespace", f"--values={values}", "--wait"]
+    try:
+        _helm(
+            kubernetes, "upgrade", RELEASE, str(manifests.CHART), *flags, f"--timeout={_SECONDS}s"
+        )
+    except errors.Failed as error:
+        error.add_note(_state(kubernetes))
+        raise
+
+
+def uninstall(kubernetes: Kubernetes) -> None:
+    """Take the release away, and wait until its Pods are gone."""
+    _helm(kubernetes, "uninstall", RELEASE, "--wait", f"--timeout={_SECONDS}s")
+    kubernetes.wait(lambda: not list(kubernetes.list("pods", NAMESPACE)), "no Pod of the driver")
+
+
+def _helm(kubernetes: Kubernetes, *words: str) -> None:
+    who = [f"--kubeconfig={kubernetes.kubeconfig}", f"--namespace={NAMESPACE}"]
+    commands.run([programs.built("helm"), *who, *words], timeout=_SECONDS + 30)
+
+
+def _monitors(cluster: Cluster) -> str:
+    """Return the monitors with both protocols' ports: krbd speaks the old one."""
+    parser = configparser.ConfigParser(strict=False)
+    parser.read(cluster.conf)
+    return parser["global"]["mon host"]
+
+
+def _state(kubernetes: Kubernetes) -> str:
+    """Return what helps to see why Pods are not ready."""
+    here = ("-n", NAMESPACE)
+    logs = ("logs", *here, "--all-containers", "--tail=15", "-l", "app.kubernetes.io/name=rbdcsi")
+    return "\n".join(
+        [
+            kubernetes.kubectl("get", "pods", *here, "-o", "wide"),
+            kubernetes.kubectl("get", "events", *here, "--sort-by=.lastTimestamp")[-3000:],
+            kubernetes.kubectl(*logs, "--ignore-errors"),
+        ]
+    )
+
+
+def _classes() -> list[Mapping[str, object]]:
+    """Return the default class, one for each filesystem, and one that waits for a Pod."""
+    return [
+        {"name": CLASS, "default": True, "parameters": {"pool": POOL}},
+        *(
+            {"name": f"{CLASS}-{kind}", "parameters": {"csi.storage.k8s.io/fstype": kind}}
+            for kind in ("xfs", "btrfs")
+        ),
+        {"name": f"{CLASS}-wait", "volumeBindingMode": "WaitForFirstConsumer"},
+    ]

@@ -1,0 +1,142 @@
+"""Container images of what `build` made, as one archive for `ctr images import`.
+
+No registry is asked: each image is one layer of static programs, under the name by which charts
+and Kubernetes' suite ask for it. What is in them is the real thing, but for `registrar`, and for
+nginx, which is busybox: the suite's storage specs only use its shell.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e import caches
+from e2e.clusters import commands
+from e2e.kubernetes import build
+from rbdcsi import errors
+
+PAUSE = "registry.k8s.io/pause:3.10.1"
+_SUITE = "registry.k8s.io/e2e-test-images"
+_SIDECARS = "registry.k8s.io/sig-storage"
+_FORM = 1  # of the archive; part of the cache's key
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: its names, its one program, and whether a shell with its tools is in it, too."""
+
+    names: Sequence[str]
+    program: Path
+    arguments: Sequence[str] = ()
+    shell: bool = True
+
+
+def archive() -> Path:
+    """Return the archive with every image but the driver's own; the cache keeps it.
+
+    Raises:
+        Unavailable, Failed: a program could not be built.
+    """
+    key = f"{build.digest('kubernetes')}-{build.digest('sidecars')}-{_FORM}"
+    return caches.made(f"images/{key}", _make) / "images.tar"
+
+
+def _make(directory: Path) -> None:
+    pause = directory / "pause"
+    _compile_pause(pause)
+    with tarfile.open(directory / "images.tar", "w") as target:
+        manifest = [_add(target, image) for image in _images(pause)]
+        _write(target, "manifest.json", json.dumps(manifest).encode())
+
+
+def _images(pause: Path) -> Sequence[Image]:
+    shells = [f"{_SUITE}/busybox:1.37.0-1", f"{_SUITE}/nginx:1.14-4"]
+    agnhost = [f"{_SUITE}/agnhost:2.59"]
+    provisioner = build.version("sidecars", "github.com/kubernetes-csi/external-provisioner/v6")
+    attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")
+    return [
+        Image([PAUSE], pause, shell=False),
+        Image(shells, _busybox(), ["sh"]),
+        Image(agnhost, build.build("agnhost"), ["pause"]),
+        *(
+            Image([f"{_SIDECARS}/{name}:{version}"], build.build(program), shell=False)
+            for name, program, version in (
+                ("csi-provisioner", "csi-provisioner", provisioner),
+                ("csi-attacher", "csi-attacher", attacher),
+                ("csi-node-driver-registrar", "registrar", "v2.15.0"),
+            )
+        ),
+    ]
+
+
+def _compile_pause(program: Path) -> None:
+    """Compile Kubernetes' own pause.c, which its Go module carries."""
+    sources = build.sources("kubernetes", "k8s.io/kubernetes")
+    source = sources / "build/pause/linux/pause.c"
+    version = PAUSE.rpartition(":")[2]
+    commands.run(["gcc", "-Os", "-static", f"-DVERSION=v{version}", "-o", program, source])
+
+
+def _add(target: tarfile.TarFile, image: Image) -> Mapping[str, object]:
+    """Add the image's layer and configuration, and return its entry of the manifest."""
+    layer = _layer(image)
+    diff = hashlib.sha256(layer).hexdigest()
+    configuration = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {
+                "Entrypoint": [f"/{image.program.name}"],
+                "Cmd": list(image.arguments),
+                "Env": ["PATH=/bin:/"],
+            },
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff}"]},
+        }
+    ).encode()
+    name = f"{hashlib.sha256(configuration).hexdigest()}.json"
+    _write(target, name, configuration)
+    _write(target, f"{diff}.tar", layer)
+    return {"Config": name, "RepoTags": list(image.names), "Layers": [f"{diff}.tar"]}
+
+
+def _layer(image: Image) -> bytes:
+    """Return the tar file of the image's root: its program and, if wished, a shell's commands."""
+    layer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name, tarfile.open(fileobj=layer, mode="w") as target:
+        tree = Path(name)
+        for directory in ("bin", "tmp", "etc"):
+            (tree / directory).mkdir()
+        (tree / "tmp").chmod(0o1777)
+        (tree / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+        (tree / "etc/group").write_text("root:x:0:\n")
+        shutil.copy(image.program, tree)
+        if image.shell:
+            _install_shell(tree / "bin")
+        target.add(tree, "")
+    return layer.getvalue()
+
+
+def _install_shell(directory: Path) -> None:
+    busybox = directory / "busybox"
+    shutil.copy(_busybox(), busybox)
+    for command in commands.run([busybox, "--list"]).split():
+        if command != "busybox":
+            (directory / command).symlink_to("busybox")
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox")
+    if found is None:
+        raise errors.Unavailable("busybox is not installed: tools/packages.sh lists the packages")
+    return Path(found)
+
+
+def _write(target: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    target.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,96 @@
+"""Runs Kubernetes' own external-storage suite against the driver that a Kubernetes has."""
+
+import contextlib
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e import ginkgo, mortal
+from e2e.kubernetes import build
+from e2e.kubernetes.client import Kubernetes
+
+TESTDRIVER = Path(__file__).with_name("testdriver.yaml")
+
+_GRACE = 120  # seconds for the specs under way to clean up, once their time is over
+_ALL = "External.Storage"
+# Left out everywhere, with the reason.
+IMPOSSIBLE = {
+    "Any volume data source": "it pulls images of volume populators; no registry can be reached",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which specs: regular expressions over their full names."""
+
+    focus: str
+    skip: Sequence[str]
+
+
+# What a change has to pass, within a quarter of an hour.
+CHOSEN = Selection(_ALL, (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:"))
+EVERYTHING = Selection(_ALL, ())
+
+
+def run(
+    kubernetes: Kubernetes,
+    directory: Path,
+    selection: Selection,
+    *,
+    processes: int = 4,
+    timeout: float = 1800,
+) -> ginkgo.Result:
+    """Run the selected specs, print the numbers and return them; a failed one is a result.
+
+    Args:
+        kubernetes: with the driver installed, and its StorageClass.
+        directory: exists; for report and output.
+        selection: which specs.
+        processes: of ginkgo; specs mostly wait for Pods.
+        timeout: seconds, then the specs under way are ended, and the rest is not run.
+
+    Raises:
+        Failed: it ended, or had to be ended, without having written its report.
+    """
+    report, log = directory / "report.json", directory / "output.txt"
+    report.unlink(missing_ok=True)
+    skip = "|".join([*selection.skip, *IMPOSSIBLE])
+    argv: list[str | Path] = [
+        build.build("ginkgo"),
+        f"--procs={processes}",
+        f"--timeout={timeout:g}s",
+        f"--focus={selection.focus}",
+        f"--skip={skip}",
+        f"--output-dir={directory}",
+        f"--json-report={report.name}",
+        "--no-color",
+        "--silence-skips",
+        build.build("e2e.test"),
+        "--",
+        f"--kubeconfig={kubernetes.kubeconfig}",
+        f"--kubectl-path={kubernetes.program}",
+        f"--storage.testdriver={TESTDRIVER}",
+        "--provider=local",
+        "--node-os-distro=debian",
+    ]
+    _run(argv, log, timeout + _GRACE)
+    result = ginkgo.read("external-storage suite", report, log)
+    print(result)
+    for reason, count in Counter(result.skips).most_common():
+        print(f"  skipped {count}: {reason}")
+    return result
+
+
+def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
+    """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
+    isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    spawner = mortal.Spawner("ginkgo")
+    child = spawner.spawn([*isolated, *argv], log)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it then has no report
+            child.wait(seconds)
+    finally:
+        spawner.close()
+        child.wait()

@@ -1,0 +1,86 @@
+"""A Kubernetes with the driver on it, once a run.
+
+With KUBECONFIG set it is that one, as `make kubernetes` or anybody else left it, and CEPH_CONF
+must lead to its Ceph; tests that need the nodes as machines are skipped then.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.clusters import commands
+from e2e.clusters.daemons import SweptDirectory
+from e2e.kubernetes import build, chart, lab, workload
+from e2e.kubernetes.client import Kubernetes
+from e2e.release import image
+
+Rbd = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is here, so that it runs only when it is asked for."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.kubernetes)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def own_lab(temporary: Path) -> Iterator[lab.Lab]:
+    """Give a Kubernetes of this run, with its machines and its Ceph."""
+    if "KUBECONFIG" in os.environ:
+        pytest.skip("the nodes of the Kubernetes that KUBECONFIG names are not machines of ours")
+    directory = Path(tempfile.mkdtemp(dir=temporary))
+    with SweptDirectory(directory), lab.running(directory, image.archive()) as running:
+        chart.install(running.kubernetes, chart.prepare(running.cluster, directory, "krbd"))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kubernetes(request: pytest.FixtureRequest) -> Kubernetes:
+    """Give the Kubernetes of this run."""
+    if "KUBECONFIG" in os.environ:
+        return Kubernetes(Path(os.environ["KUBECONFIG"]), build.build("kubectl"))
+    own: lab.Lab = request.getfixturevalue("own_lab")
+    return own.kubernetes
+
+
+@pytest.fixture(scope="session")
+def rbd(request: pytest.FixtureRequest, kubernetes: Kubernetes) -> Rbd:
+    """Give the command `rbd` for the Ceph behind that Kubernetes."""
+    if "KUBECONFIG" not in os.environ:
+        own: lab.Lab = request.getfixturevalue("own_lab")
+        return own.cluster.rbd
+    conf = os.environ.get("CEPH_CONF")
+    if not conf:
+        pytest.fail(f"CEPH_CONF does not say which Ceph is behind {kubernetes.kubeconfig}")
+    return lambda *words: commands.run(["rbd", "--conf", conf, *words])
+
+
+@pytest.fixture(scope="session")
+def nodes(kubernetes: Kubernetes) -> list[str]:
+    """Give the names of the nodes, of which there are at least two."""
+    names = [each["metadata"]["name"] for each in kubernetes.list("nodes")]
+    assert len(names) > 1, f"two nodes are needed; there are {names}"
+    return names
+
+
+@pytest.fixture
+def namespace(kubernetes: Kubernetes, rbd: Rbd) -> Iterator[workload.Namespace]:
+    """Give a namespace of the test; afterwards every image is some volume's, as it was before."""
+    before = _without_volume(kubernetes, rbd)
+    with workload.namespace(kubernetes) as made:
+        yield made
+
+    def none_is_left() -> bool:  # another's, whose volume is just being made, soon has one
+        return _without_volume(kubernetes, rbd) <= before
+
+    kubernetes.wait(none_is_left, "every image is some volume's", 60)
+
+
+def _without_volume(kubernetes: Kubernetes, rbd: Rbd) -> set[str]:
+    images = set(rbd("ls", chart.POOL).split())
+    return images - {f"csi-{volume['metadata']['name']}" for volume in kubernetes.list("pv")}

@@ -1,0 +1,11 @@
+"""Many volumes at once."""
+
+from e2e.kubernetes import fifty
+from e2e.kubernetes.client import Kubernetes
+
+
+def test_fifty_pods_get_their_volumes_at_once(kubernetes: Kubernetes) -> None:
+    figures = fifty.measure(kubernetes)
+    print(figures)
+    for step, calls in figures.calls.items():
+        assert len(calls) >= fifty.COUNT, f"{step} succeeded {len(calls)} times"
