@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import rados
 
@@ -18,6 +19,9 @@ from rbdcsi import features
 from rbdcsi.features import mask
 
 MIB = 1 << 20
+
+Store = Literal["bluestore", "memstore"]  # of the OSD; the second takes the disk's noise away
+
 FEATURES = mask(features.DEFAULT)  # floors make images as the driver does
 _QUIET = ("--log-level", "info")  # as in production
 
@@ -58,10 +62,10 @@ def timed(call: Callable[[], object]) -> float:
 
 
 @contextlib.contextmanager
-def start(scale: float) -> Iterator[Lab]:
+def start(scale: float, store: Store) -> Iterator[Lab]:
     """Start Ceph, a controller and two nodes; all ends with the body."""
     with contextlib.ExitStack() as undo:
-        cluster = undo.enter_context(LocalCluster())
+        cluster = undo.enter_context(LocalCluster(backend=store))
         cluster.create_pool("home")
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         installation = undo.enter_context(driver.installed(cluster, directory, "home"))

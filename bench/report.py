@@ -50,22 +50,22 @@ def row(result: Result) -> list[str]:
     ]
 
 
-def save(results: Sequence[Result]) -> Path:
+def save(results: Sequence[Result], store: str) -> Path:
     """Write raw samples and where they come from to build/bench, and return the file."""
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
     file = _DIRECTORY / "samples.json"
-    document = {"environment": environment(), "results": [result.raw() for result in results]}
+    document = {"environment": environment(store), "results": [result.raw() for result in results]}
     file.write_text(json.dumps(document, indent=1, default=str))
     (_DIRECTORY / "ratios.svg").write_text(picture.svg(results))
     return file
 
 
-def publish(results: Sequence[Result], document: Path) -> None:
+def publish(results: Sequence[Result], store: str, document: Path) -> None:
     """Put the figures into the document, between its two markers, and the picture beside it."""
     begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
     before, rest = document.read_text().split(begin, 1)
     after = rest.split(end, 1)[1]
-    facts = ", ".join(f"{name} {value}" for name, value in environment().items())
+    facts = ", ".join(f"{name} {value}" for name, value in environment(store).items())
     lines = [
         f"{facts}.",
         "",
@@ -78,8 +78,8 @@ def publish(results: Sequence[Result], document: Path) -> None:
     document.with_name("benchmarks.svg").write_text(picture.svg(results))
 
 
-def environment() -> dict[str, Any]:
-    """Return what the figures depend on."""
+def environment(store: str) -> dict[str, Any]:
+    """Return what the figures depend on; `store` is the OSD's."""
     version = subprocess.run(("ceph", "--version"), capture_output=True, text=True, check=True)
     commit = subprocess.run(
         ("git", "describe", "--always", "--dirty"),
@@ -88,6 +88,7 @@ def environment() -> dict[str, Any]:
     return {
         "commit": commit.stdout.strip() or "unknown",
         "Ceph": version.stdout.split()[2],
+        "OSD": store,
         "Python": platform.python_version(),
         "kernel": platform.release(),
         "cores": len(_cores()),
