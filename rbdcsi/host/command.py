@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from rbdcsi import deadlines, errors
 
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or not before the kernel lets go
+_ENVIRONMENT = {
+    "LC_ALL": "C",
+    # mount(8) of util-linux 2.41 takes the newer system calls and follows no link then (its issue
+    # 3474); targets are links here, which mount(2) follows. Older versions do not know this.
+    "LIBMOUNT_FORCE_MOUNT2": "always",
+}
 STDERR_SHOWN = 800  # characters of the end of stderr that an error carries
 
 
@@ -111,7 +117,7 @@ def _start(
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, **_ENVIRONMENT},
             start_new_session=True,
             pass_fds=tuple(pass_fds),
         )

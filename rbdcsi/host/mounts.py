@@ -14,11 +14,8 @@ from rbdcsi import deadlines, errors
 from rbdcsi.host import command, holders, mountinfo, paths
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-# util-linux 2.41 takes the newer system calls and follows no link then (its issue 3474); targets
-# are links here, which mount(2) follows. Older versions do not know the variable.
-_CLASSIC = ("env", "LIBMOUNT_FORCE_MOUNT2=always")
-_MOUNT = (*_CLASSIC, "mount", "--no-canonicalize", "--internal-only")
 _BINDER = Path(__file__).with_name("bind_readonly.py")
+_MOUNT = ("mount", "--no-canonicalize", "--internal-only")
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
