@@ -90,6 +90,8 @@ def test_a_read_only_many_volume_is_read_on_both_nodes_at_once(
     namespace.start("writer", "data", node=nodes[0])
     written = namespace.run("writer", WRITE)
     namespace.delete("pod", "writer")
+    # Both volumes have one handle, so a reader that comes sooner gets the writer's attachment.
+    namespace.kubernetes.wait(lambda: not _attachments(namespace, "data"), "it is detached")
     with _claimed_again(namespace, "data", "shared", "ReadOnlyMany"):
         readers = [f"reader-{node}" for node in nodes]
         for reader, node in zip(readers, nodes, strict=True):
@@ -182,6 +184,16 @@ def _stateful_set(name: str, replicas: int) -> dict[str, object]:
             "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": workload.claim_spec()}],
         },
     }
+
+
+def _attachments(namespace: Namespace, name: str) -> list[str]:
+    """Return the names of the nodes that a claim's volume is attached to."""
+    volume = namespace.volume(name)["metadata"]["name"]
+    return [
+        each["spec"]["nodeName"]
+        for each in namespace.kubernetes.list("volumeattachments")
+        if each["spec"]["source"].get("persistentVolumeName") == volume
+    ]
 
 
 @contextlib.contextmanager
