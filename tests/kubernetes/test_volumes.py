@@ -100,7 +100,6 @@ def test_a_read_only_many_volume_is_read_on_both_nodes_at_once(
             assert namespace.run(reader, READ) == written
             refused = namespace.run(reader, "touch /data/new 2>&1 || true")
             assert "Read-only file system" in refused
-            namespace.delete("pod", reader)
 
 
 def test_a_read_write_once_pod_volume_is_for_one_pod(namespace: Namespace) -> None:
@@ -220,5 +219,6 @@ def _claimed_again(namespace: Namespace, old: str, new: str, mode: str) -> Itera
         namespace.wait_for_claim(new)
         yield
     finally:
+        namespace.kubernetes.kubectl("delete", "pods", "--all", "-n", namespace.name, timeout=120)
         namespace.delete("pvc", new)
         namespace.kubernetes.delete("pv", name)
