@@ -40,6 +40,8 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
             }
         ],
         "storageClasses": _classes(),
+        # Kubernetes' suite asks for the capacity of a class without delayed binding, too.
+        "sidecars": {"provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]}},
         # external-provisioner 6.4 removes each CSIStorageCapacity without a topology that it makes,
         # and Pods of WaitForFirstConsumer find no node with enough room.
         "node": {"mapper": mapper, "topology": ["topology.rbdcsi.io/ceph=reached"]},
