@@ -60,8 +60,9 @@ def _spoken(entry: str, version: str) -> Iterator[str]:
     alternatives = entry[1:-1].split(",") if entry.startswith("[v") else [entry]
     for alternative in alternatives:
         given, _, address = alternative.strip().partition(":")
-        if given not in _PORTS:
-            given, address = version, alternative.strip()
+        if given not in _PORTS:  # an address that does not say what it speaks: its port may
+            address = alternative.strip()
+            given = "v2" if address.endswith(f":{_PORTS['v2']}") else version
         if given == version:
             address = address.partition("/")[0]  # the nonce, always 0 for a monitor
             has_port = ":" in address.rpartition("]")[2]

@@ -69,3 +69,9 @@ readinessProbe:
   periodSeconds: 10
   timeoutSeconds: 6
 {{- end }}
+
+{{/* Whether capacity is published: external-provisioner 6.4 makes and deletes its objects again and
+     again where nodes have no topology, and Pods that wait for their volume are not scheduled. */}}
+{{- define "rbdcsi.capacity" -}}
+{{- if and .Values.csiDriver.storageCapacity .Values.node.topology }}true{{ end -}}
+{{- end -}}

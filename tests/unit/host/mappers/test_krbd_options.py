@@ -38,6 +38,8 @@ def test_namespace_readonly_and_chosen_options_are_added() -> None:
         ("[v2:10.0.0.1:3300,v1:10.0.0.1:6789]", "ms_mode=legacy", "10.0.0.1:6789"),
         ("v1:10.0.0.1", "", "10.0.0.1:6789"),
         ("10.0.0.1,v2:10.0.0.2", "ms_mode=secure", "10.0.0.1:3300,10.0.0.2:3300"),
+        ("10.0.0.1:3300,10.0.0.1:6789", "", "10.0.0.1:6789"),
+        ("10.0.0.1:3300", "ms_mode=prefer-crc", "10.0.0.1:3300"),
         ("[fd00::1]:6790,[fd00::2]", "", "[fd00::1]:6790,[fd00::2]:6789"),
     ],
 )
@@ -47,9 +49,10 @@ def test_monitors_are_given_in_the_protocol_that_is_spoken(
     assert _line(monitors, options).split(" ")[0] == expected
 
 
-def test_monitors_that_speak_another_protocol_only_are_refused_with_the_cure() -> None:
+@pytest.mark.parametrize("monitors", ["v2:10.0.0.1:3300", "10.0.0.1:3300"])
+def test_monitors_that_speak_another_protocol_only_are_refused_with_the_cure(monitors: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="ms_mode=prefer-crc"):
-        _line("v2:10.0.0.1:3300")
+        _line(monitors)
 
 
 @pytest.mark.parametrize(
