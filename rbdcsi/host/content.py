@@ -46,7 +46,7 @@ def content(device: Path, *, seconds: float) -> Blank | Signature:
     seconds = deadlines.remaining(seconds)
     # every part is read, whatever the first one holds: blkid says nothing of reads that fail
     with futures.ThreadPoolExecutor(len(parts)) as readers:
-        zero = readers.map(lambda part: _is_zero(device, part[0], part[1], seconds), parts)
+        zero = list(readers.map(lambda part: _is_zero(device, part[0], part[1], seconds), parts))
     if all(zero):
         return Blank()
     return _signature(device, seconds)
