@@ -64,6 +64,7 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
     errno.ENOSPC: errors.Exhausted,
     errno.EBUSY: errors.Busy,
     errno.EAGAIN: errors.Busy,
+    errno.EBADF: errors.Busy,  # librbd drew an image id that is taken; it draws anew
     errno.ESTALE: errors.Busy,  # another client changed the image at the same moment
     errno.ESHUTDOWN: ConnectionLost,
     errno.ETIMEDOUT: errors.Unavailable,

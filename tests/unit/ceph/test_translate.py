@@ -102,6 +102,7 @@ def test_no_exception_of_the_bindings_leaves_the_adapter(kind: type[Exception]) 
         (errno.EDQUOT, errors.Exhausted),
         (errno.EBUSY, errors.Busy),
         (errno.EAGAIN, errors.Busy),
+        (errno.EBADF, errors.Busy),
         (errno.ESTALE, errors.Busy),
         (errno.ETIMEDOUT, errors.Unavailable),
         (errno.ENOTCONN, errors.Unavailable),
