@@ -12,6 +12,7 @@ from rbdcsi.ceph import connections, readiness
 from rbdcsi.config import Config
 from rbdcsi.host.mappers import choice
 from rbdcsi.options import Options
+from rbdcsi.repeated import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node
@@ -72,7 +73,7 @@ def build(options: Options, clusters: Config) -> Application:
     if with_controller:
         sweeper = Sweeper(pooled)
         application.controller = Controller(pooled, sweeper.wake)
-        application.background += [sweeper, Census(pooled)]
+        application.background += [sweeper, Repeated("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application
@@ -87,4 +88,4 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
         stager, publisher, options.node_id, options.max_volumes, options.topology
     )
     facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
-    application.background.append(Registration(pooled, facts))
+    application.background.append(Repeated("registration", Registration(pooled, facts).renew))

@@ -1,6 +1,5 @@
 """Keeps this node's record in every cluster: written at start, and then regularly."""
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ class NodeFacts:
 
 
 class Registration:
-    """A thread that registers the node."""
+    """Registers the node."""
 
     def __init__(
         self,
@@ -41,21 +40,14 @@ class Registration:
         self._connections = pooled
         self._facts = facts
         self._now = now
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
-    def start(self) -> None:
-        """Begin to register."""
-        self._thread.start()
+    def renew(self) -> float:
+        """Write the record, which stays with the time when the node was last seen.
 
-    def stop(self) -> None:
-        """Stop; the record stays, with the time when the node was last seen."""
-        self._stopping.set()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            written = [self._register(c.cluster_id) for c in self._connections.configured.clusters]
-            self._stopping.wait(_HEARTBEAT_SECONDS if all(written) else _RETRY_SECONDS)
+        Returns the seconds until the next time.
+        """
+        written = [self._register(c.cluster_id) for c in self._connections.configured.clusters]
+        return _HEARTBEAT_SECONDS if all(written) else _RETRY_SECONDS
 
     def _register(self, cluster_id: str) -> bool:
         try:

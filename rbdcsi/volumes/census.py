@@ -1,6 +1,5 @@
-"""Counts volumes, attachments and bytes for the metrics, once a minute, in a thread of its own."""
+"""Counts volumes, attachments and bytes for the metrics, once a minute."""
 
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -39,27 +38,17 @@ class Census:
     def __init__(self, pooled: connections.Connections) -> None:
         self._connections = pooled
         self._locations = locations.Locations(pooled)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="census", daemon=True)
 
-    def start(self) -> None:
-        """Begin counting."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop counting."""
-        self._stopping.set()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def take(self) -> float:
+        """Count, and show it; returns the seconds until it is time to count again."""
+        count = _Count()
+        try:
+            self._count(count)
+        except errors.RbdCsiError as error:
             count = _Count()
-            try:
-                self._count(count)
-            except errors.RbdCsiError as error:
-                count = _Count()
-                _log.warning("volumes not counted, to be repeated", error=str(error))
-            count.show()
-            self._stopping.wait(_PAUSE_SECONDS)
+            _log.warning("volumes not counted, to be repeated", error=str(error))
+        count.show()
+        return _PAUSE_SECONDS
 
     def _count(self, count: _Count) -> None:
         for place in self._locations.all():
