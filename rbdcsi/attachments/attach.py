@@ -10,13 +10,20 @@ from rbdcsi import capabilities, clock, errors, handles, steps
 from rbdcsi.attachments import nodes, records, rules, store
 from rbdcsi.ceph import connections, images
 from rbdcsi.config import Credentials
+from rbdcsi.volumes import locations
 
 
 class Attachments:
     """The attach stage of every configured cluster."""
 
-    def __init__(self, pooled: connections.Connections, now: Callable[[], str] = clock.now) -> None:
+    def __init__(
+        self,
+        pooled: connections.Connections,
+        known: locations.Locations,
+        now: Callable[[], str] = clock.now,
+    ) -> None:
         self._connections = pooled
+        self._locations = known
         self._now = now
 
     def attach(
@@ -44,27 +51,20 @@ class Attachments:
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             ioctx = _open(connection, handle)
             held = store.Records(ioctx)
-            # the reads are under way together, and so are the two writes where that is safe
+            # the reads are under way together
             record = held.begin_see(handle.image_id)
             registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
             name = images.Images(ioctx).begin_name_of(handle.image_id)
             node, seen = registered(), record()
             if name() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-            rule(seen.record)
-            entered = self._index(connection, node_id).begin_add(handle, now)
-            try:
-                if node.max_volumes and node_id not in seen.record.attachments:
-                    entered()
-                    self._require_room(connection, handle, node)
-                after = held.change(handle.image_id, rule, seen)
-                entered()
-            except errors.RbdCsiError:
-                self._leave_index(connection, ioctx, handle, node_id)
-                raise
+            after = held.change(handle.image_id, rule, seen)
             assert after is not None  # noqa: S101  rule never removes
             steps.done("attach.record", volume=volume, node=node_id)
-            return after.attachments[node_id].generation
+            attachment = after.attachments[node_id]
+            if node.max_volumes and attachment.state is records.State.ATTACHED:
+                self._require_room(held, handle, node, attachment)
+            return attachment.generation
 
     def detach(
         self,
@@ -84,20 +84,12 @@ class Attachments:
             try:
                 ioctx = _open(connection, handle)
             except errors.NotFound:  # the pool is gone, with the record
-                if node_id:
-                    self._index(connection, node_id).remove(handle)
                 return
             record = store.Records(ioctx).get(handle.image_id)
             for node in [node_id] if node_id else sorted(record.attachments):
-                self._detach(connection, ioctx, handle, node)
+                self._detach(ioctx, handle, node)
 
-    def _detach(
-        self,
-        connection: connections.Connection,
-        ioctx: connections.Ioctx,
-        handle: handles.VolumeHandle,
-        node_id: str,
-    ) -> None:
+    def _detach(self, ioctx: connections.Ioctx, handle: handles.VolumeHandle, node_id: str) -> None:
         held, now = store.Records(ioctx), self._now()
         record = held.get(handle.image_id)
         if node_id in record.attachments:
@@ -106,39 +98,33 @@ class Attachments:
             _require_unwatched(ioctx, handle, held.get(handle.image_id), node_id)
             held.change(handle.image_id, lambda r: r.without(node_id))
             steps.done("detach.record", volume=str(handle), node=node_id)
-        self._index(connection, node_id).remove(handle)
 
     def _require_room(
         self,
-        connection: connections.Connection,
+        held: store.Records,
         handle: handles.VolumeHandle,
         node: nodes.NodeRecord,
+        attachment: records.Attachment,
     ) -> None:
-        """Count after entering, so that two controllers together never exceed the limit."""
-        steps.done("attach.index", volume=str(handle), node=node.node_id)
-        others = self._index(connection, node.node_id).volumes() - {str(handle)}
-        if len(others) >= node.max_volumes:
-            raise errors.Exhausted(
-                f"node {node.node_id!r} holds {len(others)} volumes, as many as its "
-                f"--max-volumes allows, so volume {handle} cannot be attached there; "
-                "detach another one, or use another node"
-            )
+        """Withdraw an attachment that is one too many.
 
-    def _leave_index(
-        self,
-        connection: connections.Connection,
-        ioctx: connections.Ioctx,
-        handle: handles.VolumeHandle,
-        node_id: str,
-    ) -> None:
-        """Undo the entry, but put it back if somebody else attached meanwhile: it must be there."""
-        index = self._index(connection, node_id)
-        index.remove(handle)
-        if node_id in store.Records(ioctx).get(handle.image_id).attachments:
-            index.begin_add(handle, self._now())()
-
-    def _index(self, connection: connections.Connection, node_id: str) -> nodes.NodeIndex:
-        return nodes.NodeIndex(home(connection, self._connections), node_id)
+        Counted after it is recorded, so two controllers together never exceed the limit; and as
+        long as the node has not staged it, so a controller that died before the count is no hole.
+        """
+        cluster_id = handle.location.cluster_id
+        others = sum(
+            (place.location, image_id) != (handle.location, handle.image_id)
+            for place in self._locations.of_cluster(cluster_id)
+            for image_id in store.Records(place.ioctx).held_by(node.node_id)
+        )
+        if others < node.max_volumes:
+            return
+        held.change(handle.image_id, lambda r: rules.withdraw(r, node.node_id, attachment))
+        raise errors.Exhausted(
+            f"node {node.node_id!r} holds {others} volumes, as many as its "
+            f"--max-volumes allows, so volume {handle} cannot be attached there; "
+            "detach another one, or use another node"
+        )
 
 
 def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:

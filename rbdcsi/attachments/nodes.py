@@ -1,6 +1,6 @@
-"""The node registry: what each node plugin says of itself, and which volumes each node holds.
+"""The node registry: what each node plugin says of itself.
 
-Both live at the cluster's home location (the configured pool and RADOS namespace), so that the
+It lives at the cluster's home location (the configured pool and RADOS namespace), so that the
 controller finds a node whatever pool the volume is in.
 """
 
@@ -9,11 +9,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.ceph import connections, omap
 
 _REGISTRY = "rbdcsi.nodes"
-_INDEX = "rbdcsi.node."
 
 
 @dataclass(frozen=True)
@@ -53,28 +52,6 @@ class Nodes:
         """
         reading = self._omap.begin_get(node_id)
         return lambda: _decode(node_id, reading())
-
-
-class NodeIndex:
-    """The volumes that one node holds: always all whose attach was answered, perhaps some more.
-
-    A key is written before the attach is answered and removed after the record.
-    """
-
-    def __init__(self, ioctx: connections.Ioctx, node_id: str) -> None:
-        self._omap = omap.Omap(ioctx, _INDEX + node_id)
-
-    def begin_add(self, handle: handles.VolumeHandle, now: str) -> Callable[[], None]:
-        """Begin to note that the node holds the volume; what is returned waits for the end."""
-        return self._omap.begin_put(str(handle), now)
-
-    def remove(self, handle: handles.VolumeHandle) -> None:
-        """Note that the node does not hold the volume any more."""
-        self._omap.put(str(handle), None)
-
-    def volumes(self) -> frozenset[str]:
-        """Return the volume handles, as text."""
-        return frozenset(key for key, _ in self._omap.items())
 
 
 def _decode(node_id: str, text: str | None) -> NodeRecord:

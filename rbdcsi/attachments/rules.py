@@ -39,6 +39,11 @@ def attach(
     return dataclasses.replace(record.having(node, fresh), generation=generation)
 
 
+def withdraw(record: VolumeRecord, node: str, attachment: Attachment) -> VolumeRecord:
+    """Take an attachment back, if nothing has come of it meanwhile."""
+    return record.without(node) if record.attachments.get(node) == attachment else record
+
+
 def _attached_again(
     record: VolumeRecord, held: Attachment, volume: str, node: str, mode: AccessMode, ro: bool
 ) -> VolumeRecord:

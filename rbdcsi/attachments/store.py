@@ -1,6 +1,12 @@
-"""Attachment records in Ceph: next to the images, in objects sharded by image id."""
+"""Attachment records in Ceph: next to the images, in objects sharded by image id.
+
+Beside a record stands a key for each node that has the volume, written in the same operation: what
+a node holds is found without reading every record, and cannot differ from the records.
+"""
 
 import contextlib
+import itertools
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +18,7 @@ from rbdcsi.ceph import connections, omap
 
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
 _TRIES = 20
+_NODE = "node/"  # image ids are hexadecimal: they all come before it
 
 
 def object_names() -> list[str]:
@@ -79,7 +86,8 @@ class Records:
             seen = seen or self.see(image_id)
             after = rule(seen.record)
             wanted = None if after is None else records.encode(after)
-            if after == seen.record or shard.swap(image_id, seen.text, wanted):
+            nodes = _node_keys(image_id, seen.record, after or VolumeRecord())
+            if after == seen.record or shard.swap(image_id, seen.text, wanted, nodes):
                 return after
             seen = None
         raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
@@ -102,9 +110,19 @@ class Records:
                     found.append(image_id)
         return found
 
+    def held_by(self, node_id: str) -> list[str]:
+        """Return the ids of the images that the node has attached."""
+        prefix = _node_key(node_id, "")
+        return [
+            key.removeprefix(prefix)
+            for name in object_names()
+            for key, _ in omap.Omap(self._ioctx, name).items(prefix)
+        ]
+
     def _texts(self) -> Iterator[tuple[str, str]]:
         for name in object_names():
-            yield from omap.Omap(self._ioctx, name).items()
+            items = omap.Omap(self._ioctx, name).items()
+            yield from itertools.takewhile(lambda item: item[0] < _NODE, items)
 
     def _shard(self, image_id: str) -> omap.Omap:
         return omap.Omap(self._ioctx, object_name(image_id))
@@ -116,3 +134,14 @@ class Records:
 def object_name(image_id: str) -> str:
     """Return the name of the object that holds the record of that image."""
     return f"rbdcsi.attachments.{zlib.crc32(image_id.encode()) % SHARDS}"
+
+
+def _node_key(node_id: str, image_id: str) -> str:
+    return f"{_NODE}{urllib.parse.quote(node_id, safe='')}/{image_id}"
+
+
+def _node_keys(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict[str, str | None]:
+    """Return the keys of the nodes that come, set, and of those that go, None."""
+    come = after.attachments.keys() - before.attachments.keys()
+    go = before.attachments.keys() - after.attachments.keys()
+    return {_node_key(node, image_id): "1" if node in come else None for node in come | go}

@@ -161,7 +161,8 @@ class Images:
         try:
             yield watchers
         finally:
-            image.close()
+            with contextlib.suppress(rbd.Error):  # nothing was written through it
+                image.close()
 
     def holds_data(self, name: str) -> bool:
         """Tell whether anything was written into the image; without fast-diff it takes time."""

@@ -5,7 +5,8 @@ librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELE
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import rados
 
@@ -13,6 +14,7 @@ from rbdcsi.ceph import translate
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
+_NONE: Mapping[str, str | None] = MappingProxyType({})
 
 
 class Reading:
@@ -84,17 +86,21 @@ class Omap:
             except rados.ObjectNotFound:
                 return []
 
-    def swap(self, key: str, old: str | None, new: str | None) -> bool:
+    def swap(
+        self, key: str, old: str | None, new: str | None, beside: Mapping[str, str | None] = _NONE
+    ) -> bool:
         """Set the key to `new` (None removes it) if it still is `old` (None: absent).
 
-        Values are ASCII and not empty. Returns False, with nothing changed, if it is not `old`.
+        Values are ASCII and not empty. The keys of `beside` are set or removed in the same
+        operation, all or none. Returns False, with nothing changed, if the key is not `old`.
         """
         with translate.translated("changing object", f"{self._name}, key {key!r}"):
             try:
                 with rados.WriteOpCtx() as op:
                     op.new(0)
                     op.omap_cmp(key, old or "", _EQUAL)
-                    self._write(op, key, new)
+                    for each, value in {**beside, key: new}.items():
+                        self._write(op, each, value)
                     self._ioctx.operate_write_op(op, self._name)
             except rados.OSError as error:
                 if abs(translate.errno_of(error)) == errno.ECANCELED:
@@ -104,28 +110,11 @@ class Omap:
 
     def put(self, key: str, value: str | None) -> None:
         """Set the key, or remove it (None), whatever it was."""
-        self.begin_put(key, value)()
-
-    def begin_put(self, key: str, value: str | None) -> Callable[[], None]:
-        """Begin to set or remove the key; what is returned waits for the end, and may be repeated.
-
-        The caller does something else meanwhile: two writes to different objects take the time of
-        one.
-        """
         on = f"{self._name}, key {key!r}"
-        with translate.translated("sending a write to object", on), rados.WriteOpCtx() as op:
+        with translate.translated("writing object", on), rados.WriteOpCtx() as op:
             op.new(0)
             self._write(op, key, value)
-            completion = self._ioctx.operate_aio_write_op(op, self._name)
-
-        def finish() -> None:
-            with translate.measured("writing object"):
-                completion.wait_for_complete()
-                code = completion.get_return_value()
-                if code < 0:
-                    raise translate.of_errno(code, "", f"writing object {on}")
-
-        return finish
+            self._ioctx.operate_write_op(op, self._name)
 
     def _write(self, op: rados.WriteOp, key: str, value: str | None) -> None:
         if value is None:

@@ -38,7 +38,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         self._locations = locations.Locations(pooled)
         self._provisioner = Provisioner(pooled, self._locations)
         self._deleter = Deleter(pooled, self._locations, deleted)
-        self._attachments = Attachments(pooled)
+        self._attachments = Attachments(pooled, self._locations)
         self._catalogue = Catalogue(pooled, self._locations)
 
     def ControllerGetCapabilities(

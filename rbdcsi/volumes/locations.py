@@ -91,9 +91,15 @@ class Locations:
             Unavailable: a cluster does not answer: it cannot be told what is there.
         """
         for cluster in sorted(self._connections.configured.clusters, key=lambda c: c.cluster_id):
-            with self._connections.use(cluster.cluster_id, credentials) as connection:
-                for pool in sorted(connection.pools(), key=lambda p: p.pool_id):
-                    yield from _places_in(connection, pool)
+            yield from self.of_cluster(cluster.cluster_id, credentials)
+
+    def of_cluster(
+        self, cluster_id: str, credentials: Credentials | None = None
+    ) -> Iterator[Place]:
+        """Yield the places of one cluster; see `all`."""
+        with self._connections.use(cluster_id, credentials) as connection:
+            for pool in sorted(connection.pools(), key=lambda p: p.pool_id):
+                yield from _places_in(connection, pool)
 
     def _prepare(self, connection: connections.Connection, place: Place, prefix: str) -> None:
         """Make, once, the objects that later writes need even when the pool is full."""

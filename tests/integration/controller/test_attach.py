@@ -9,7 +9,7 @@ from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments.records import State
 from rbdcsi.capabilities import AccessMode
-from tests.integration.controller.view import View
+from tests.integration.controller.view import View, image_id
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 
@@ -184,7 +184,7 @@ def test_a_full_node_is_refused_by_its_limit_until_one_is_detached(
     volume.attach(controller, one, "node-one")
     with refused("RESOURCE_EXHAUSTED", "'node-one' holds 1 volumes", "--max-volumes", two.id):
         volume.attach(controller, two, "node-one")
-    assert view.held_by("node-one") == {one.id}
+    assert view.held_by("node-one") == {image_id(one)}
     volume.detach(controller, one, "node-one")
     volume.attach(controller, two, "node-one")
     for made in (one, two):

@@ -10,7 +10,7 @@ import rbd
 from e2e.clusters import commands
 from e2e.volume import Volume
 from rbdcsi import handles
-from rbdcsi.attachments import nodes, records, store
+from rbdcsi.attachments import records, store
 
 
 def image_id(made: Volume) -> str:
@@ -48,8 +48,8 @@ class View:
         return store.Records(self.ioctx).get(image_id(made))
 
     def held_by(self, node_id: str) -> frozenset[str]:
-        """Return the node's index."""
-        return nodes.NodeIndex(self.ioctx, node_id).volumes()
+        """Return the ids of the images that the node has attached here."""
+        return frozenset(store.Records(self.ioctx).held_by(node_id))
 
     def objects_of(self, found: str) -> list[str]:
         """Return the names of all objects of the image of that id."""
