@@ -20,6 +20,7 @@ _ENVIRONMENT = {
     # 3474); targets are links here, which mount(2) follows. Older versions do not know this.
     "LIBMOUNT_FORCE_MOUNT2": "always",
 }
+_PIPE_BYTES = 1 << 20  # `dd` hands over MiBs, which takes 16 switches each by the default of 64 KiB
 STDERR_SHOWN = 800  # characters of the end of stderr that an error carries
 
 
@@ -119,6 +120,7 @@ def _start(
             stderr=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},
             start_new_session=True,
+            pipesize=_PIPE_BYTES,
             pass_fds=tuple(pass_fds),
         )
     except (OSError, ValueError) as error:  # ValueError: an argument with a NUL

@@ -4,6 +4,8 @@ blkid's exit code 2 means "blank" and "unreadable" alike, and drivers that trust
 file systems over live data. So nothing is called blank here but bytes that were read as zeroes.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,17 @@ class DeviceUnreadable(errors.Failed):
 
 
 def content(device: Path, *, seconds: float) -> Blank | Signature:
-    """Read the device's start and end, past the page cache, and tell what is there.
+    """Read the device and tell what is there; see `reading`."""
+    with reading(device, seconds=seconds) as found:
+        return found()
+
+
+@contextlib.contextmanager
+def reading(device: Path, *, seconds: float) -> Iterator[Callable[[], Blank | Signature]]:
+    """Read the device's start and end, past the page cache, while the body does something else.
+
+    What the body gets waits for the reads and tells what is there; the body's end waits for them,
+    too, so that the device is free then.
 
     Raises:
         DeviceUnreadable: an error or a short read, anywhere.
@@ -44,12 +56,15 @@ def content(device: Path, *, seconds: float) -> Blank | Signature:
     if not parts:
         raise DeviceUnreadable(f"{device}: has no size, so nothing can be read of it")
     seconds = deadlines.remaining(seconds)
-    # every part is read, whatever the first one holds: blkid says nothing of reads that fail
     with futures.ThreadPoolExecutor(len(parts)) as readers:
-        zero = list(readers.map(lambda part: _is_zero(device, part[0], part[1], seconds), parts))
-    if all(zero):
-        return Blank()
-    return _signature(device, seconds)
+        zeros = [readers.submit(_is_zero, device, at, length, seconds) for at, length in parts]
+
+        def found() -> Blank | Signature:
+            # every part is read, whatever the first one holds: blkid says nothing of failed reads
+            are_zero = [zero.result() for zero in zeros]
+            return Blank() if all(are_zero) else _signature(device, seconds)
+
+        yield found
 
 
 def ends(size: int) -> list[tuple[int, int]]:

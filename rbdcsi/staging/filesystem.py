@@ -16,7 +16,7 @@ from rbdcsi.host import content, filesystems
 
 KEY = "rbdcsi.filesystem"
 
-_READ_SECONDS = 30.0
+READ_SECONDS = 30.0
 _MAKE_SECONDS = 300.0
 _CHECK_SECONDS = 300.0
 
@@ -133,7 +133,9 @@ def prepare(
     images: Images,
     image_id: str,
     image: str,
+    text: str | None,
     device: Path,
+    found: content.Blank | content.Signature,
     fs_type: str,
     mkfs_options: str,
     *,
@@ -142,26 +144,21 @@ def prepare(
     """Make the device ready to be mounted: with a filesystem of that type, checked.
 
     Args:
-        images: where the image is; its metadata is read anew, and changed before and after mkfs.
+        images: where the image is; its metadata is changed before and after mkfs.
         image_id: the image's id.
         image: its name, for messages.
+        text: what its metadata said of the filesystem; nothing is made if it says otherwise now.
         device: where it is mapped.
+        found: what reading the device said after that.
         fs_type: the filesystem that is wanted.
         mkfs_options: as a shell would split them; empty for the defaults.
         readonly: nothing may be written.
 
     Raises:
         Refused: see `decide`, and damage that fsck does not mend by itself.
-        DeviceUnreadable: the device cannot be read, so it is not known to be blank.
         Busy: another node changed the mark.
     """
-    header = images.header(image_id)
-    if header is None:
-        raise errors.NotFound(f"image {image} ({image_id}) does not exist any more")
-    text = header.metadata.get(KEY)
-    mark = read_mark(text, image)
-    found = content.content(device, seconds=_READ_SECONDS)
-    match decide(mark, found, fs_type, readonly=readonly, image=image):
+    match decide(read_mark(text, image), found, fs_type, readonly=readonly, image=image):
         case Action.MAKE | Action.MAKE_AGAIN:
             begun = Mark(Phase.FORMATTING, fs_type).encode()
             _set_mark(images, image_id, text, begun, image)
@@ -181,8 +178,8 @@ def _make(
 ) -> None:
     if found != content.Blank():
         # what an interrupted mkfs left is zeroed, so mkfs itself is never told to force
-        filesystems.erase_signature(device, fs_type, seconds=_READ_SECONDS)
-        found = content.content(device, seconds=_READ_SECONDS)
+        filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
+        found = content.content(device, seconds=READ_SECONDS)
     filesystems.make(device, fs_type, shlex.split(mkfs_options), found, seconds=_MAKE_SECONDS)
 
 

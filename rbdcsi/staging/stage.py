@@ -14,7 +14,7 @@ from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
-from rbdcsi.host import mappers, mounts, paths, undo
+from rbdcsi.host import content, mappers, mounts, paths, undo
 from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.volumes import locations, spec
@@ -44,6 +44,7 @@ class _Volume:
     image: mappers.Image
     access: mappers.Access
     made: spec.VolumeSpec
+    mark: str | None
 
 
 class Stager:
@@ -79,10 +80,19 @@ class Stager:
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self._node_id, request.generation)
             staged = self._is_staged(request, _fs_type(request, volume.made))
-            with contextlib.ExitStack() as undoing:
-                device = self._map(volume, request, held.readonly, undoing)
-                if not staged:
-                    self._fill(volume, request, device, held.readonly)
+            with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
+                device, note = self._map(volume, request, held.readonly, undoing, ending)
+                if staged:
+                    note()
+                elif request.capability.block:
+                    note()
+                    self._bind(request, device, held.readonly)
+                else:
+                    # the device is read meanwhile; nothing is written to it before that
+                    reading = content.reading(device.path, seconds=filesystem.READ_SECONDS)
+                    found = ending.enter_context(reading)
+                    note()
+                    self._mount(volume, request, device, found(), held.readonly)
                 undoing.pop_all()
 
     def _is_staged(self, request: StageRequest, fs_type: str) -> bool:
@@ -158,7 +168,15 @@ class Stager:
             header.features,
         )
         access = mappers.Access(connection.monitors, connection.user, connection.key)
-        return _Volume(place, images, store.Records(place.ioctx), image, access, made)
+        return _Volume(
+            place,
+            images,
+            store.Records(place.ioctx),
+            image,
+            access,
+            made,
+            header.metadata.get(filesystem.KEY),
+        )
 
     def _map(
         self,
@@ -166,25 +184,28 @@ class Stager:
         request: StageRequest,
         readonly: bool,
         undoing: contextlib.ExitStack,
-    ) -> mappers.MappedDevice:
-        """Map and record by which client, so that from here on the volume can be fenced."""
+        ending: contextlib.ExitStack,
+    ) -> tuple[mappers.MappedDevice, Callable[[], None]]:
+        """Map; beside the device comes what notes its client in the record, so it can be fenced.
+
+        That must be called next, before `ending` ends.
+        """
         there, options = self._devices.of_volume(request.handle), volume.made.node
         mapper = self._devices.mapper_for(volume.image, options, there, readonly=readonly)
-        with _watching(volume, mapper) as watching:
-            before = None if there and not there.fault else watching()
-            device = mapper.map(
-                volume.image,
-                volume.access,
-                readonly=readonly,
-                options=options.map_options.get(mapper.name, ""),
-                seconds=devices.MAP_SECONDS,
-            )
-            if before is not None:
-                undoing.push(self._unmapping(volume, request, device))
-            devices.path_of(device)
-            steps.done("stage.map", volume=str(request.handle), device=str(device.path))
-            self._record(volume, request, device, watching, before)
-        return device
+        watching = ending.enter_context(_watching(volume, mapper))
+        before = None if there and not there.fault else watching()
+        device = mapper.map(
+            volume.image,
+            volume.access,
+            readonly=readonly,
+            options=options.map_options.get(mapper.name, ""),
+            seconds=devices.MAP_SECONDS,
+        )
+        if before is not None:
+            undoing.push(self._unmapping(volume, request, device))
+        devices.path_of(device)
+        steps.done("stage.map", volume=str(request.handle), device=str(device.path))
+        return device, lambda: self._record(volume, request, device, watching, before)
 
     def _record(
         self,
@@ -195,12 +216,13 @@ class Stager:
         before: frozenset[str] | None,
     ) -> None:
         name, generation = str(request.handle), request.generation
-        record = volume.records.get(request.handle.image_id)
-        rules.require(record, name, self._node_id, generation)
-        client = devices.client_of(device, self._node_id, record, watching, before)
+        seen = volume.records.see(request.handle.image_id)
+        rules.require(seen.record, name, self._node_id, generation)
+        client = devices.client_of(device, self._node_id, seen.record, watching, before)
         volume.records.change(
             request.handle.image_id,
             lambda r: rules.stage(r, name, self._node_id, generation, client, self._now()),
+            seen,
         )
         steps.done("stage.record", volume=name, client=client)
 
@@ -218,26 +240,18 @@ class Stager:
 
         return unmap
 
-    def _fill(
-        self,
-        volume: _Volume,
-        request: StageRequest,
-        device: mappers.MappedDevice,
-        readonly: bool,
-    ) -> None:
-        if request.capability.block:
-            block = request.staging_path / BLOCK_FILE
-            paths.create_target(block, self._base, "file")
-            self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
-        else:
-            self._mount(volume, request, device, readonly)
-        steps.done("stage.mount", volume=str(request.handle), path=str(request.staging_path))
+    def _bind(self, request: StageRequest, device: mappers.MappedDevice, readonly: bool) -> None:
+        block = request.staging_path / BLOCK_FILE
+        paths.create_target(block, self._base, "file")
+        self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
+        _mounted(request)
 
     def _mount(
         self,
         volume: _Volume,
         request: StageRequest,
         device: mappers.MappedDevice,
+        found: content.Blank | content.Signature,
         readonly: bool,
     ) -> None:
         if volume.made.fs_type is None:
@@ -250,7 +264,9 @@ class Stager:
             volume.images,
             request.handle.image_id,
             str(volume.image),
+            volume.mark,
             device.path,
+            found,
             fs_type,
             volume.made.node.mkfs_options,
             readonly=readonly,
@@ -259,6 +275,7 @@ class Stager:
         self._mounts.mount(
             device.path, request.staging_path, fs_type, options, seconds=MOUNT_SECONDS
         )
+        _mounted(request)
 
     def _options(
         self, connection: connections.Connection, handle: handles.VolumeHandle
@@ -278,6 +295,10 @@ class Stager:
         records.change(
             handle.image_id, lambda record: rules.release(record, self._node_id, self._now())
         )
+
+
+def _mounted(request: StageRequest) -> None:
+    steps.done("stage.mount", volume=str(request.handle), path=str(request.staging_path))
 
 
 def _watching(
