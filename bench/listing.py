@@ -37,6 +37,8 @@ sys.stdin.read()
 def measure(lab: Lab) -> list[Result]:
     """Make them by the driver, attach some, list all; the floor reads names and records."""
     count = lab.rounds(_VOLUMES)
+    lab.controller.stop()
+    lab.controller.start()  # its memory is to be that of these volumes, not of what came before
     with lab.pool() as (pool, ioctx):
         attached = _fill(lab, pool, count)
         rounds = alternate(

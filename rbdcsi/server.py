@@ -9,9 +9,6 @@ from urllib.parse import quote
 
 import grpc
 import structlog
-from grpc_health.v1 import health as grpc_health
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from rbdcsi import interceptors, sockets
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
@@ -108,11 +105,16 @@ def _target(socket: Path) -> str:
 
 
 def _add_extras(server: grpc.Server, options: Options, services: tuple[str, ...]) -> None:
-    """Add gRPC's own health and reflection services where they are asked for."""
+    """Add gRPC's own health and reflection services, loaded only where they are asked for."""
     if options.grpc_health:
+        from grpc_health.v1 import health as grpc_health
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
         servicer = grpc_health.HealthServicer()
         for name in ("", *services):
             servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if options.grpc_reflection:
+        from grpc_reflection.v1alpha import reflection
+
         reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)

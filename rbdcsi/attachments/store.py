@@ -18,7 +18,7 @@ from rbdcsi.ceph import connections, omap
 
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
 _TRIES = 20
-_NODE = "node/"  # image ids are hexadecimal: they all come before it
+_NODE = "~node/"  # image ids are digits and lower-case letters: they all come before it
 
 
 def object_names() -> list[str]:

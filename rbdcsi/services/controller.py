@@ -223,9 +223,10 @@ def _volume(volume: Volume | Found) -> csi_pb2.Volume:
 
 
 def _require_served(wanted: tuple[capabilities.Capability, ...], found: Found) -> None:
+    made_for = found.spec.fs_type if found.spec else None
     for capability in wanted:
         asked = capability.fs_type
-        if asked and found.spec.fs_type and asked != found.spec.fs_type:
+        if asked and made_for and asked != made_for:
             raise errors.InvalidRequest(
-                f"volume {found.handle} is for {found.spec.fs_type}, asked is {asked}"
+                f"volume {found.handle} is for {made_for}, asked is {asked}"
             )

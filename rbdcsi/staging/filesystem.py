@@ -40,6 +40,30 @@ class Mark:
         return json.dumps({"state": self.phase.value, "type": self.fs_type})
 
 
+@dataclass(frozen=True)
+class Marked:
+    """An image, by its id and its name for messages, with the text of its mark.
+
+    One made by hand, not by this driver, is never formatted: it may hold anything.
+    """
+
+    images: Images
+    image_id: str
+    name: str
+    text: str | None
+    by_hand: bool
+
+    def set(self, old: str | None, new: Mark) -> None:
+        """Change the mark; Busy if it is not the old one any more."""
+        text = new.encode()
+        if text != old and not self.images.set_metadata(
+            self.image_id, {KEY: text}, key=KEY, old=old
+        ):
+            raise errors.Busy(
+                f"image {self.name}: another node changed metadata {KEY} just now; try again"
+            )
+
+
 class Action(enum.Enum):
     """What has to be done before the device can be mounted."""
 
@@ -70,6 +94,7 @@ def decide(
     *,
     readonly: bool,
     image: str,
+    by_hand: bool = False,
 ) -> Action:
     """Decide what to do with a device.
 
@@ -79,11 +104,14 @@ def decide(
         fs_type: the filesystem that is wanted.
         readonly: nothing may be written.
         image: its name, for the message.
+        by_hand: the image was not made by this driver, so it is never formatted.
 
     Raises:
         Refused: the two do not agree, or nothing was ever written and may not be now.
     """
     there = None if isinstance(found, content.Blank) else found.fs_type
+    if by_hand and mark is None:
+        return _action_by_hand(there, fs_type, image)
     action = _action(mark, there, fs_type, image)
     if readonly and action is not Action.MOUNT:
         raise errors.Refused(
@@ -118,6 +146,16 @@ def _action(mark: Mark | None, there: str | None, fs_type: str, image: str) -> A
     )
 
 
+def _action_by_hand(there: str | None, fs_type: str, image: str) -> Action:
+    if there == fs_type:
+        return Action.MOUNT
+    raise errors.Refused(
+        f"image {image} was not made by this driver, so it is never formatted; it must hold "
+        f"{fs_type}, found is {there or 'no filesystem'}: make one by hand (`rbd map`, "
+        f"`mkfs.{fs_type}`), or set fsType in the PersistentVolume to what is there"
+    )
+
+
 def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
     if there is None:
         return Action.MAKE
@@ -130,10 +168,7 @@ def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
 
 
 def prepare(
-    images: Images,
-    image_id: str,
-    image: str,
-    text: str | None,
+    image: Marked,
     device: Path,
     found: content.Blank | content.Signature,
     fs_type: str,
@@ -144,12 +179,9 @@ def prepare(
     """Make the device ready to be mounted: with a filesystem of that type, checked.
 
     Args:
-        images: where the image is; its metadata is changed before and after mkfs.
-        image_id: the image's id.
-        image: its name, for messages.
-        text: what its metadata said of the filesystem; nothing is made if it says otherwise now.
+        image: its metadata is changed before and after mkfs; nothing is made if that differs now.
         device: where it is mapped.
-        found: what reading the device said after that.
+        found: what reading the device said after the metadata was read.
         fs_type: the filesystem that is wanted.
         mkfs_options: as a shell would split them; empty for the defaults.
         readonly: nothing may be written.
@@ -158,15 +190,16 @@ def prepare(
         Refused: see `decide`, and damage that fsck does not mend by itself.
         Busy: another node changed the mark.
     """
-    match decide(read_mark(text, image), found, fs_type, readonly=readonly, image=image):
+    name, mark = image.name, read_mark(image.text, image.name)
+    match decide(mark, found, fs_type, readonly=readonly, image=name, by_hand=image.by_hand):
         case Action.MAKE | Action.MAKE_AGAIN:
-            begun = Mark(Phase.FORMATTING, fs_type).encode()
-            _set_mark(images, image_id, text, begun, image)
-            steps.done("stage.formatting", image=image, fs_type=fs_type)
+            begun = Mark(Phase.FORMATTING, fs_type)
+            image.set(image.text, begun)
+            steps.done("stage.formatting", image=name, fs_type=fs_type)
             _make(device, fs_type, mkfs_options, found)
-            steps.done("stage.mkfs", image=image, fs_type=fs_type)
-            _set_mark(images, image_id, begun, Mark(Phase.FORMATTED, fs_type).encode(), image)
-            steps.done("stage.formatted", image=image, fs_type=fs_type)
+            steps.done("stage.mkfs", image=name, fs_type=fs_type)
+            image.set(begun.encode(), Mark(Phase.FORMATTED, fs_type))
+            steps.done("stage.formatted", image=name, fs_type=fs_type)
         case Action.MOUNT if not readonly:
             filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
         case Action.MOUNT:
@@ -181,8 +214,3 @@ def _make(
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
         found = content.content(device, seconds=READ_SECONDS)
     filesystems.make(device, fs_type, shlex.split(mkfs_options), found, seconds=_MAKE_SECONDS)
-
-
-def _set_mark(images: Images, image_id: str, old: str | None, new: str, image: str) -> None:
-    if new != old and not images.set_metadata(image_id, {KEY: new}, key=KEY, old=old):
-        raise errors.Busy(f"image {image}: another node changed metadata {KEY} just now; try again")

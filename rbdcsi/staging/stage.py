@@ -12,12 +12,12 @@ from pathlib import Path
 from rbdcsi import capabilities, clock, errors, handles, parameters, steps
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
-from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
 from rbdcsi.host import content, mappers, mounts, paths, undo
 from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
-from rbdcsi.volumes import locations, spec
+from rbdcsi.staging.volume import Volume, opened
+from rbdcsi.volumes import locations
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
@@ -32,19 +32,6 @@ class StageRequest:
     staging_path: Path
     capability: capabilities.Capability
     generation: int
-
-
-@dataclass(frozen=True)
-class _Volume:
-    """A volume as Ceph knows it, opened on this node."""
-
-    place: locations.Place
-    images: Images
-    records: store.Records
-    image: mappers.Image
-    access: mappers.Access
-    made: spec.VolumeSpec
-    mark: str | None
 
 
 class Stager:
@@ -79,7 +66,7 @@ class Stager:
             volume = self._open(connection, handle)
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self._node_id, request.generation)
-            staged = self._is_staged(request, _fs_type(request, volume.made))
+            staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
             with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
                 device, note = self._map(volume, request, held.readonly, undoing, ending)
                 if staged:
@@ -151,36 +138,12 @@ class Stager:
                     f"{entry.target}; NodeUnpublishVolume must come first"
                 )
 
-    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> _Volume:
-        place = self._locations.of(connection, handle.location)
-        images = Images(place.ioctx)
-        name, header = images.name_of(handle.image_id), images.header(handle.image_id)
-        made = spec.read(header.metadata, name) if name and header else None
-        if name is None or header is None or made is None:
-            raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-        image = mappers.Image(
-            connection.fsid,
-            handle.location.pool_id,
-            place.pool,
-            handle.location.namespace,
-            handle.image_id,
-            name,
-            header.features,
-        )
-        access = mappers.Access(connection.monitors, connection.user, connection.key)
-        return _Volume(
-            place,
-            images,
-            store.Records(place.ioctx),
-            image,
-            access,
-            made,
-            header.metadata.get(filesystem.KEY),
-        )
+    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> Volume:
+        return opened(connection, self._locations.of(connection, handle.location), handle)
 
     def _map(
         self,
-        volume: _Volume,
+        volume: Volume,
         request: StageRequest,
         readonly: bool,
         undoing: contextlib.ExitStack,
@@ -190,9 +153,9 @@ class Stager:
 
         That must be called next, before `ending` ends.
         """
-        there, options = self._devices.of_volume(request.handle), volume.made.node
+        there, options = self._devices.of_volume(request.handle), volume.options
         mapper = self._devices.mapper_for(volume.image, options, there, readonly=readonly)
-        watching = ending.enter_context(_watching(volume, mapper))
+        watching = ending.enter_context(volume.watching(mapper))
         before = None if there and not there.fault else watching()
         device = mapper.map(
             volume.image,
@@ -209,7 +172,7 @@ class Stager:
 
     def _record(
         self,
-        volume: _Volume,
+        volume: Volume,
         request: StageRequest,
         device: mappers.MappedDevice,
         watching: Callable[[], frozenset[str]],
@@ -227,14 +190,14 @@ class Stager:
         steps.done("stage.record", volume=name, client=client)
 
     def _unmapping(
-        self, volume: _Volume, request: StageRequest, device: mappers.MappedDevice
+        self, volume: Volume, request: StageRequest, device: mappers.MappedDevice
     ) -> Callable[..., bool]:
         """Return the undo of a mapping that this call made."""
 
         def unmap(_kind: object, fault: BaseException | None, _trace: object) -> bool:
             if isinstance(fault, errors.RbdCsiError):
                 with undo.after(fault, f"unmapping {device.path} again"):
-                    self._devices.unmap(device, volume.made.node)
+                    self._devices.unmap(device, volume.options)
                     self._note_release(volume.records, request.handle)
             return False
 
@@ -248,27 +211,24 @@ class Stager:
 
     def _mount(
         self,
-        volume: _Volume,
+        volume: Volume,
         request: StageRequest,
         device: mappers.MappedDevice,
         found: content.Blank | content.Signature,
         readonly: bool,
     ) -> None:
-        if volume.made.fs_type is None:
+        if volume.raw_only:
             raise errors.Refused(
                 f"volume {request.handle} was made for raw block use only, and may hold data that "
                 "no signature tells of, so it gets no filesystem; use it as a block device"
             )
-        fs_type = _fs_type(request, volume.made)
+        fs_type = volume.fs_type(request.capability.fs_type)
         filesystem.prepare(
-            volume.images,
-            request.handle.image_id,
-            str(volume.image),
-            volume.mark,
+            volume.marked,
             device.path,
             found,
             fs_type,
-            volume.made.node.mkfs_options,
+            volume.options.mkfs_options,
             readonly=readonly,
         )
         options = [*request.capability.mount_flags, *(("ro",) if readonly else ())]
@@ -282,7 +242,7 @@ class Stager:
     ) -> parameters.NodeOptions:
         """Return the volume's options; the defaults if its image is gone."""
         try:
-            return self._open(connection, handle).made.node
+            return self._open(connection, handle).options
         except errors.NotFound:
             return parameters.NodeOptions()
 
@@ -299,16 +259,3 @@ class Stager:
 
 def _mounted(request: StageRequest) -> None:
     steps.done("stage.mount", volume=str(request.handle), path=str(request.staging_path))
-
-
-def _watching(
-    volume: _Volume, mapper: mappers.Mapper
-) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
-    """Give what lists the image's watchers, not needed where the mapper tells its client."""
-    if mapper.tells_client:
-        return contextlib.nullcontext(frozenset)
-    return volume.images.watched(volume.image.image_name)
-
-
-def _fs_type(request: StageRequest, made: spec.VolumeSpec) -> str:
-    return request.capability.fs_type or made.fs_type or capabilities.DEFAULT_FILESYSTEM

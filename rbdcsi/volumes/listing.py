@@ -39,13 +39,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Found:
-    """One volume with its size in bytes, what it was made as, and its nodes."""
+    """One volume with its size in bytes, what it was made as (None: by hand), and its nodes."""
 
     handle: handles.VolumeHandle
     size: int
     image: str
     pool: str
-    spec: spec.VolumeSpec
+    spec: spec.VolumeSpec | None
     nodes: tuple[str, ...]
 
 
@@ -96,9 +96,9 @@ class Catalogue:
             place = self._locations.of(connection, handle.location)
             images = Images(place.ioctx)
             name, header = images.name_of(handle.image_id), images.header(handle.image_id)
-            made = spec.read(header.metadata, name) if name and header else None
-            if name is None or header is None or made is None:
+            if name is None or header is None:
                 raise errors.NotFound(f"volume {handle} does not exist")
+            made = spec.read(header.metadata, name)
             record = store.Records(place.ioctx).get(handle.image_id)
             nodes = tuple(sorted(record.attachments))
             return Found(handle, header.size, name, place.pool, made, nodes)

@@ -55,6 +55,24 @@ def test_each_cell_is_decided_as_the_table_says(
     assert _decide(mark, found) is action
 
 
+@given(FOUND, TYPES, st.booleans())
+def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
+    found: content.Blank | content.Signature, fs_type: str, readonly: bool
+) -> None:
+    holds_it = isinstance(found, content.Signature) and found.fs_type == fs_type
+
+    def decide() -> Action:
+        return filesystem.decide(
+            None, found, fs_type, readonly=readonly, image="pool/image", by_hand=True
+        )
+
+    if holds_it:
+        assert decide() is Action.MOUNT
+    else:
+        with pytest.raises(errors.Refused, match="never formatted"):
+            decide()
+
+
 @given(MARKS, FOUND, TYPES, st.booleans())
 def test_nothing_is_made_where_data_could_be(
     mark: Mark | None, found: content.Blank | content.Signature, fs_type: str, readonly: bool
