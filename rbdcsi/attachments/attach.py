@@ -44,8 +44,11 @@ class Attachments:
         """
         mode, readonly = capability.mode, readonly or capability.mode.reader_only
         volume, now = str(handle), self._now()
+        entered = False  # by this call
 
         def rule(record: records.VolumeRecord) -> records.VolumeRecord:
+            nonlocal entered
+            entered = node_id not in record.attachments
             return rules.attach(record, volume, node_id, mode, readonly, now)
 
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
@@ -63,7 +66,14 @@ class Attachments:
             steps.done("attach.record", volume=volume, node=node_id)
             attachment = after.attachments[node_id]
             if node.max_volumes and attachment.state is records.State.ATTACHED:
-                self._require_room(held, handle, node, attachment)
+                try:
+                    self._require_room(handle, node)
+                except errors.Exhausted:
+                    if entered:  # else it may have been answered before
+                        held.change(
+                            handle.image_id, lambda r: rules.withdraw(r, node_id, attachment)
+                        )
+                    raise
             return attachment.generation
 
     def detach(
@@ -99,32 +109,23 @@ class Attachments:
             held.change(handle.image_id, lambda r: r.without(node_id))
             steps.done("detach.record", volume=str(handle), node=node_id)
 
-    def _require_room(
-        self,
-        held: store.Records,
-        handle: handles.VolumeHandle,
-        node: nodes.NodeRecord,
-        attachment: records.Attachment,
-    ) -> None:
-        """Withdraw an attachment that is one too many.
+    def _require_room(self, handle: handles.VolumeHandle, node: nodes.NodeRecord) -> None:
+        """Refuse an attachment that is one too many.
 
         Counted after it is recorded, so two controllers together never exceed the limit; and as
         long as the node has not staged it, so a controller that died before the count is no hole.
         """
-        cluster_id = handle.location.cluster_id
         others = sum(
             (place.location, image_id) != (handle.location, handle.image_id)
-            for place in self._locations.of_cluster(cluster_id)
+            for place in self._locations.of_cluster(handle.location.cluster_id)
             for image_id in store.Records(place.ioctx).held_by(node.node_id)
         )
-        if others < node.max_volumes:
-            return
-        held.change(handle.image_id, lambda r: rules.withdraw(r, node.node_id, attachment))
-        raise errors.Exhausted(
-            f"node {node.node_id!r} holds {others} volumes, as many as its "
-            f"--max-volumes allows, so volume {handle} cannot be attached there; "
-            "detach another one, or use another node"
-        )
+        if others >= node.max_volumes:
+            raise errors.Exhausted(
+                f"node {node.node_id!r} holds {others} volumes, as many as its --max-volumes "
+                f"allows, so volume {handle} cannot be attached there; detach another one, or use "
+                "another node"
+            )
 
 
 def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:

@@ -93,10 +93,11 @@ def test_an_attach_killed_before_it_was_counted_is_no_way_past_the_limit(
     mortal.start()
     with refused("RESOURCE_EXHAUSTED", f"'{node_id}' holds 1 volumes"):
         volume.attach(mortal, second, node_id)
+    volume.detach(mortal, second, node_id)
     assert view.held_by(node_id) == {image_id(first)}
     volume.attach(mortal, first, node_id)
-    volume.detach(mortal, first, node_id)
     for made in (first, second):
+        volume.detach(mortal, made, node_id)
         volume.delete(mortal, made)
         view.wait_until_gone(image_id(made))
 
