@@ -47,6 +47,7 @@ class Node:
     kubelet: Path = Path(KUBELET)
     pid: int = 0
     channel: grpc.Channel | None = field(default=None, repr=False)
+    _directories: set[Path] = field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ class Node:
     def forget(self) -> None:
         """Take note that the machine it ran in has ended."""
         self.pid = 0
+        self._directories.clear()
         if self.channel:
             self.channel.close()
             self.channel = None
@@ -106,8 +108,10 @@ class Node:
         return self.machine.read(_LOG)
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory as the kubelet does."""
-        self.machine.run("mkdir", "-p", path)
+        """Make a directory as the kubelet does, which nobody else removes."""
+        if path not in self._directories:
+            self.machine.run("mkdir", "-p", path)
+            self._directories.add(path)
 
     def run(
         self, line: str, *, seconds: float = 60, stdin: bytes = b"", ok: Collection[int] = (0,)

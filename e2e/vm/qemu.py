@@ -57,5 +57,7 @@ def _boot_line(told: Mapping[str, str]) -> str:
     """Return the kernel's; with -no-reboot, `panic=-1` has qemu end when the kernel panics."""
     # Without tsc, time is read from hpet: a system call, and qemu's one lock, each time.
     clock = ("tsc=reliable", "clocksource=tsc")
-    words = ("quiet", "console=ttyS0", "panic=-1", "cgroup_no_v1=all", *clock)
+    # Both guard against attackers, who are not here, and take a sixth of the time.
+    fast = ("mitigations=off", "init_on_alloc=0")
+    words = ("quiet", "console=ttyS0", "panic=-1", "cgroup_no_v1=all", *clock, *fast)
     return " ".join((*words, *(f"{name}={value}" for name, value in told.items())))

@@ -88,7 +88,9 @@ def running_lab(
     directory = Path(tempfile.mkdtemp(prefix="d", dir=temporary))
     with driver.installed(cluster, directory, pool) as installation:
         controller = installation.controller().start()
-        a, b = (Node(machine, cluster, pool, user).start() for machine in machines)
+        a, b = (Node(machine, cluster, pool, user) for machine in machines)
+        with ThreadPoolExecutor() as together:
+            list(together.map(Node.start, (a, b)))
         for node in (a, b):
             wait_until_registered(ioctx, node)
         yield Lab(controller, (a, b), ioctx)

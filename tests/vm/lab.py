@@ -51,8 +51,9 @@ class Lab:
             yield made
         finally:
             for node in self.nodes:
-                take_down(node, made)
-                self.detach(made, node)
+                if node.name in self.attachments(made):
+                    take_down(node, made)
+                    self.detach(made, node)
             volume.delete(self.controller, made)
 
     def move(self, made: Volume, source: Node, target: Node) -> None:
@@ -105,7 +106,11 @@ class Lab:
 
     def record(self, made: Volume, at: Node) -> records.Attachment:
         """Return the volume's attachment at a node."""
-        return store.Records(self.ioctx).get(self.image_id(made)).attachments[at.name]
+        return self.attachments(made)[at.name]
+
+    def attachments(self, made: Volume) -> Mapping[str, records.Attachment]:
+        """Return the volume's attachments by node."""
+        return store.Records(self.ioctx).get(self.image_id(made)).attachments
 
 
 def take_down(node: Node, made: Volume) -> None:
@@ -149,11 +154,11 @@ def device_of(node: Node, made: Volume) -> str:
 
 def held_at(node: Node) -> list[str]:
     """Return in words everything that staging or publishing could leave at a node."""
-    mapped = node.run("ls /sys/bus/rbd/devices")
-    served = node.run("pgrep -a rbd-nbd || true; ls -A /run/rbdcsi/nbd 2>/dev/null || true")
-    published = node.run(f"find {node.kubelet}/pods -mindepth 2 2>/dev/null || true")
-    found = [*mapped.split(), *served.splitlines(), *published.splitlines()]
-    return [*found, *(str(entry.target) for entry in mounts(node))]
+    found = node.run(
+        "ls /sys/bus/rbd/devices; pgrep -a rbd-nbd || true; ls -A /run/rbdcsi/nbd || true;"
+        f"find {node.kubelet}/pods -mindepth 2 || true"
+    )
+    return [*found.splitlines(), *(str(entry.target) for entry in mounts(node))]
 
 
 def write(node: Node, target: Path, mebibytes: int = 4) -> str:

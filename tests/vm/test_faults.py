@@ -1,6 +1,8 @@
 """Plugins that die, machines that boot, an OSD that goes and comes: with volumes in use."""
 
 import contextlib
+import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from e2e import clusters, volume
 from e2e.clusters import commands
 from e2e.vm.node import Node
+from e2e.volume import Volume
 from tests import faults
 from tests.refusal import refused
 from tests.vm import lab as labs
@@ -94,50 +97,76 @@ def test_plugin_that_dies_after_mapping_adopts_the_device(lab: Lab, mapper: str)
         assert lab.watchers(made) == mapped == {lab.record(made, node).client}
 
 
-@EACH_MAPPER
-@pytest.mark.parametrize("block", [False, True])
-def test_machine_that_boots_with_a_staged_volume_stages_it_again(
-    lab: Lab, cluster: clusters.Cluster, mapper: str, block: bool
+def test_machine_that_boots_with_staged_volumes_stages_them_again(
+    lab: Lab, cluster: clusters.Cluster
 ) -> None:
+    """Of each mapper one with a filesystem and a raw one, together: a boot takes long."""
     node = lab.nodes[0]
-    with lab.volume(mapper, capability=volume.raw() if block else None) as made:
-        volume.stage(node, made)
-        target, before = volume.publish(node, made), lab.record(made, node).client
-        file = target if block else target / "data"
-        node.run(f"dd if=/dev/urandom of={file} bs=1M count=4 conv=fsync")
-        written = node.run(f"head -c 4M {file} | sha256sum")
+    kinds = itertools.product(MAPPERS, (volume.mounted(), volume.raw()))
+    with contextlib.ExitStack() as ending:
+        staged = [ending.enter_context(lab.volume(m, capability=kind)) for m, kind in kinds]
+        written = {made.id: written_to(node, made) for made in staged}
+        before = {lab.record(made, node).client for made in staged}
         node.machine.reboot()
         node.forget()
         node.start()
 
-        assert node.run(f"stat -c %F {made.staging(node)}") == "directory", "on the machine's disk"
         assert labs.mounts(node) == []
-        with refused("FAILED_PRECONDITION", "NodeStageVolume must come first"):
-            volume.publish(node, made)
-        assert node.run(f"ls {made.staging(node)}") in ("", "device")
-        volume.stage(node, made, timeout=90)
-        assert volume.publish(node, made) == target
-        assert node.run(f"head -c 4M {file} | sha256sum") == written
-        assert lab.record(made, node).client != before
-        node.run(f"dd if=/dev/urandom of={file} bs=1M count=1 conv=fsync,notrunc")
-        assert unfenced(cluster) == {before}, "by the new client, when it took the image's lock"
+        for made in staged:
+            assert_staged_again(node, made, written[made.id])
+        assert before.isdisjoint(lab.record(made, node).client for made in staged)
+        assert unfenced(cluster) == before, "by the new clients, when they took the images' locks"
 
 
-@EACH_MAPPER
-def test_machine_that_boots_with_a_staged_volume_gives_it_back(lab: Lab, mapper: str) -> None:
-    node = lab.nodes[0]
-    with lab.volume(mapper) as made:
-        volume.stage(node, made)
-        target = volume.publish(node, made)
+def written_to(node: Node, made: Volume) -> str:
+    """Stage, publish and fill the volume; returns the checksum of what was written."""
+    volume.stage(node, made)
+    file = file_of(made, volume.publish(node, made))
+    node.run(f"dd if=/dev/urandom of={file} bs=1M count=4 conv=fsync")
+    return node.run(f"head -c 4M {file} | sha256sum")
+
+
+def assert_staged_again(node: Node, made: Volume, written: str) -> None:
+    """Do what the kubelet does after a boot; the data must be there, and can be written to."""
+    assert node.run(f"stat -c %F {made.staging(node)}") == "directory", "on the machine's disk"
+    with refused("FAILED_PRECONDITION", "NodeStageVolume must come first"):
+        volume.publish(node, made)
+    assert node.run(f"ls {made.staging(node)}") in ("", "device")
+    volume.stage(node, made, timeout=90)
+    file = file_of(made, volume.publish(node, made))
+    assert node.run(f"head -c 4M {file} | sha256sum") == written
+    node.run(f"dd if=/dev/urandom of={file} bs=1M count=1 conv=fsync,notrunc")
+
+
+def file_of(made: Volume, target: Path) -> Path:
+    return target if made.capability.HasField("block") else target / "data"
+
+
+def test_power_failure_loses_nothing_synced_and_volumes_are_given_back(lab: Lab) -> None:
+    node = lab.nodes[1]
+    with contextlib.ExitStack() as ending:
+        staged = [ending.enter_context(lab.volume(mapper)) for mapper in MAPPERS]
+        for made in staged:
+            lab.move(made, lab.nodes[0], node)
+            volume.stage(node, made)
+            known = volume.publish(node, made) / "known"
+            node.run(f"cat >{known}; sync {known}", stdin=known_of(made))
         node.run(f"sync -f {node.kubelet}")
         node.machine.kill()
         node.forget()
+
+        for made in staged:
+            assert known_of(made) in lab.content(made)
         node.machine.start()
         node.start()
+        for made in staged:
+            volume.unpublish(node, made)
+            volume.unstage(node, made)
+        assert labs.held_at(node) == []
 
-        volume.unpublish(node, made)
-        volume.unstage(node, made)
-        assert node.run(f"test -e {target} || echo gone") == "gone"
+
+def known_of(made: Volume) -> bytes:
+    return hashlib.blake2b(made.id.encode()).digest() * 1024
 
 
 @EACH_MAPPER
