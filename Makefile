@@ -107,11 +107,19 @@ kubernetes-stop: .venv/bin/rbdcsi ## end it
 
 e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
 	@tools/packages.sh $(KUBERNETES_PACKAGES)
-	$(PYTHON) -m pytest -m kubernetes tests/kubernetes
+	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
+	$(PYTHON) -m pytest -m "kubernetes and not long" tests/kubernetes
+
+# In place of the suite's chosen specs all of them.
+e2e-long: test-vm ## run every test of Kubernetes and in virtual machines: hours
+	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
+	$(PYTHON) -m pytest -m kubernetes tests/kubernetes \
+	  --deselect tests/kubernetes/test_suite.py::test_the_chosen_specs_pass
 
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes e2e-microceph help image \
+.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes e2e-long e2e-microceph help image \
   kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
   test-integration test-unit test-vm

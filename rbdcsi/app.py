@@ -1,22 +1,26 @@
 """Wiring: from options and configuration to services and the threads behind them."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
 
+from rbdcsi import handles, interceptors
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.attachments.registration import NodeFacts, Registration
 from rbdcsi.ceph import connections, readiness
 from rbdcsi.config import Config
 from rbdcsi.host.mappers import choice
+from rbdcsi.locks import KeyedLocks
 from rbdcsi.options import Options
 from rbdcsi.repeated import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node
 from rbdcsi.staging.device import Devices
+from rbdcsi.staging.leftovers import Leftovers
 from rbdcsi.staging.publish import Publisher
 from rbdcsi.staging.stage import Stager
 from rbdcsi.volumes.census import Census
@@ -41,6 +45,7 @@ class Application:
     controller: Controller | None = None
     node: Node | None = None
     background: list[Background] = field(default_factory=list)
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def add_to(self, server: grpc.Server) -> Iterable[str]:
         """Add the services to the server and return their full names."""
@@ -88,4 +93,17 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
         stager, publisher, options.node_id, options.max_volumes, options.topology
     )
     facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
-    application.background.append(Repeated("registration", Registration(pooled, facts).renew))
+    leftovers = Leftovers(
+        stager, devices, options.kubelet_dir, pooled, lambda handle: _held(application, handle)
+    )
+    application.background += [
+        Repeated("registration", Registration(pooled, facts).renew),
+        Repeated("leftovers", leftovers.unmap),
+    ]
+
+
+def _held(
+    application: Application, handle: handles.VolumeHandle
+) -> contextlib.AbstractContextManager[None]:
+    key = interceptors.lock_key("Node", "volume_id", str(handle))
+    return application.locks.hold(key, f"unmapping what was left of volume {handle}")

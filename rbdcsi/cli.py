@@ -176,7 +176,7 @@ def _run(options: Options, clusters: config.Config, stopping: threading.Event) -
         if options.metrics_address:
             probe = functools.partial(server.probe, options.socket)
             running.enter_context(health.serving(options.metrics_address, probe))
-        return server.serve(options, application.add_to, stopping)
+        return server.serve(options, application.add_to, stopping, application.locks)
 
 
 def stop_on_signals() -> threading.Event:

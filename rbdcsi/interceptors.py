@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,19 +83,25 @@ class Layered(grpc.ServerInterceptor):
         )
 
 
-def standard(node_id: str, longest: float) -> list[Layer]:
+def lock_key(service: str, field: str, name: str) -> Hashable:
+    """Return the key of the lock of what a service's request names in that field."""
+    return service, field, name
+
+
+def standard(node_id: str, longest: float, locks: KeyedLocks) -> list[Layer]:
     """Return the layers of the driver, outermost first.
 
     Args:
         node_id: of the node whose plugin this is, for the log; empty for a controller.
         longest: seconds that a call may take whatever its caller allows.
+        locks: held by calls; whoever else changes volumes holds them, too.
     """
     return [
         logged(node_id),
         counted,
         errors_to_status,
         bounded(longest),
-        locked(KeyedLocks()),
+        locked(locks),
     ]
 
 
@@ -159,12 +165,12 @@ def locked(locks: KeyedLocks) -> Layer:
     def layer(
         call: Call, request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
     ) -> Message:
-        field = LOCKED_BY.get(call.method)
+        field = LOCKED_BY.get(call.method, "")
         name = getattr(request, field) if field else ""
         if not name:
             return proceed()
         what = f"{call.method} of volume {_short(name)!r} (request {call.request_id})"
-        with locks.hold((call.service, field, name), what):
+        with locks.hold(lock_key(call.service, field, name), what):
             return proceed()
 
     return layer

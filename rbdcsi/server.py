@@ -13,6 +13,7 @@ import structlog
 from rbdcsi import interceptors, sockets
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.health import Health
+from rbdcsi.locks import KeyedLocks
 from rbdcsi.options import Options
 
 _log = structlog.get_logger()
@@ -25,6 +26,7 @@ def serve(
     options: Options,
     add_services: Callable[[grpc.Server], Iterable[str]],
     stopping: threading.Event,
+    locks: KeyedLocks,
 ) -> bool:
     """Serve until `stopping` is set, then refuse new calls and finish those that run.
 
@@ -32,6 +34,7 @@ def serve(
         options: socket, limits and times.
         add_services: adds the CSI services to the server and returns their full names.
         stopping: set by whoever wants the server to end.
+        locks: of what calls change.
 
     Returns:
         Whether every call was over within `stop_grace`; if not, threads of this process still run.
@@ -40,9 +43,10 @@ def serve(
         Refused: the socket cannot be had; the message says why and what to do.
     """
     workers = _started_workers(options.workers)
+    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks)
     server = grpc.server(
         workers,
-        interceptors=[interceptors.Layered(interceptors.standard(options.node_id, LONGEST_CALL))],
+        interceptors=[interceptors.Layered(layers)],
         options=[("grpc.max_receive_message_length", options.max_message_size)],
         maximum_concurrent_rpcs=options.max_concurrent,
     )

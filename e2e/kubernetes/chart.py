@@ -14,7 +14,7 @@ from rbdcsi import errors
 RELEASE = "rbdcsi"
 NAMESPACE = "rbdcsi-system"
 DRIVER = "rbd.rbdcsi.io"
-POOL, USER, CLASS = "kubernetes", "kubernetes", "rbd"
+CLUSTER_ID, POOL, USER, CLASS = "main", "kubernetes", "kubernetes", "rbd"  # as in deploy/examples
 
 _SECONDS = 300
 
@@ -32,7 +32,7 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
     values = {
         "clusters": [
             {
-                "clusterID": cluster.fsid,
+                "clusterID": CLUSTER_ID,
                 "monitors": [_monitors(cluster)],
                 "pool": POOL,
                 "user": USER,

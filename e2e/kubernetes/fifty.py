@@ -1,12 +1,7 @@
-"""Fifty claims and Pods at once: how long each call of the driver took, beside Pods without one.
-
-python -m e2e.kubernetes.fifty PICTURE.svg      # on the Kubernetes of KUBECONFIG
-"""
+"""Fifty claims and Pods at once: how long each call of the driver took, beside Pods without one."""
 
 import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from e2e.kubernetes import build, chart, workload
+from e2e import golang
+from e2e.kubernetes import chart, workload
 from e2e.kubernetes.client import Kubernetes
 
 COUNT = 50
@@ -24,6 +20,7 @@ STEPS = {
     "stage": "NodeStageVolume",
     "publish": "NodePublishVolume",
 }
+_PICTURE = golang.ROOT / "build/fifty.svg"
 _SECONDS = 900
 _LOG_LINES = "5000"
 _ROW, _LEFT, _WIDTH = 24, 130, 480  # pixels
@@ -69,8 +66,15 @@ def measure(kubernetes: Kubernetes) -> Figures:
     return Figures(calls, with_volumes, without)
 
 
-def svg(figures: Figures) -> str:
-    """Return the picture: for each step a bar to the median, and a line to the 95th percentile."""
+def draw(figures: Figures) -> Path:
+    """Write the picture of the figures into this tree's build directory, and return the file."""
+    _PICTURE.parent.mkdir(exist_ok=True)
+    _PICTURE.write_text(_svg(figures))
+    return _PICTURE
+
+
+def _svg(figures: Figures) -> str:
+    """Return a bar to the median and a line to the 95th percentile for each step."""
     longest = max(_quantile(found, 95) for found in figures.calls.values())
     scale = _WIDTH / longest
     rows = "\n".join(
@@ -144,9 +148,3 @@ def _svg_row(step: str, found: Sequence[float], top: int, scale: float) -> str:
 
 def _quantile(found: Sequence[float], percent: int) -> float:
     return statistics.quantiles(found, n=100, method="inclusive")[percent - 1]
-
-
-if __name__ == "__main__":
-    figures = measure(Kubernetes(Path(os.environ["KUBECONFIG"]), build.build("kubectl")))
-    print(figures)
-    Path(sys.argv[1]).write_text(svg(figures))

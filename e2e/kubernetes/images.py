@@ -22,8 +22,9 @@ from rbdcsi import errors
 
 PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
+_OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-_FORM = 1  # of the archive; part of the cache's key
+_FORM = 2  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _make(directory: Path) -> None:
 
 
 def _images(pause: Path) -> Sequence[Image]:
-    shells = [f"{_SUITE}/busybox:1.37.0-1", f"{_SUITE}/nginx:1.14-4"]
+    shells = [f"{_SUITE}/busybox:1.37.0-1", f"{_SUITE}/nginx:1.14-4", _OF_EXAMPLES]
     agnhost = [f"{_SUITE}/agnhost:2.59"]
     provisioner = build.version("sidecars", "github.com/kubernetes-csi/external-provisioner/v6")
     attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")

@@ -14,6 +14,8 @@ CONTAINERD = "/var/lib/containerd"
 KUBELET_LOG, CONTAINERD_LOG = "/var/log/kubelet.log", "/var/log/containerd.log"
 _ETC = "/etc/kubernetes"
 _SOCKET = "/run/containerd/containerd.sock"
+# As systemd does: the kubelet ends when containerd is not ready yet.
+_AGAIN_AND_AGAIN = 'while :; do "$@"; sleep 1; done'
 _CONTAINERD_CONFIG = f"""\
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -47,6 +49,7 @@ class Node:
         machine.spawn(CONTAINERD_LOG, "containerd")
         machine.spawn(
             KUBELET_LOG,
+            *("sh", "-c", _AGAIN_AND_AGAIN, "kubelet"),
             build.build("kubelet"),
             f"--config={_ETC}/kubelet.yaml",
             f"--kubeconfig={_ETC}/kubeconfig",

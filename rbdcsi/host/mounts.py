@@ -47,8 +47,11 @@ class Mounts:
     def under(self, path: Path) -> tuple[mountinfo.MountEntry, ...]:
         """Return every mount at or below the path, which may be `base`; hidden ones too."""
         real = self._real_base if path == self._base else self._real(path)
-        entries = mountinfo.parse(os.fsdecode(_MOUNTINFO.read_bytes()))
-        return tuple(e for e in entries if e.target == real or real in e.target.parents)
+        return tuple(e for e in self.everywhere() if e.target == real or real in e.target.parents)
+
+    def everywhere(self) -> tuple[mountinfo.MountEntry, ...]:
+        """Return every mount that this process sees."""
+        return tuple(mountinfo.parse(os.fsdecode(_MOUNTINFO.read_bytes())))
 
     def mount(
         self, device: Path, target: Path, fs_type: str, options: Sequence[str], *, seconds: float

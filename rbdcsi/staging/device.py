@@ -25,7 +25,7 @@ class Devices:
         """Return the device of a volume, by the image's ids; Ceph is not asked."""
         place = handle.location
         wanted = (place.pool_id, place.namespace, handle.image_id)
-        for device in self._all():
+        for device in self.all():
             if (device.pool_id, device.namespace, device.image_id) == wanted:
                 return device
         return None
@@ -63,7 +63,8 @@ class Devices:
             return (options.mapper,)
         return tuple(dict.fromkeys((options.mapper, *self.preferred)))
 
-    def _all(self) -> list[MappedDevice]:
+    def all(self) -> list[MappedDevice]:
+        """Return what is mapped here, by whomever."""
         return [device for mapper in self.mappers for device in mapper.list()]
 
 

@@ -45,7 +45,7 @@ class Stager:
         node_devices: devices.Devices,
         now: Callable[[], str] = clock.now,
     ) -> None:
-        self._node_id = node_id
+        self.node_id = node_id
         self._base = kubelet_dir
         self._mounts = mounts.Mounts(kubelet_dir)
         self._connections = pooled
@@ -65,7 +65,7 @@ class Stager:
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             volume = self._open(connection, handle)
             record = volume.records.get(handle.image_id)
-            held = rules.require(record, str(handle), self._node_id, request.generation)
+            held = rules.require(record, str(handle), self.node_id, request.generation)
             staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
             with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
                 device, note = self._map(volume, request, held.readonly, undoing, ending)
@@ -121,6 +121,14 @@ class Stager:
         self._mounts.unmount(block, seconds=MOUNT_SECONDS)
         paths.remove_target(block, self._base)
         steps.done("unstage.unmount", volume=str(handle))
+        self.let_go(handle, found)
+
+    def let_go(self, handle: handles.VolumeHandle, found: mappers.MappedDevice | None) -> None:
+        """Unmap the volume's device, if there is one, and record that it is released.
+
+        Raises:
+            Busy: the device is mounted or open.
+        """
         with self._connections.use(handle.location.cluster_id) as connection:
             if found:
                 self._devices.unmap(found, self._options(connection, handle))
@@ -180,11 +188,11 @@ class Stager:
     ) -> None:
         name, generation = str(request.handle), request.generation
         seen = volume.records.see(request.handle.image_id)
-        rules.require(seen.record, name, self._node_id, generation)
-        client = devices.client_of(device, self._node_id, seen.record, watching, before)
+        rules.require(seen.record, name, self.node_id, generation)
+        client = devices.client_of(device, self.node_id, seen.record, watching, before)
         volume.records.change(
             request.handle.image_id,
-            lambda r: rules.stage(r, name, self._node_id, generation, client, self._now()),
+            lambda r: rules.stage(r, name, self.node_id, generation, client, self._now()),
             seen,
         )
         steps.done("stage.record", volume=name, client=client)
@@ -253,7 +261,7 @@ class Stager:
 
     def _note_release(self, records: store.Records, handle: handles.VolumeHandle) -> None:
         records.change(
-            handle.image_id, lambda record: rules.release(record, self._node_id, self._now())
+            handle.image_id, lambda record: rules.release(record, self.node_id, self._now())
         )
 
 

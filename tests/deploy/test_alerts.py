@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.release import manifests, promtool
+from e2e.release import manifests, prometheus
 
-pytestmark = pytest.mark.timeout(900)  # fetches promtool when the cache is cold
+pytestmark = pytest.mark.timeout(900)  # fetches Prometheus when the cache is cold
 
 RULES = manifests.CHART / "files/alerts.yaml"
 CASES = manifests.GOLDEN / "alerts.test.yaml"
@@ -25,7 +25,7 @@ def bench(tmp_path: Path) -> Path:
 def test_every_alert_comes_when_it_should_and_says_whom_it_is_about(bench: Path) -> None:
     shutil.copy(CASES, bench)
     done = subprocess.run(
-        [promtool.program(), "test", "rules", bench / CASES.name],
+        [prometheus.program("promtool"), "test", "rules", bench / CASES.name],
         capture_output=True,
         text=True,
         check=False,

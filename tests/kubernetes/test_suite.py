@@ -4,12 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from e2e import ginkgo
 from e2e.kubernetes import suite
 from e2e.kubernetes.client import Kubernetes
 
 
 @pytest.mark.timeout(2400)
 def test_the_chosen_specs_pass(kubernetes: Kubernetes, tmp_path: Path) -> None:
-    result = suite.run(kubernetes, tmp_path, suite.CHOSEN)
+    _passes(suite.run(kubernetes, tmp_path, suite.CHOSEN, timeout=1500))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
+def test_every_spec_that_can_be_had_passes(kubernetes: Kubernetes, tmp_path: Path) -> None:
+    _passes(suite.run(kubernetes, tmp_path, suite.EVERYTHING, timeout=3 * 3600))
+
+
+def _passes(result: ginkgo.Result) -> None:
     assert result.failures == ()
     assert result.ran > 0

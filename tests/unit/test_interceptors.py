@@ -319,7 +319,7 @@ def test_calls_are_counted_by_method_and_code_and_while_they_run() -> None:
 
 def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO) -> None:
     entered, leave = threading.Event(), threading.Event()
-    layers = interceptors.standard("n1", 300)
+    layers = interceptors.standard("n1", 300, KeyedLocks())
 
     def slow(_request: object, _context: object) -> Any:
         entered.set()

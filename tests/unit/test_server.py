@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rbdcsi import errors, server
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.locks import KeyedLocks
 from tests.unit import tiny
 
 Code = grpc.StatusCode
@@ -58,7 +59,7 @@ def running(path: Path, **changes: Any) -> Iterator[Running]:
         grpc.insecure_channel(f"unix:{path}") as channel,
     ):
         options = tiny.options(path, **changes)
-        finished = pool.submit(server.serve, options, services.add_to, stopping)
+        finished = pool.submit(server.serve, options, services.add_to, stopping, KeyedLocks())
         try:
             grpc.channel_ready_future(channel).result(timeout=10)
             yield Running(path, services, stopping, channel, finished)
@@ -106,7 +107,7 @@ def test_the_socket_is_private_and_removed_at_the_end(path: Path) -> None:
 def test_a_second_driver_is_refused_and_the_first_goes_on(driver: Running) -> None:
     options = tiny.options(driver.socket)
     with pytest.raises(errors.Refused, match="another driver answers at"):
-        server.serve(options, tiny.Tiny().add_to, threading.Event())
+        server.serve(options, tiny.Tiny().add_to, threading.Event(), KeyedLocks())
     assert driver.identity.Probe(csi_pb2.ProbeRequest(), timeout=10).ready.value
 
 

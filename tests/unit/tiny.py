@@ -15,6 +15,7 @@ from google.protobuf import wrappers_pb2
 
 from rbdcsi import cli, errors, logs, server
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.locks import KeyedLocks
 from rbdcsi.options import Options
 
 
@@ -73,7 +74,8 @@ def main(socket: str, grace: str) -> None:
     """Serve until SIGTERM; calls take two seconds."""
     logs.configure("json", "info")
     stopping, tiny = cli.stop_on_signals(), Tiny(lasts=2)
-    finished = server.serve(options(Path(socket), stop_grace=float(grace)), tiny.add_to, stopping)
+    chosen = options(Path(socket), stop_grace=float(grace))
+    finished = server.serve(chosen, tiny.add_to, stopping, KeyedLocks())
     cli.leave(finished)
 
 

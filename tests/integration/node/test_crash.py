@@ -27,7 +27,7 @@ FORMAT = ["stage.formatting", "stage.mkfs", "stage.formatted"]
 UNSTAGE = ["unstage.unmount", "unstage.unmap", "unstage.record"]
 
 
-def _dying_after(step: str, node: Driver, call: Callable[[Driver], object]) -> None:
+def dying_after(step: str, node: Driver, call: Callable[[Driver], object]) -> None:
     """Make the call to a process that dies after that step, and start another."""
     node.stop()
     node.start(kill_after=step)
@@ -47,7 +47,7 @@ def test_stage_repeated_after_a_crash_carries_on(
     lab: Lab, victim: Driver, kind: str, step: str
 ) -> None:
     with lab.volume("crash-stage", at=victim, capability=CAPABILITIES[kind]) as made:
-        _dying_after(step, victim, lambda node: volume.stage(node, made))
+        dying_after(step, victim, lambda node: volume.stage(node, made))
         volume.stage(victim, made)
 
         assert len(labs.daemons(victim)) == len(labs.loop_devices(victim)) == 1
@@ -61,7 +61,7 @@ def test_stage_repeated_after_a_crash_carries_on(
 @pytest.mark.parametrize("step", [*STAGE, *FORMAT])
 def test_unstage_after_a_crash_in_stage_leaves_nothing(lab: Lab, victim: Driver, step: str) -> None:
     with lab.volume("crash-back", at=victim) as made:
-        _dying_after(step, victim, lambda node: volume.stage(node, made))
+        dying_after(step, victim, lambda node: volume.stage(node, made))
         volume.unstage(victim, made)
 
         assert labs.held_at(victim) == []
@@ -76,7 +76,7 @@ def test_unstage_repeated_after_a_crash_finishes(
 ) -> None:
     with lab.volume("crash-unstage", at=victim, capability=CAPABILITIES[kind]) as made:
         volume.stage(victim, made)
-        _dying_after(step, victim, lambda node: volume.unstage(node, made))
+        dying_after(step, victim, lambda node: volume.unstage(node, made))
         volume.unstage(victim, made)
 
         assert labs.held_at(victim) == []
@@ -90,10 +90,10 @@ def test_publish_and_unpublish_repeated_after_a_crash_finish(
 ) -> None:
     with lab.volume("crash-publish", at=victim, capability=CAPABILITIES[kind]) as made:
         volume.stage(victim, made)
-        _dying_after("publish.mount", victim, lambda node: volume.publish(node, made))
+        dying_after("publish.mount", victim, lambda node: volume.publish(node, made))
         target = volume.publish(victim, made)
         assert [entry.target for entry in labs.mounts(victim)].count(target) == 1
-        _dying_after("unpublish.unmount", victim, lambda node: volume.unpublish(node, made))
+        dying_after("unpublish.unmount", victim, lambda node: volume.unpublish(node, made))
         volume.unpublish(victim, made)
         assert not target.exists()
 

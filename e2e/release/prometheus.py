@@ -1,4 +1,4 @@
-"""promtool out of Debian's package, which is unpacked and not installed: that starts a server."""
+"""Prometheus out of Debian's package, which is unpacked and not installed: that starts a server."""
 
 from pathlib import Path
 
@@ -14,13 +14,16 @@ rm *.deb
 """
 
 
-def program() -> Path:
-    """Return the path of promtool, fetched now unless the cache has it.
+def program(name: str = "prometheus") -> Path:
+    """Return the path of a program of the package, fetched now unless the cache has it.
+
+    Args:
+        name: "prometheus" or "promtool".
 
     Raises:
         Failed: the package cannot be had; the message is apt's.
     """
-    return caches.made("promtool-bookworm", _fetch) / "usr/bin/promtool"
+    return caches.made("prometheus-bookworm", _fetch) / "usr/bin" / name
 
 
 def _fetch(directory: Path) -> None:

@@ -1,0 +1,126 @@
+"""Debian's Prometheus, scraping the driver of a Kubernetes with the labels that the chart gives."""
+
+import contextlib
+import json
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e import mortal
+from e2e.clusters import commands, ports
+from e2e.kubernetes import chart
+from e2e.kubernetes.client import Kubernetes
+from e2e.release import manifests, prometheus
+
+RULES = manifests.CHART / "files/alerts.yaml"
+_POD = "__meta_kubernetes_pod_"
+# What the Prometheus operator adds to each target of a PodMonitor.
+_OPERATOR = [
+    {"source_labels": [f"{_POD}container_port_name"], "regex": "metrics", "action": "keep"},
+    {"source_labels": [f"{_POD}name"], "target_label": "pod"},
+    {"source_labels": [f"{_POD}container_name"], "target_label": "container"},
+]
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus that answers at this address and port."""
+
+    address: str
+
+    def query(self, expression: str) -> Sequence[Mapping[str, Any]]:
+        """Return the series that the expression has now, each with its labels and its value."""
+        words = urllib.parse.urlencode({"query": expression})
+        found: Sequence[Mapping[str, Any]] = self._get(f"query?{words}")["result"]
+        return found
+
+    def targets(self) -> Sequence[Mapping[str, Any]]:
+        """Return what is scraped, with labels, health and the last error."""
+        found: Sequence[Mapping[str, Any]] = self._get("targets?state=active")["activeTargets"]
+        return found
+
+    def rules(self) -> Sequence[Mapping[str, Any]]:
+        """Return the alert rules, with health, state and the last error."""
+        (group,) = self._get("rules")["groups"]
+        found: Sequence[Mapping[str, Any]] = group["rules"]
+        return found
+
+    def _get(self, what: str) -> Mapping[str, Any]:
+        with urllib.request.urlopen(f"http://{self.address}/api/v1/{what}", timeout=30) as answer:
+            data: Mapping[str, Any] = json.load(answer)["data"]
+        return data
+
+
+@contextlib.contextmanager
+def scraping(kubernetes: Kubernetes) -> Iterator[Prometheus]:
+    """Scrape the driver every second, by the addresses of its Pods, which this host must reach.
+
+    Raises:
+        DeadlineExceeded: Prometheus does not answer.
+    """
+    with (
+        tempfile.TemporaryDirectory() as name,
+        ports.claimed_pair("127.0.0.1") as port,
+        contextlib.closing(mortal.Spawner("prometheus")) as spawner,
+    ):
+        directory = Path(name)
+        (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(kubernetes)))
+        child = spawner.spawn(
+            [
+                prometheus.program(),
+                f"--config.file={directory}/prometheus.yaml",
+                f"--storage.tsdb.path={directory}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            directory / "log",
+        )
+        try:
+            running = Prometheus(f"127.0.0.1:{port}")
+            commands.wait_until(lambda: _answers(running), "Prometheus answers")
+            yield running
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _answers(running: Prometheus) -> bool:
+    with contextlib.suppress(OSError):
+        running.query("vector(1)")
+        return True
+    return False
+
+
+def _configuration(kubernetes: Kubernetes) -> Mapping[str, object]:
+    discovery = {
+        "role": "pod",
+        "kubeconfig_file": str(kubernetes.kubeconfig),
+        "namespaces": {"names": [chart.NAMESPACE]},
+    }
+    job = {
+        "job_name": f"{chart.NAMESPACE}/{chart.RELEASE}",
+        "kubernetes_sd_configs": [discovery],
+        "relabel_configs": [*_OPERATOR, *_relabelings()],
+    }
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [job],
+    }
+
+
+def _relabelings() -> list[Mapping[str, object]]:
+    """Return those of the chart's PodMonitor, as Prometheus itself spells them."""
+    values = "existingSecret=rbdcsi-config,monitoring.podMonitor.enabled=true"
+    rendered = manifests.template("--set", values)
+    (monitor,) = (each for each in yaml.safe_load_all(rendered) if each["kind"] == "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    return [
+        {"source_labels": each["sourceLabels"], "target_label": each["targetLabel"]}
+        for each in endpoint["relabelings"]
+    ]

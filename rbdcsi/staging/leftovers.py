@@ -1,0 +1,89 @@
+"""Unmaps what a node plugin that died in NodeStage left, where no NodeUnstage comes.
+
+The kubelet forgets a stage that was cut off if the plugin does not answer its next call
+(csi_attacher.go, MountDevice). The image would stay mapped, so that it could never be detached.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from rbdcsi import errors, handles
+from rbdcsi.attachments import store
+from rbdcsi.ceph import connections
+from rbdcsi.host import mounts
+from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.staging import device as devices
+from rbdcsi.staging.stage import Stager
+from rbdcsi.volumes import locations
+
+_log = structlog.get_logger()
+
+PAUSE_SECONDS = 60.0
+Hold = Callable[[handles.VolumeHandle], contextlib.AbstractContextManager[None]]
+
+
+class Leftovers:
+    """Finds and unmaps them; a repeated NodeStage maps such a volume again."""
+
+    def __init__(
+        self,
+        stager: Stager,
+        node_devices: devices.Devices,
+        kubelet_dir: Path,
+        pooled: connections.Connections,
+        hold: Hold,
+    ) -> None:
+        """Take `hold` to keep calls off a volume; it raises Busy if one is under way."""
+        self._stager = stager
+        self._devices = node_devices
+        self._mounts = mounts.Mounts(kubelet_dir)
+        self._connections = pooled
+        self._locations = locations.Locations(pooled)
+        self._hold = hold
+        self._idle: frozenset[MappedDevice] = frozenset()
+
+    def unmap(self) -> float:
+        """Unmap what was idle the last time, too: mounted nowhere, and of a volume attached here.
+
+        Returns the seconds until the next time.
+        """
+        with _tolerated("what is mapped"):
+            found = frozenset(filter(self._is_idle, self._devices.all()))
+            for device in found & self._idle:
+                with _tolerated(str(device.path)):
+                    for handle in self._volumes(device):
+                        self._unmap(handle, device)
+            self._idle = found
+        return PAUSE_SECONDS
+
+    def _unmap(self, handle: handles.VolumeHandle, device: MappedDevice) -> None:
+        with self._hold(handle):
+            if device in self._devices.all() and self._is_idle(device):
+                _log.info("unmapping a leftover", volume=str(handle), device=str(device.path))
+                self._stager.let_go(handle, device)
+
+    def _is_idle(self, device: MappedDevice) -> bool:
+        return not any(devices.belongs(entry, device) for entry in self._mounts.everywhere())
+
+    def _volumes(self, device: MappedDevice) -> Iterator[handles.VolumeHandle]:
+        """Yield what the device is of: somebody else's image is attached to this node by nobody."""
+        for cluster in self._connections.configured.clusters:
+            place = handles.Location(cluster.cluster_id, device.pool_id, device.namespace)
+            with self._connections.use(cluster.cluster_id) as connection:
+                if device.fsid not in (None, connection.fsid):
+                    continue
+                records = store.Records(self._locations.of(connection, place).ioctx)
+                held = records.get(device.image_id).attachments
+            if self._stager.node_id in held:
+                yield handles.VolumeHandle(place, device.image_id)
+
+
+@contextlib.contextmanager
+def _tolerated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (errors.RbdCsiError, OSError) as error:
+        _log.warning("not looked at for leftovers, to be repeated", what=what, error=str(error))

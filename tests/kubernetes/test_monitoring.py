@@ -1,0 +1,53 @@
+"""Prometheus scrapes the driver: metrics and alert rules of the chart have values there."""
+
+import re
+
+import pytest
+import yaml
+
+from e2e.kubernetes import monitor, workload
+from e2e.kubernetes.client import Kubernetes
+from e2e.release import manifests
+
+# There are none without an error, and the first of an operation makes them.
+OF_ERRORS = {"rbdcsi_ceph_operation_errors_total"}
+CENSUS_SECONDS = 120  # the controller counts once a minute
+
+
+def metrics() -> set[str]:
+    """Return the names of docs/metrics.md; a histogram by what it has counted."""
+    page = (manifests.ROOT / "docs/metrics.md").read_text()
+    found = re.findall(r"^\| `(\w+)` \| (\w+) ", page, re.MULTILINE)
+    return {f"{name}_count" if kind == "histogram" else name for name, kind in found} - OF_ERRORS
+
+
+def compared() -> dict[str, str]:
+    """Return what each alert compares with its bound; for any code, because nothing fails now."""
+    (group,) = yaml.safe_load(monitor.RULES.read_text())["groups"]
+    left = {rule["alert"]: re.split(r" (?:==|<|>) ", rule["expr"])[0] for rule in group["rules"]}
+    return {alert: re.sub(r"\{code=[^}]*\}", "", query) for alert, query in left.items()}
+
+
+@pytest.mark.usefixtures("rbd")
+def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
+    kubernetes: Kubernetes, namespace: workload.Namespace, nodes: list[str]
+) -> None:
+    queries = {**{name: name for name in metrics()}, **compared()}
+    assert len(queries) > 15
+    with monitor.scraping(kubernetes) as prometheus:
+        namespace.claim("data")
+        namespace.start("writer", "data")
+
+        def unanswered() -> list[str]:
+            return [name for name, query in queries.items() if not prometheus.query(query)]
+
+        kubernetes.wait(lambda: not unanswered(), "every query has values", CENSUS_SECONDS)
+        targets = prometheus.targets()
+        assert {each["health"] for each in targets} == {"up"}
+        components = sorted(each["labels"]["component"] for each in targets)
+        assert components == ["controller"] * 2 + ["node"] * len(nodes)
+        assert {each["labels"]["node"] for each in targets} <= set(nodes)
+        for rule in prometheus.rules():
+            assert (rule["health"], rule["state"]) == ("ok", "inactive"), rule
+        held = "max by (node) (rbdcsi_attachments{state='staged'})"
+        assert sum(float(each["value"][1]) for each in prometheus.query(held)) >= 1
