@@ -72,6 +72,9 @@ lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ratios
 	$(PYTHON) -m bench
 
+bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
+	$(PYTHON) -m bench --machine
+
 lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
@@ -120,6 +123,6 @@ e2e-long: test-vm ## run every test of Kubernetes and in virtual machines: hours
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench clean cluster cluster-stop demo docs e2e-kubernetes e2e-long e2e-microceph help image \
-  kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
+.PHONY: bench bench-vm clean cluster cluster-stop demo docs e2e-kubernetes e2e-long e2e-microceph \
+  help image kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
   test-integration test-unit test-vm

@@ -7,7 +7,7 @@ from typing import get_args
 import click
 from rich.console import Console
 
-from bench import attach, create, data_path, delete, journey, lab, listing, report
+from bench import attach, create, data_path, delete, journey, lab, listing, machine, report
 from bench.metric import Result
 from e2e import orphans
 
@@ -34,19 +34,36 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     help="Where the OSD keeps data; memstore takes the disk's noise away.",
 )
 @click.option("--publish", is_flag=True, help="Put the figures into docs/benchmarks.md.")
-def main(only: tuple[str, ...], quick: bool, store: lab.Store, publish: bool) -> None:
+@click.option(
+    "--machine", "in_machine", is_flag=True, help="Journey and data path with krbd, in a machine."
+)
+def main(
+    only: tuple[str, ...], quick: bool, store: lab.Store, publish: bool, in_machine: bool
+) -> None:
     """Measure the driver beside the floor, in one run, on a Ceph of its own."""
-    console, results = Console(), []
+    if only and in_machine:
+        raise click.UsageError("--machine has its own families: leave --only out")
     orphans.adopt()
-    with lab.start(_QUICK if quick else 1, store) as running:
-        for name in only or _FAMILIES:
+    scale, facts = _QUICK if quick else 1, report.environment(store)
+    if in_machine:
+        kind, (results, inside) = "-krbd", machine.measure(scale, store)
+        facts |= inside
+    else:
+        kind, results = "", _measure_here(only or tuple(_FAMILIES), scale, store)
+    report.show(results)
+    Console().print(f"raw samples: {report.save(results, facts, kind)}")
+    if publish:
+        report.publish(results, facts, kind, _DOCUMENT)
+
+
+def _measure_here(names: tuple[str, ...], scale: float, store: lab.Store) -> list[Result]:
+    console, results = Console(), []
+    with lab.start(scale, store) as running:
+        for name in names:
             with console.status(f"{name} ..."):
                 results += _FAMILIES[name](running)
             console.print(f"{name}: done", style="dim")
-    report.show(results)
-    console.print(f"raw samples: {report.save(results, store)}")
-    if publish:
-        report.publish(results, store, _DOCUMENT)
+    return results
 
 
 if __name__ == "__main__":

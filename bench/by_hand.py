@@ -3,6 +3,7 @@
 import json
 import os
 import select
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,14 @@ MKFS = ("mkfs.ext4", "-q", "-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_i
 _SECONDS = 30.0
 
 
+def prepare(lab: Lab, pool: str, name: str, size: int) -> "ByHand":
+    """Return an image's way by the mapper that the driver uses; `size` in bytes."""
+    return {"fuse": _Fuse, "krbd": _Krbd}[lab.mapper](lab, pool, name, size)
+
+
 @dataclass
-class ByHand:
-    """One image on its way; the mapping is the fuse mapper's, the options are the driver's."""
+class ByHand(ABC):
+    """One image on its way; the options are the driver's."""
 
     lab: Lab
     pool: str
@@ -30,10 +36,46 @@ class ByHand:
 
     def create(self) -> None:
         """Make the image."""
-        self._rbd("create", "--size", f"{self.size // MIB}M", f"{self.pool}/{self.name}")
+        self._rbd("create", "--size", f"{self.size // MIB}M", self._image)
 
+    @abstractmethod
     def map(self) -> None:
         """Make it a block device."""
+
+    def mount(self) -> Path:
+        """Make a filesystem, mount it, and bind it to where a workload would see it."""
+        staging, target = self.directory / "staging", self.directory / "target"
+        staging.mkdir(parents=True)
+        target.mkdir()
+        commands.run([*MKFS, self.device])
+        commands.run(["mount", "-t", "ext4", self.device, staging])
+        commands.run(["mount", "--bind", staging, target])
+        return target
+
+    def unmount(self) -> None:
+        """Undo `mount`."""
+        commands.run(["umount", self.directory / "target"])
+        commands.run(["umount", self.directory / "staging"])
+
+    @abstractmethod
+    def unmap(self) -> None:
+        """Undo `map`, and wait until everything is written."""
+
+    def remove(self) -> None:
+        """Delete the image with its data."""
+        self._rbd("rm", "--no-progress", self._image)
+
+    @property
+    def _image(self) -> str:
+        return f"{self.pool}/{self.name}"
+
+    def _rbd(self, *words: str) -> str:
+        where = ("--conf", str(self.lab.cluster.conf), "--keyring", str(self.lab.cluster.keyring))
+        return commands.run(["rbd", *where, *words])
+
+
+class _Fuse(ByHand):
+    def map(self) -> None:
         self.directory.mkdir()
         file = self.directory / "image"
         file.touch()
@@ -46,23 +88,7 @@ class ByHand:
         loop = ("losetup", "--find", "--show", "--direct-io=on", str(file))
         self.device = commands.run(loop).strip()
 
-    def mount(self) -> Path:
-        """Make a filesystem, mount it, and bind it to where a workload would see it."""
-        staging, target = self.directory / "staging", self.directory / "target"
-        staging.mkdir()
-        target.mkdir()
-        commands.run([*MKFS, self.device])
-        commands.run(["mount", "-t", "ext4", self.device, staging])
-        commands.run(["mount", "--bind", staging, target])
-        return target
-
-    def unmount(self) -> None:
-        """Undo `mount`."""
-        commands.run(["umount", self.directory / "target"])
-        commands.run(["umount", self.directory / "staging"])
-
     def unmap(self) -> None:
-        """Undo `map`, and wait until the daemon has written what it holds."""
         commands.run(["losetup", "--detach", self.device])
         pid = (self.directory / "pid").read_text().strip()
         ended = os.pidfd_open(int(pid))
@@ -72,17 +98,19 @@ class ByHand:
         finally:
             os.close(ended)
 
-    def remove(self) -> None:
-        """Delete the image with its data."""
-        self._rbd("rm", "--no-progress", f"{self.pool}/{self.name}")
-
-    def _rbd(self, *words: str) -> None:
-        where = ("--conf", str(self.lab.cluster.conf), "--keyring", str(self.lab.cluster.keyring))
-        commands.run(["rbd", *where, *words])
-
     def _blockdev(self) -> dict[str, object]:
         return {
             "driver": "rbd", "node-name": "image", "pool": self.pool, "image": self.name,
             "conf": str(self.lab.cluster.conf), "user": "admin", "cache": {"direct": True},
             "discard": "unmap",
         }  # fmt: skip
+
+
+class _Krbd(ByHand):
+    _NO_UDEV = ("--options", "noudev")  # there is no udevd in the machine to wait for
+
+    def map(self) -> None:
+        self.device = self._rbd("map", *self._NO_UDEV, self._image).strip()
+
+    def unmap(self) -> None:
+        self._rbd("unmap", *self._NO_UDEV, self.device)

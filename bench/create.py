@@ -12,7 +12,7 @@ from e2e.clusters import commands
 
 _SIZE = 1024 * MIB
 _KEY, _VALUE = "floor.volume", "x" * 300  # as long as what the driver writes
-_CALLERS = {1: None, 8: None, 16: Goal(0.6, at_least=True), 32: Goal(0.8, at_least=True), 100: None}
+_CALLERS = {1: None, 8: None, 16: Goal(least=0.6), 32: Goal(least=0.8), 100: None}
 
 
 def measure(lab: Lab) -> list[Result]:

@@ -5,7 +5,7 @@ import time
 import rados
 import rbd
 
-from bench.lab import FEATURES, MIB, Lab, timed
+from bench.lab import FEATURES, MIB, Lab, data_objects, timed
 from bench.metric import Call, Comparison, Figure, Goal, Result, alternate
 from e2e import volume
 from e2e.clusters import commands
@@ -63,9 +63,5 @@ def _data_comes_back(lab: Lab, pool: str, ioctx: rados.Ioctx) -> float:
     for each in made:
         volume.delete(lab.controller, each)
     begun = time.perf_counter()
-    commands.wait_until(lambda: not _data_objects(ioctx), "the data is gone")
+    commands.wait_until(lambda: not data_objects(ioctx), "the data is gone")
     return time.perf_counter() - begun
-
-
-def _data_objects(ioctx: rados.Ioctx) -> list[str]:
-    return [found.key for found in ioctx.list_objects() if found.key.startswith("rbd_data.")]

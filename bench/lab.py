@@ -36,6 +36,7 @@ class Lab:
     admin: rados.Rados
     directory: Path
     scale: float  # of the number of rounds; 1 is a full run
+    mapper: str = "fuse"
 
     def rounds(self, full: int) -> int:
         """Return how many rounds to do where a full run does `full`."""
@@ -54,6 +55,11 @@ class Lab:
             self.cluster.delete_pool(name)
 
 
+def data_objects(ioctx: rados.Ioctx) -> list[str]:
+    """Return the names of all objects that hold images' data."""
+    return [found.key for found in ioctx.list_objects() if found.key.startswith("rbd_data.")]
+
+
 def timed(call: Callable[[], object]) -> float:
     """Return how many seconds the call took."""
     begun = time.perf_counter()
@@ -64,16 +70,22 @@ def timed(call: Callable[[], object]) -> float:
 @contextlib.contextmanager
 def start(scale: float, store: Store) -> Iterator[Lab]:
     """Start Ceph, a controller and two nodes; all ends with the body."""
+    with LocalCluster(backend=store) as cluster, at_work(cluster, scale) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def at_work(cluster: Cluster, scale: float, mapper: str = "fuse") -> Iterator[Lab]:
+    """Start a controller and two nodes on a Ceph that runs; they end with the body."""
     with contextlib.ExitStack() as undo:
-        cluster = undo.enter_context(LocalCluster(backend=store))
         cluster.create_pool("home")
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         installation = undo.enter_context(driver.installed(cluster, directory, "home"))
         controller = installation.controller("controller", *_QUIET).start()
         first, second = (
-            installation.node(name, "--mapper", "fuse", *_QUIET).start() for name in ("a", "b")
+            installation.node(name, "--mapper", mapper, *_QUIET).start() for name in ("a", "b")
         )
         conf = {"keyring": str(cluster.keyring)}
         connection = rados.Rados(name="client.admin", conffile=str(cluster.conf), conf=conf)
         undo.enter_context(connection)
-        yield Lab(cluster, controller, (first, second), connection, directory, scale)
+        yield Lab(cluster, controller, (first, second), connection, directory, scale, mapper)

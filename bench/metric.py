@@ -1,7 +1,7 @@
 """What a benchmark gives: rounds of samples and a goal, or one figure and a goal."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,25 @@ Call = Callable[[int], float]  # does it for the n-th time with fresh names; ret
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound of the ratio, or of the figure: at most, or at least."""
+    """Bounds of the ratio, or of the figure: at most, at least, or both."""
 
-    bound: float
-    at_least: bool = False
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The bounds that there are, the lower one first."""
+        return tuple(bound for bound in (self.least, self.most) if bound is not None)
 
     def met(self, value: float) -> bool:
-        """Tell whether the value keeps the bound."""
-        return value >= self.bound if self.at_least else value <= self.bound
+        """Tell whether the value keeps the bounds."""
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
 
     def __str__(self) -> str:
-        return f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        if self.least is None:
+            return f"≤ {self.most:g}"
+        return f"≥ {self.least:g}" if self.most is None else f"{self.least:g} to {self.most:g}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,15 @@ class Figure:
 
 
 Result = Comparison | Figure
+
+
+def from_raw(raw: Mapping[str, Any]) -> Result:
+    """Return the result whose `raw` went through JSON."""
+    goal = Goal(**raw["goal"]) if raw["goal"] else None
+    if "rounds" not in raw:
+        return Figure(**{**raw, "goal": goal})
+    rounds = [Round(tuple(each["driver"]), tuple(each["floor"])) for each in raw["rounds"]]
+    return Comparison(**{**raw, "rounds": rounds, "goal": goal})
 
 
 def alternate(driver: Call, floor: Call, rounds: int, warmups: int = 0) -> list[Round]:

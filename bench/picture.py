@@ -16,8 +16,9 @@ def bar(found: Ratio, goal: Goal | None) -> str:
     """Return the ratio as a bar of blocks with the goal as a stroke."""
     per_one = _WIDTH / _LONGEST
     cells = ["█" if at < found.median * per_one else " " for at in range(_WIDTH)]
-    if goal and goal.bound < _LONGEST:
-        cells[int(goal.bound * per_one)] = "|"
+    for bound in goal.bounds if goal else ():
+        if bound < _LONGEST:
+            cells[int(bound * per_one)] = "|"
     return "".join(cells).rstrip()
 
 
@@ -48,8 +49,8 @@ def _svg_row(result: Comparison, at: int) -> str:
         f'y1="{middle}" y2="{middle}" stroke="black"/>',
         f'<text x="{_LEFT + _pixels(found.median) + 6}" y="{middle + 4}">{found.median:.2f}</text>',
     ]
-    if result.goal:
-        x = _LEFT + _pixels(result.goal.bound)
+    for bound in result.goal.bounds if result.goal else ():
+        x = _LEFT + _pixels(bound)
         parts.append(
             f'<line x1="{x}" x2="{x}" y1="{top + 2}" y2="{top + _ROW - 2}" stroke="red" '
             'stroke-width="2"/>'

@@ -1,11 +1,12 @@
 """What the run found: a table with a bar for each ratio, and the raw samples."""
 
+import datetime
 import json
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +51,29 @@ def row(result: Result) -> list[str]:
     ]
 
 
-def save(results: Sequence[Result], store: str) -> Path:
-    """Write raw samples and where they come from to build/bench, and return the file."""
+def save(results: Sequence[Result], facts: Mapping[str, Any], kind: str) -> Path:
+    """Write raw samples and where they come from to build/bench, and return the file.
+
+    Args:
+        results: of one run.
+        facts: what they depend on.
+        kind: of the run, as the end of files' names; "" or "-krbd".
+    """
     _DIRECTORY.mkdir(parents=True, exist_ok=True)
-    file = _DIRECTORY / "samples.json"
-    document = {"environment": environment(store), "results": [result.raw() for result in results]}
+    file = _DIRECTORY / f"samples{kind}.json"
+    document = {"environment": facts, "results": [result.raw() for result in results]}
     file.write_text(json.dumps(document, indent=1, default=str))
-    (_DIRECTORY / "ratios.svg").write_text(picture.svg(results))
+    (_DIRECTORY / f"ratios{kind}.svg").write_text(picture.svg(results))
     return file
 
 
-def publish(results: Sequence[Result], store: str, document: Path) -> None:
-    """Put the figures into the document, between its two markers, and the picture beside it."""
-    begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
+def publish(results: Sequence[Result], facts: Mapping[str, Any], kind: str, document: Path) -> None:
+    """Put the figures between their kind's markers in the document, and the picture beside it."""
+    begin, end = f"<!-- figures{kind} -->\n", f"<!-- end of figures{kind} -->"
     before, rest = document.read_text().split(begin, 1)
     after = rest.split(end, 1)[1]
-    facts = ", ".join(f"{name} {value}" for name, value in environment(store).items())
     lines = [
-        f"{facts}.",
+        f"{', '.join(f'{name} {value}' for name, value in facts.items())}.",
         "",
         "| | what | the floor | driver p50 | floor p50 | ratio [95 %] | floor/floor | goal |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -75,7 +81,7 @@ def publish(results: Sequence[Result], store: str, document: Path) -> None:
         "",
     ]
     document.write_text(before + begin + "\n".join(lines) + end + after)
-    document.with_name("benchmarks.svg").write_text(picture.svg(results))
+    document.with_name(f"benchmarks{kind}.svg").write_text(picture.svg(results))
 
 
 def environment(store: str) -> dict[str, Any]:
@@ -86,6 +92,7 @@ def environment(store: str) -> dict[str, Any]:
         cwd=_ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit.stdout.strip() or "unknown",
         "Ceph": version.stdout.split()[2],
         "OSD": store,

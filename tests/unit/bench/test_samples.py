@@ -1,5 +1,7 @@
 """The statistics of the benchmarks, on samples whose answer is known."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,10 +54,25 @@ def test_both_are_done_in_turn_with_fresh_numbers_and_warm_ups_are_dropped() -> 
 
 @pytest.mark.parametrize(
     ("goal", "value", "met"),
-    [(Goal(1.5), 1.5, True), (Goal(1.5), 1.6, False), (Goal(0.6, at_least=True), 0.5, False)],
+    [
+        (Goal(1.5), 1.5, True),
+        (Goal(1.5), 1.6, False),
+        (Goal(least=0.6), 0.5, False),
+        (Goal(least=0.6), 9, True),
+        (Goal(1.03, least=0.97), 1, True),
+        (Goal(1.03, least=0.97), 0.96, False),
+        (Goal(1.03, least=0.97), 1.04, False),
+    ],
 )
-def test_goal_is_a_bound_from_above_or_below(goal: Goal, value: float, met: bool) -> None:
+def test_goal_bounds_from_above_or_below_or_both(goal: Goal, value: float, met: bool) -> None:
     assert goal.met(value) is met
+
+
+@given(ROUNDS)
+def test_result_survives_json(rounds: list[Round]) -> None:
+    compared = Comparison("M9", "fio", "floor", rounds, Goal(1.03, least=0.97), "/s")
+    for result in (compared, metric.Figure("M10", "CPU", 0.9, "x")):
+        assert metric.from_raw(json.loads(json.dumps(result.raw()))) == result
 
 
 @given(ROUNDS)
