@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import tempfile
 import urllib.parse
 import urllib.request
@@ -19,13 +20,7 @@ from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests, prometheus
 
 RULES = manifests.CHART / "files/alerts.yaml"
-_POD = "__meta_kubernetes_pod_"
-# What the Prometheus operator adds to each target of a PodMonitor.
-_OPERATOR = [
-    {"source_labels": [f"{_POD}container_port_name"], "regex": "metrics", "action": "keep"},
-    {"source_labels": [f"{_POD}name"], "target_label": "pod"},
-    {"source_labels": [f"{_POD}container_name"], "target_label": "container"},
-]
+_META = "__meta_kubernetes_pod_"
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def scraping(kubernetes: Kubernetes) -> Iterator[Prometheus]:
-    """Scrape the driver every second, by the addresses of its Pods, which this host must reach.
+    """Scrape the driver at the addresses of its Pods, which this host must reach.
 
     Raises:
         DeadlineExceeded: Prometheus does not answer.
@@ -97,21 +92,36 @@ def _answers(running: Prometheus) -> bool:
 
 
 def _configuration(kubernetes: Kubernetes) -> Mapping[str, object]:
-    discovery = {
-        "role": "pod",
-        "kubeconfig_file": str(kubernetes.kubeconfig),
-        "namespaces": {"names": [chart.NAMESPACE]},
-    }
     job = {
         "job_name": f"{chart.NAMESPACE}/{chart.RELEASE}",
-        "kubernetes_sd_configs": [discovery],
-        "relabel_configs": [*_OPERATOR, *_relabelings()],
+        "static_configs": list(_targets(kubernetes)),
+        "relabel_configs": _relabelings(),
     }
+    often = ("scrape_interval", "scrape_timeout", "evaluation_interval")
     return {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": dict.fromkeys(often, "5s"),
         "rule_files": [str(RULES)],
         "scrape_configs": [job],
     }
+
+
+def _targets(kubernetes: Kubernetes) -> Iterator[Mapping[str, object]]:
+    """Yield the ports of Pods that are called "metrics", as the operator's discovery has them.
+
+    Debian's Prometheus is built without that of Kubernetes, so they stay what they are now.
+    """
+    for pod in kubernetes.list("pods", chart.NAMESPACE):
+        name, component = pod["metadata"]["name"], "app.kubernetes.io/component"
+        labels = {
+            "pod": name,
+            f"{_META}node_name": pod["spec"]["nodeName"],
+            f"{_META}label_{re.sub('[./]', '_', component)}": pod["metadata"]["labels"][component],
+        }
+        for container in pod["spec"]["containers"]:
+            for port in container.get("ports", ()):
+                if port["name"] == "metrics":
+                    address = f"{pod['status']['podIP']}:{port['containerPort']}"
+                    yield {"targets": [address], "labels": labels}
 
 
 def _relabelings() -> list[Mapping[str, object]]:

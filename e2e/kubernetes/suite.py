@@ -94,7 +94,8 @@ def run(
 
 def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
     """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
-    isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    own = ("env", f"TMPDIR={log.parent}")  # the suite leaves kubeconfigs there
+    isolated = (*own, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     spawner = mortal.Spawner("ginkgo")
     child = spawner.spawn([*isolated, *argv], log)
     try:
