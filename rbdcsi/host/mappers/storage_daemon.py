@@ -1,16 +1,19 @@
 """qemu-storage-daemon: one for each mapped image, which shows it as a file through FUSE.
 
 A daemon is found by its command line, which names the file that it exports: there is no pid file
-that could lie after a crash. It runs in a session of its own and outlives the driver.
+that could lie after a crash. It runs in a session of its own and outlives the driver. One that is
+only being started has no command line yet, so each holds a lock on its directory from the first.
 """
 
 import contextlib
+import fcntl
 import json
 import math
 import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +23,7 @@ from rbdcsi.host import anonymous, cgroup, command
 from rbdcsi.host.mappers import Access, Image
 
 PROGRAM = "qemu-storage-daemon"
+_PAUSE = 0.02  # seconds
 
 
 def file_in(directory: Path) -> Path:
@@ -56,9 +60,9 @@ def start(
     """
     (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
     file_in(directory).touch(0o600)
-    with anonymous.holding(access.key.reveal()) as key:
+    with anonymous.holding(access.key.reveal()) as key, _lock(directory) as lock:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
-        command.run(cgroup.inside(group, argv), seconds=seconds, pass_fds=(key,))
+        command.run(cgroup.inside(group, argv), seconds=seconds, pass_fds=(key, lock))
 
 
 def answers(directory: Path) -> bool:
@@ -93,6 +97,14 @@ def stop(directory: Path, *, force: bool, seconds: float) -> None:
     Raises:
         Busy: it has not ended in time.
     """
+    with deadlines.within(deadlines.remaining(seconds)):
+        _end_those_seen(directory, force, seconds)
+        while _is_locked(directory):  # by one that a driver was starting when it was killed
+            time.sleep(deadlines.remaining(_PAUSE))
+            _end_those_seen(directory, force, seconds)
+
+
+def _end_those_seen(directory: Path, force: bool, seconds: float) -> None:
     file = file_in(directory)
     for pid in [pid for exported, pid in running().items() if exported == file]:
         with _watched(pid) as pidfd:
@@ -185,6 +197,27 @@ def _exported_by(pid: int) -> Path | None:
     except (OSError, ValueError, LookupError):  # it ended, or is somebody else's daemon
         return None
     return None
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[int]:
+    """Lock the directory by a descriptor for `pass_fds`, until the last who has it has ended."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        with _lock(directory):
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

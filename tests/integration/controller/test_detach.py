@@ -7,7 +7,7 @@ from e2e import volume
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.attachments.records import State
-from tests.integration.controller.view import View
+from tests.integration.controller.view import View, image_id
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 
@@ -34,7 +34,7 @@ def test_a_repeat_is_fine_and_harms_no_other_node(
     volume.detach(controller, made, A)  # late
     assert view.record(made).attachments.keys() == {B}
     assert view.held_by(A) == frozenset()
-    assert view.held_by(B) == {made.id}
+    assert view.held_by(B) == {image_id(made)}
 
 
 def test_without_a_node_it_is_detached_from_all(

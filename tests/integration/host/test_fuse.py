@@ -14,7 +14,7 @@ import pytest
 import rados
 import rbd
 
-from e2e.clusters import Cluster, driver_caps
+from e2e.clusters import Cluster, commands, driver_caps
 from rbdcsi import errors
 from rbdcsi.host import command, content, devices, loop, mappers, mounts
 from rbdcsi.host.mappers import states, storage_daemon
@@ -53,13 +53,27 @@ def image(cluster: Cluster, ioctx: rados.Ioctx, pool: str) -> Iterator[mappers.I
     yield made
     for entry in rbd.RBD().list2(ioctx):
         if entry["id"] == made.image_id:
-            with rbd.Image(ioctx, entry["name"], read_only=True) as opened:
-                watching = [watcher["addr"] for watcher in opened.watchers_list()]
-            for address in watching:
-                cluster.ceph("osd", "blocklist", "add", address)
-            rbd.RBD().remove(ioctx, entry["name"])
-            for address in watching:
-                cluster.ceph("osd", "blocklist", "rm", address)
+            commands.wait_until(
+                lambda name=entry["name"]: _is_removed(cluster, ioctx, name),  # type: ignore[misc]
+                f"image {entry['name']} is removed",
+                timeout=40,
+            )
+
+
+def _is_removed(cluster: Cluster, ioctx: rados.Ioctx, name: str) -> bool:
+    """Try to remove the image; one that a dying daemon was just opening has a watcher later."""
+    with rbd.Image(ioctx, name, read_only=True) as opened:
+        watching = [watcher["addr"] for watcher in opened.watchers_list()]
+    for address in watching:
+        cluster.ceph("osd", "blocklist", "add", address)
+    try:
+        rbd.RBD().remove(ioctx, name)
+    except rbd.ImageBusy:
+        return False
+    finally:
+        for address in watching:
+            cluster.ceph("osd", "blocklist", "rm", address)
+    return True
 
 
 @pytest.fixture
@@ -91,10 +105,14 @@ def test_mapped_image_is_a_disk_of_its_size(
 
 
 def test_mapping_again_adopts_the_device(
-    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+    fuse: Fuse,
+    device: mappers.MappedDevice,
+    image: mappers.Image,
+    access: mappers.Access,
+    directory: Path,
 ) -> None:
     assert fuse.map(image, access, readonly=False, options="", seconds=SECONDS) == device
-    assert len(storage_daemon.running()) == 1
+    assert len(_daemons(directory)) == 1
 
 
 def test_mapping_again_in_the_other_mode_is_refused(
@@ -105,11 +123,11 @@ def test_mapping_again_in_the_other_mode_is_refused(
 
 
 def test_flushed_data_is_in_ceph_though_the_daemon_is_killed(
-    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx, directory: Path
 ) -> None:
     data = os.urandom(3 * MIB)
     _write(device.path, MIB, data)
-    _kill_daemon()
+    _kill_daemon(directory)
 
     with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
         assert opened.read(MIB, len(data)) == data
@@ -216,17 +234,21 @@ def test_driver_killed_at_any_moment_of_map_leaves_what_the_next_one_finishes(
     device = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
 
     assert device.fault is None
-    assert len(storage_daemon.running()) == 1
+    assert len(_daemons(directory)) == 1
     _write(device.path, 0, b"works")
     fuse.unmap(device, seconds=SECONDS)
     assert list((directory / "fuse").iterdir()) == []
-    assert storage_daemon.running() == {}
+    assert _daemons(directory) == []
 
 
 def test_dead_daemon_is_told_and_the_image_can_be_mapped_anew(
-    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+    fuse: Fuse,
+    device: mappers.MappedDevice,
+    image: mappers.Image,
+    access: mappers.Access,
+    directory: Path,
 ) -> None:
-    _kill_daemon()
+    _kill_daemon(directory)
     (found,) = fuse.list()
     assert found.path == device.path
     assert "has ended" in (found.fault or "")
@@ -242,7 +264,7 @@ def test_dead_daemon_of_a_mounted_device_is_busy_until_it_is_unmounted(
 ) -> None:
     make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory):
-        _kill_daemon()
+        _kill_daemon(directory)
         with pytest.raises(errors.Busy):
             fuse.unmap(device, force=True, seconds=SECONDS)
 
@@ -261,7 +283,7 @@ def test_map_killed_half_way_is_finished_by_the_next_one(
     device = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
 
     assert device.fault is None
-    assert len(storage_daemon.running()) == 1
+    assert len(_daemons(directory)) == 1
 
 
 @pytest.mark.parametrize("reached", ["directory", "record", "daemon", "dead daemon"])
@@ -274,7 +296,7 @@ def test_map_killed_half_way_is_taken_away_by_unmap(
     fuse.unmap(device, seconds=SECONDS)
 
     assert list((directory / "fuse").iterdir()) == []
-    assert storage_daemon.running() == {}
+    assert _daemons(directory) == []
 
 
 def test_missing_image_is_an_error_and_leaves_nothing(
@@ -299,7 +321,7 @@ def test_monitor_that_does_not_answer_is_bounded_and_leaves_nothing(
     try:
         with pytest.raises(errors.DeadlineExceeded):
             fuse.map(image, access, readonly=False, options="", seconds=2)
-        assert storage_daemon.running() == {}
+        assert _daemons(directory) == []
         assert list((directory / "fuse").iterdir()) == []
     finally:
         cluster.thaw_mon()
@@ -448,11 +470,16 @@ def _half_map(state: Path, image: mappers.Image, access: mappers.Access, reached
     storage_daemon.start(directory, image, access, readonly=False, options="", seconds=SECONDS)
     if reached == "dead daemon":
         loop.attach(storage_daemon.file_in(directory), readonly=False, seconds=SECONDS)
-        _kill_daemon()
+        _kill_daemon(directory)
 
 
-def _kill_daemon() -> None:
-    ((file, _),) = storage_daemon.running().items()
+def _daemons(directory: Path) -> list[Path]:
+    """Return the files that daemons of this test export; other tests' are none of its business."""
+    return [file for file in storage_daemon.running() if file.is_relative_to(directory)]
+
+
+def _kill_daemon(directory: Path) -> None:
+    (file,) = _daemons(directory)
     storage_daemon.stop(file.parent, force=True, seconds=SECONDS)
 
 
