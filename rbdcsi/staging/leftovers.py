@@ -51,7 +51,7 @@ class Leftovers:
         Returns the seconds until the next time.
         """
         with _tolerated("what is mapped"):
-            found = frozenset(filter(self._is_idle, self._devices.all()))
+            found = self._found_idle()
             for device in found & self._idle:
                 with _tolerated(str(device.path)):
                     for handle in self._volumes(device):
@@ -61,12 +61,16 @@ class Leftovers:
 
     def _unmap(self, handle: handles.VolumeHandle, device: MappedDevice) -> None:
         with self._hold(handle):
-            if device in self._devices.all() and self._is_idle(device):
+            if device in self._found_idle():
                 _log.info("unmapping a leftover", volume=str(handle), device=str(device.path))
                 self._stager.let_go(handle, device)
 
-    def _is_idle(self, device: MappedDevice) -> bool:
-        return not any(devices.belongs(entry, device) for entry in self._mounts.everywhere())
+    def _found_idle(self) -> frozenset[MappedDevice]:
+        """Return what is mapped now and mounted nowhere."""
+        mapped, entries = self._devices.all(), self._mounts.everywhere()
+        return frozenset(
+            device for device in mapped if not any(devices.belongs(e, device) for e in entries)
+        )
 
     def _volumes(self, device: MappedDevice) -> Iterator[handles.VolumeHandle]:
         """Yield what the device is of: somebody else's image is attached to this node by nobody."""
