@@ -17,6 +17,7 @@ DRIVER = "rbd.rbdcsi.io"
 CLUSTER_ID, POOL, USER, CLASS = "main", "kubernetes", "kubernetes", "rbd"  # as in deploy/examples
 
 _SECONDS = 300
+_MODULES = ("rbd", "nbd", "fuse", "loop")  # of every mapper
 
 
 def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
@@ -44,7 +45,11 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
         "sidecars": {"provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]}},
         # external-provisioner 6.4 removes each CSIStorageCapacity without a topology that it makes,
         # and Pods of WaitForFirstConsumer find no node with enough room.
-        "node": {"mapper": mapper, "topology": ["topology.rbdcsi.io/ceph=reached"]},
+        "node": {
+            "mapper": mapper,
+            "kernelModules": list(_MODULES),
+            "topology": ["topology.rbdcsi.io/ceph=reached"],
+        },
     }
     file = directory / "values.yaml"
     file.touch(mode=0o600)
@@ -100,12 +105,16 @@ def _state(kubernetes: Kubernetes) -> str:
 
 
 def _classes() -> list[Mapping[str, object]]:
-    """Return the default class, one for each filesystem, and one that waits for a Pod."""
+    """Return the default class, those of a filesystem or mapper, and one that waits for a Pod."""
     return [
         {"name": CLASS, "default": True, "parameters": {"pool": POOL}},
         *(
             {"name": f"{CLASS}-{kind}", "parameters": {"csi.storage.k8s.io/fstype": kind}}
             for kind in ("xfs", "btrfs")
+        ),
+        *(
+            {"name": f"{CLASS}-{mounter}", "parameters": {"mounter": mounter}}
+            for mounter in ("nbd", "fuse")
         ),
         {"name": f"{CLASS}-wait", "volumeBindingMode": "WaitForFirstConsumer"},
     ]

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from e2e.kubernetes import chart, lab, workload
 from e2e.kubernetes.client import Kubernetes, Object
 
@@ -11,10 +13,12 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i >>/data/count; sync /data/count; d
 LAST = "tail -n 1 /data/count"
 
 
+@pytest.mark.parametrize("storage_class", ["rbd", "rbd-nbd", "rbd-fuse"])
 def test_a_node_plugin_that_is_killed_stops_no_writer(
-    namespace: Namespace, nodes: list[str]
+    namespace: Namespace, nodes: list[str], storage_class: str
 ) -> None:
-    namespace.claim("data")
+    """With nbd and fuse a process serves the volume; it outlives the plugin's container."""
+    namespace.claim("data", storage_class=storage_class)
     namespace.start("writer", "data", node=nodes[0], command=["sh", "-c", COUNT])
     namespace.kubernetes.wait(lambda: _last(namespace, "writer") > 0, "the writer writes")
     _replace_pods(namespace.kubernetes, "node", nodes[0])

@@ -153,9 +153,13 @@ def device_of(node: Node, made: Volume) -> str:
 
 
 def held_at(node: Node) -> list[str]:
-    """Return in words everything that staging or publishing could leave at a node."""
+    """Return in words everything that staging or publishing could leave at a node.
+
+    Not a process that has ended: it holds nothing, and the machine's init looks once a second.
+    """
     found = node.run(
-        "ls /sys/bus/rbd/devices; pgrep -a rbd-nbd || true; ls -A /run/rbdcsi/nbd || true;"
+        "ls /sys/bus/rbd/devices; pgrep -a -r R,S,D,T rbd-nbd || true;"
+        "ls -A /run/rbdcsi/nbd || true;"
         f"find {node.kubelet}/pods -mindepth 2 || true"
     )
     return [*found.splitlines(), *(str(entry.target) for entry in mounts(node))]
