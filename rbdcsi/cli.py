@@ -168,15 +168,17 @@ def _run(options: Options, clusters: config.Config, stopping: threading.Event) -
         os.environ.setdefault(name, value)
     _share_memory()
     from rbdcsi import app, health, server
+    from rbdcsi.progress import Progress
 
     application = app.build(options, clusters)
+    progress = Progress()
     with contextlib.ExitStack() as running:
         application.start()
         running.callback(application.stop)
         if options.metrics_address:
-            probe = functools.partial(server.probe, options.socket)
+            probe = functools.partial(server.probe, options.socket, progress)
             running.enter_context(health.serving(options.metrics_address, probe))
-        return server.serve(options, application.add_to, stopping, application.locks)
+        return server.serve(options, application.add_to, stopping, application.locks, progress)
 
 
 def stop_on_signals() -> threading.Event:

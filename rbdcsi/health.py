@@ -1,6 +1,6 @@
 """The HTTP side door: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet.
 
-Alive is who answers a Probe at all; ready is who says so in its answer.
+Alive is who answers a Probe at all, or is busy; ready is who says so in its answer.
 """
 
 import contextlib

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from rbdcsi import deadlines, errors, metrics, redact, steps
 from rbdcsi.locks import KeyedLocks
+from rbdcsi.progress import Progress
 
 _log = structlog.get_logger()
 
@@ -88,21 +89,37 @@ def lock_key(service: str, field: str, name: str) -> Hashable:
     return service, field, name
 
 
-def standard(node_id: str, longest: float, locks: KeyedLocks) -> list[Layer]:
+def standard(node_id: str, longest: float, locks: KeyedLocks, progress: Progress) -> list[Layer]:
     """Return the layers of the driver, outermost first.
 
     Args:
         node_id: of the node whose plugin this is, for the log; empty for a controller.
         longest: seconds that a call may take whatever its caller allows.
         locks: held by calls; whoever else changes volumes holds them, too.
+        progress: is told of each call's end.
     """
     return [
+        noted(progress),
         logged(node_id),
         counted,
         errors_to_status,
         bounded(longest),
         locked(locks),
     ]
+
+
+def noted(progress: Progress) -> Layer:
+    """Take note of the call's end, however it ends."""
+
+    def layer(
+        _call: Call, _request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
+    ) -> Message:
+        try:
+            return proceed()
+        finally:
+            progress.made()
+
+    return layer
 
 
 def logged(node_id: str) -> Layer:

@@ -15,6 +15,7 @@ from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.health import Health
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.options import Options
+from rbdcsi.progress import Progress
 
 _log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ def serve(
     add_services: Callable[[grpc.Server], Iterable[str]],
     stopping: threading.Event,
     locks: KeyedLocks,
+    progress: Progress,
 ) -> bool:
     """Serve until `stopping` is set, then refuse new calls and finish those that run.
 
@@ -35,6 +37,7 @@ def serve(
         add_services: adds the CSI services to the server and returns their full names.
         stopping: set by whoever wants the server to end.
         locks: of what calls change.
+        progress: is told of each call's end; `probe` asks it.
 
     Returns:
         Whether every call was over within `stop_grace`; if not, threads of this process still run.
@@ -43,7 +46,7 @@ def serve(
         Refused: the socket cannot be had; the message says why and what to do.
     """
     workers = _started_workers(options.workers)
-    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks)
+    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, progress)
     server = grpc.server(
         workers,
         interceptors=[interceptors.Layered(layers)],
@@ -60,14 +63,34 @@ def serve(
     return _finished(workers)
 
 
-def probe(socket: Path, seconds: float = PROBE_SECONDS) -> Health:
-    """Ask the driver behind `socket` for its health, as the kubelet's probes should see it."""
+def probe(
+    socket: Path,
+    progress: Progress,
+    seconds: float = PROBE_SECONDS,
+    patience: float = LONGEST_CALL,
+) -> Health:
+    """Ask the driver behind `socket` for its health, as the kubelet's probes should see it.
+
+    While every worker serves a slow call, a Probe waits like any other: to be busy is no reason to
+    be killed. But no call may last longer than `patience`, so if none has ended for so long, all
+    of them hang.
+
+    Args:
+        socket: the driver's own.
+        progress: the one that its server has.
+        seconds: that it has to answer.
+        patience: seconds.
+    """
     with grpc.insecure_channel(_target(socket)) as channel:
         try:
             answer = csi_pb2_grpc.IdentityStub(channel).Probe(
                 csi_pb2.ProbeRequest(), timeout=seconds
             )
         except grpc.RpcError as error:  # it is a grpc.Call, too
+            age = progress.age()
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and age < patience:
+                words = f"busy: every worker serves a call; the last one ended {age:.0f} s ago"
+                return Health(True, False, words)
             return _failed_probe(error)
     ready = answer.ready.value or not answer.HasField("ready")  # CSI: absent means ready
     return Health(True, ready, "ready" if ready else "not ready yet: see the driver's log")

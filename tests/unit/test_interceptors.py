@@ -13,6 +13,7 @@ import structlog
 from rbdcsi import deadlines, errors, interceptors, logs, metrics
 from rbdcsi.api import csi_pb2
 from rbdcsi.locks import KeyedLocks
+from rbdcsi.progress import Progress
 
 CALL = interceptors.Call("Controller", "DeleteVolume", "r1")
 REQUEST = csi_pb2.DeleteVolumeRequest(volume_id="v1", secrets={"userKey": "AQCanary=="})
@@ -319,7 +320,7 @@ def test_calls_are_counted_by_method_and_code_and_while_they_run() -> None:
 
 def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO) -> None:
     entered, leave = threading.Event(), threading.Event()
-    layers = interceptors.standard("n1", 300, KeyedLocks())
+    layers = interceptors.standard("n1", 300, KeyedLocks(), Progress())
 
     def slow(_request: object, _context: object) -> Any:
         entered.set()

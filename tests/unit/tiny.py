@@ -17,6 +17,7 @@ from rbdcsi import cli, errors, logs, server
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.options import Options
+from rbdcsi.progress import Progress
 
 
 class Identity(csi_pb2_grpc.IdentityServicer):
@@ -75,7 +76,7 @@ def main(socket: str, grace: str) -> None:
     logs.configure("json", "info")
     stopping, tiny = cli.stop_on_signals(), Tiny(lasts=2)
     chosen = options(Path(socket), stop_grace=float(grace))
-    finished = server.serve(chosen, tiny.add_to, stopping, KeyedLocks())
+    finished = server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Progress())
     cli.leave(finished)
 
 

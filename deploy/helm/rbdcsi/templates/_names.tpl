@@ -52,7 +52,8 @@ checksum/config: {{ include "rbdcsi.configuration" . | sha256sum }}
 - {name: config, mountPath: /etc/rbdcsi, readOnly: true}
 {{- end }}
 
-{{/* Alive is a driver that answers; ready one whose clusters answer. */}}
+{{/* Alive is a driver that answers, or is busy; ready one whose clusters answer. It takes 5 s to
+     find that out, and longer on a node that has no CPU left, which is no reason to restart it. */}}
 {{- define "rbdcsi.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
@@ -62,7 +63,7 @@ startupProbe:
 livenessProbe:
   httpGet: {path: /livez, port: metrics}
   periodSeconds: 20
-  timeoutSeconds: 6
+  timeoutSeconds: 15
   failureThreshold: 5
 readinessProbe:
   httpGet: {path: /readyz, port: metrics}
