@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from e2e.clusters import commands
 from rbdcsi import errors
@@ -121,6 +123,41 @@ class Holder:
                 raise errors.Failed(f"{self.what} did not start:\n{said.read()}")
 
 
-def end_on_sigterm() -> None:
-    """Have SIGTERM end this process as an exit would: everything that is open is closed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+def program(
+    words: str, held: Holder, usage: Callable[[], str], own: Callable[[], None]
+) -> click.Group:
+    """Return the commands `start`, `stop` and `status`, and `hold`, which is the holder.
+
+    Args:
+        words: the help.
+        held: what they are about.
+        usage: says how to use it, while it runs.
+        own: what the holder does; it calls `held.hold`.
+    """
+    group = click.Group(help=words)
+
+    @group.command()
+    def start() -> None:
+        """Start it, leave it running, and say how to use it."""
+        held.start()
+        print(usage())
+
+    @group.command()
+    def stop() -> None:
+        """End exactly what `start` left running."""
+        print(f"ended; {held.directory} is gone" if held.stop() else f"{held.what} does not run")
+
+    @group.command()
+    def status() -> None:
+        """Say whether it runs, and how to use it."""
+        with held.found() as running:
+            print(f"{held.what} does not run" if running is None else usage())
+
+    @group.command(hidden=True)
+    def hold() -> None:
+        """Own it until a signal comes."""
+        # as an exit would: everything that is open is closed
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        own()
+
+    return group

@@ -7,8 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import click
-
 from e2e import clusters, holder
 from e2e.clusters import local
 
@@ -34,35 +32,7 @@ The driver's configuration:
 Stop it with: make cluster-stop"""
 
 
-@click.group(help=__doc__)
-def main() -> None:
-    """Group the commands."""
-
-
-@main.command()
-def start() -> None:
-    """Start the cluster, leave it running, and say how to use it."""
-    HOLDER.start()
-    print(_usage())
-
-
-@main.command()
-def stop() -> None:
-    """End exactly the cluster that `start` left running."""
-    print(f"ended; {DIRECTORY} is gone" if HOLDER.stop() else "no cluster runs")
-
-
-@main.command()
-def status() -> None:
-    """Say whether the cluster runs, and how to use it."""
-    with HOLDER.found() as running:
-        print("no cluster runs" if running is None else _usage())
-
-
-@main.command(hidden=True)
-def hold() -> None:
-    """Own the cluster until a signal comes."""
-    holder.end_on_sigterm()
+def _own() -> None:
     with local.LocalCluster(DIRECTORY) as cluster:
         cluster.create_pool(POOL)
         key = cluster.create_user(USER, clusters.driver_caps(POOL))
@@ -77,4 +47,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    holder.program(__doc__, HOLDER, _usage, _own)()

@@ -8,8 +8,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import click
-
 from e2e import holder
 from e2e.clusters.daemons import SweptDirectory
 from e2e.kubernetes import build, chart, lab
@@ -32,35 +30,7 @@ Its Ceph:
 Stop it with: make kubernetes-stop"""
 
 
-@click.group(help=__doc__)
-def main() -> None:
-    """Group the commands."""
-
-
-@main.command()
-def start() -> None:
-    """Start it, leave it running, and say how to use it."""
-    HOLDER.start()
-    print(_usage())
-
-
-@main.command()
-def stop() -> None:
-    """End exactly what `start` left running."""
-    print(f"ended; {DIRECTORY} is gone" if HOLDER.stop() else "no Kubernetes runs")
-
-
-@main.command()
-def status() -> None:
-    """Say whether it runs, and how to use it."""
-    with HOLDER.found() as running:
-        print("no Kubernetes runs" if running is None else _usage())
-
-
-@main.command(hidden=True)
-def hold() -> None:
-    """Own it until a signal comes."""
-    holder.end_on_sigterm()
+def _own() -> None:
     DIRECTORY.mkdir(mode=0o700)
     with contextlib.ExitStack() as undo:
         undo.enter_context(SweptDirectory(DIRECTORY))
@@ -75,4 +45,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    holder.program(__doc__, HOLDER, _usage, _own)()
