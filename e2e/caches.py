@@ -32,6 +32,18 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
     return wanted
 
 
+def forget_old(family: str, kept: int) -> None:
+    """Keep the newest of what is below that directory (by ctime: tar sets mtime).
+
+    Args:
+        family: a directory of the cache.
+        kept: how many; several trees may share the cache.
+    """
+    entries = sorted((root() / family).iterdir(), key=lambda path: -path.stat().st_ctime)
+    for old in entries[kept:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _place(draft: Path, wanted: Path) -> None:
     try:
         draft.rename(wanted)

@@ -12,6 +12,7 @@ from e2e import caches
 from e2e.clusters import commands
 
 _GIB = 1 << 30
+_KEPT = 5
 _BYTES = 4 * _GIB  # a sparse file: images take a quarter of it
 _IMPORT = Path(__file__).with_name("import.sh")
 _ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -22,6 +23,7 @@ def copied(archives: Sequence[Path], target: Path) -> Path:
     """Make a new disk, for one machine, with the images of these archives; return it."""
     made = caches.made(f"image-disk/{_key(archives)}", lambda to: _fill(to, archives)) / "disk"
     commands.run(["cp", "--sparse=always", made, target], timeout=120)
+    caches.forget_old("image-disk", _KEPT)
     return target
 
 

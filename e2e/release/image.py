@@ -7,7 +7,6 @@ kept in the cache, keyed by the content of what goes into the image.
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ _INPUTS = (
     "rbdcsi",
 )
 _BUNDLE = "/run/ca-bundle.crt"  # not where Debian's own package writes
-_KEPT = 10  # archives and unpacked roots; several trees may share the cache
+_KEPT = 10  # archives and unpacked roots: each change of the source makes 0.5 GB more
 _SECONDS = 1800  # a slow mirror
 
 
@@ -45,7 +44,7 @@ def archive() -> Path:
         Failed: a step failed; the message is the tool's.
     """
     made = caches.made(f"image/{_digest()}", _make)
-    _forget_old()
+    caches.forget_old("image", _KEPT)
     return made / "image.tar"
 
 
@@ -76,13 +75,6 @@ def _files() -> Iterator[Path]:
 
 def _is_generated(path: Path) -> bool:
     return "__pycache__" in path.parts or path.name.startswith("csi_pb2")
-
-
-def _forget_old() -> None:
-    """Keep the newest (by ctime: tar sets mtime); each change of the source makes 0.5 GB more."""
-    entries = sorted((caches.root() / "image").iterdir(), key=lambda path: -path.stat().st_ctime)
-    for old in entries[_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _make(directory: Path) -> None:
