@@ -21,7 +21,7 @@ _ENVIRONMENT = {
     "LIBMOUNT_FORCE_MOUNT2": "always",
 }
 _PIPE_BYTES = 1 << 20  # `dd` hands over MiBs, which takes 16 switches each by the default of 64 KiB
-STDERR_SHOWN = 800  # characters of the end of stderr that an error carries
+STDERR_SHOWN = 800  # characters of stderr that an error carries
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CommandFailed(errors.Failed):
 
     def __init__(self, argv: Sequence[str], exit_code: int, stderr: str) -> None:
         self.argv, self.exit_code, self.stderr = tuple(argv), exit_code, stderr
-        said = stderr.strip()[-STDERR_SHOWN:] or "nothing"
+        said = _shortened(stderr.strip()) or "nothing"
         super().__init__(f"{' '.join(argv)}: exit code {exit_code}; it said: {said}")
 
 
@@ -107,6 +107,14 @@ def run(
         said = stderr.strip() or stdout  # e2fsck complains on its standard output
         raise CommandFailed(argv, child.returncode, said.decode(errors="replace"))
     return Completed(child.returncode, stdout, stderr)
+
+
+def _shortened(said: str) -> str:
+    """Leave the middle out: most say the cause last, a crash before its long backtrace."""
+    if len(said) <= STDERR_SHOWN:
+        return said
+    half = STDERR_SHOWN // 2
+    return f"{said[:half]} […] {said[-half:]}"
 
 
 def _start(

@@ -6,6 +6,7 @@ import pytest
 
 from e2e import volume
 from e2e.volume import Volume
+from rbdcsi import sizes
 from rbdcsi.api import csi_pb2
 from tests.refusal import refused
 from tests.vm import lab as labs
@@ -115,6 +116,22 @@ def test_raw_block_volume_is_the_whole_image(lab: Lab, mapper: str) -> None:
         volume.stage(b, made)
 
         assert b.run(f"sha256sum <{volume.publish(b, made)}") == written
+
+
+@EACH_MAPPER
+def test_largest_volume_that_can_be_made_is_mapped_to_its_end(lab: Lab, mapper: str) -> None:
+    """So there is no size that a mapper has to refuse."""
+    node, size = lab.nodes[0], sizes.largest(32 * MIB)
+    layout = {"objectSize": "32M"}
+    with lab.volume(mapper, capability=volume.raw(), size=size, parameters=layout) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        assert node.run(f"blockdev --getsize64 {target}") == str(size)
+        last = f"bs=1M seek={size // MIB - 1} count=1 conv=fsync,notrunc"
+        node.run(f"head -c {MIB} /dev/urandom >/run/last; dd if=/run/last of={target} {last}")
+
+        written = node.run("sha256sum </run/last").split()[0]
+        assert hashlib.sha256(lab.content(made, size - MIB, MIB)).hexdigest() == written
 
 
 @EACH_MAPPER

@@ -90,7 +90,10 @@ class Nbd:
         seconds: float,
     ) -> MappedDevice:
         conf = directory / "ceph.conf"
-        conf.write_text(f"[global]\nmon_host = {access.monitors}\n")
+        # Without a run_dir that is there, as in a read-only container, rbd-nbd aborts; nobody asks
+        # its admin socket, and it would go while the directory is removed.
+        settings = (f"mon_host = {access.monitors}", f"run_dir = {directory}", "admin_socket =")
+        conf.write_text("\n".join(("[global]", *settings, "")))
         with anonymous.holding(access.key.reveal()) as key:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),

@@ -25,6 +25,17 @@ def test_other_exit_code_is_a_failure_with_command_code_and_last_words() -> None
     assert isinstance(caught.value, errors.Failed)
 
 
+def test_of_many_words_the_first_and_the_last_are_kept() -> None:
+    script = "echo first cause; seq 2000; echo last words"
+    with pytest.raises(command.CommandFailed) as caught:
+        command.run(("sh", "-c", f"({script}) >&2; exit 1"), seconds=5)
+
+    said = str(caught.value)
+    assert "it said: first cause\n1\n" in said
+    assert said.endswith("2000\nlast words")
+    assert len(said) < 1000
+
+
 def test_missing_program_is_a_failure_that_names_it() -> None:
     with pytest.raises(command.CommandFailed, match="no-such-program") as caught:
         command.run(("no-such-program",), seconds=5)
