@@ -108,7 +108,7 @@ kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with,
 kubernetes-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.kubernetes stop
 
-e2e-kubernetes: .venv/bin/rbdcsi ## run the tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
+e2e-kubernetes: .venv/bin/rbdcsi ## run the chosen tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
 	@tools/packages.sh $(KUBERNETES_PACKAGES)
 	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
 	$(PYTHON) -m pytest -m "kubernetes and not long" tests/kubernetes

@@ -97,6 +97,9 @@ def namespace(kubernetes: Kubernetes) -> Iterator[Namespace]:
     try:
         yield Namespace(kubernetes, name)
     finally:
+        # Examples have no grace period of their own, and a shell would use all of the usual 30 s.
+        soon = ("--all", "--grace-period=1", "--wait=false")
+        kubernetes.kubectl("delete", "statefulsets,pods", "-n", name, *soon)
         kubernetes.delete("namespace", name, timeout=300)
 
         def gone() -> bool:

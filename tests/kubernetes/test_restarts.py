@@ -13,7 +13,9 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i >>/data/count; sync /data/count; d
 LAST = "tail -n 1 /data/count"
 
 
-@pytest.mark.parametrize("storage_class", ["rbd", "rbd-nbd", "rbd-fuse"])
+@pytest.mark.parametrize(
+    "storage_class", ["rbd", "rbd-nbd", pytest.param("rbd-fuse", marks=pytest.mark.long)]
+)
 def test_a_node_plugin_that_is_killed_stops_no_writer(
     namespace: Namespace, nodes: list[str], storage_class: str
 ) -> None:
@@ -32,6 +34,7 @@ def test_a_node_plugin_that_is_killed_stops_no_writer(
     assert len(counted) >= seen
 
 
+@pytest.mark.long
 def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace) -> None:
     names = [f"data-{number}" for number in range(10)]
     for name in names:
@@ -43,6 +46,7 @@ def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace
     assert len({namespace.image(name) for name in names}) == len(names)
 
 
+@pytest.mark.long
 def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_deleted_claim_takes_its_image_along(namespace: Namespace, rbd: Rbd) -
     namespace.kubernetes.wait(lambda: image not in rbd("ls", chart.POOL).split(), "image gone")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("storage_class", ["rbd-xfs", "rbd-btrfs"])
 def test_other_filesystems_move_as_well(
     namespace: Namespace, nodes: list[str], storage_class: str
@@ -49,6 +50,7 @@ def test_other_filesystems_move_as_well(
     assert namespace.run("second", READ) == written
 
 
+@pytest.mark.long
 def test_each_pod_of_a_stateful_set_finds_its_own_volume_again(namespace: Namespace) -> None:
     namespace.apply(_stateful_set("three", 3))
     names = [f"three-{number}" for number in range(3)]
@@ -83,6 +85,7 @@ def test_a_raw_block_volume_has_its_size_and_keeps_its_bytes(
     assert namespace.run("second", read) == written
 
 
+@pytest.mark.long
 def test_a_read_only_many_volume_is_read_on_both_nodes_at_once(
     namespace: Namespace, nodes: list[str]
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_read_only_many_volume_is_read_on_both_nodes_at_once(
             assert "Read-only file system" in refused
 
 
+@pytest.mark.long
 def test_a_read_write_once_pod_volume_is_for_one_pod(namespace: Namespace) -> None:
     namespace.claim("data", mode="ReadWriteOncePod")
     namespace.start("first", "data")
@@ -115,6 +119,7 @@ def test_a_read_write_once_pod_volume_is_for_one_pod(namespace: Namespace) -> No
     namespace.wait_for_pod("second")
 
 
+@pytest.mark.long
 def test_a_claim_that_waits_is_bound_when_a_pod_comes(namespace: Namespace) -> None:
     namespace.claim("data", storage_class="rbd-wait")
     namespace.kubernetes.wait(
