@@ -49,5 +49,8 @@ def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
         assert {each["labels"]["node"] for each in targets} <= set(nodes)
         for rule in prometheus.rules():
             assert rule["health"] == "ok", rule
-        held = "max by (node) (rbdcsi_attachments{state='staged'})"
-        assert sum(float(each["value"][1]) for each in prometheus.query(held)) >= 1
+        pod = kubernetes.get("pod", "writer", namespace.name)
+        assert pod
+        node = pod["spec"]["nodeName"]
+        staged = f"rbdcsi_attachments{{state='staged', node='{node}'}} > 0"
+        kubernetes.wait(lambda: bool(prometheus.query(staged)), f"staged on {node}", CENSUS_SECONDS)
