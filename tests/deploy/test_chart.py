@@ -143,6 +143,15 @@ def test_new_monitor_restarts_the_driver_and_a_new_key_does_not() -> None:
     assert before == rotated != moved
 
 
+def test_capacity_is_published_unless_nodes_have_no_topology() -> None:
+    for flags, published in ((), True), (("--set-json", "node.topology=[]"), False):
+        objects = rendered(*MINIMAL, *flags)
+        assert objects["CSIDriver"][0]["spec"]["storageCapacity"] is published
+        containers = objects["StatefulSet"][0]["spec"]["template"]["spec"]["containers"]
+        (args,) = (each["args"] for each in containers if each["name"] == "provisioner")
+        assert ("--enable-capacity" in args) is published
+
+
 def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
     objects = rendered(*MINIMAL)
     bindings = (*objects["ClusterRoleBinding"], *objects["RoleBinding"])
