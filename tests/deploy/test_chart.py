@@ -182,6 +182,14 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
         parameters.parse(found.get("parameters", {}))
 
 
+def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    wanted = {"objectSize": 4194304, "stripeCount": 8}
+    values.write_text(yaml.safe_dump({"storageClasses": [{"name": "rbd", "parameters": wanted}]}))
+    (found,) = rendered(*MINIMAL, "--values", str(values))["StorageClass"]
+    assert found["parameters"] == {name: str(number) for name, number in wanted.items()}
+
+
 def test_chart_and_driver_have_one_version() -> None:
     chart = yaml.safe_load((manifests.CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == rbdcsi.__version__
