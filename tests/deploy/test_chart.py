@@ -112,6 +112,22 @@ def test_wrong_value_is_refused_with_its_place(value: str, words: str) -> None:
         manifests.template(*MINIMAL, "--set", value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sidecars.provisioner.enabled=true",
+        "sidecars.attacher.enabled=true",
+        "sidecars.nodeDriverRegistrar.timeout=60s",
+        "sidecars.resizer.reconcileSync=1m",
+        "monitoring.prometheusRule.interval=30s",
+    ],
+)
+def test_value_that_no_template_reads_is_refused(value: str) -> None:
+    name = value.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(errors.Failed, match=f"additional properties '{name}' not allowed"):
+        manifests.template(*MINIMAL, "--set", value)
+
+
 @pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
 def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
     objects = rendered(*flags)
