@@ -55,6 +55,19 @@ def test_every_make_target_that_is_called_exists() -> None:
     assert called <= targets
 
 
+def test_the_chart_is_published_by_the_helm_that_it_is_tested_with() -> None:
+    (step,) = (each for each in steps() if each.get("uses", "").startswith("azure/setup-helm@"))
+    pins = (programs.MODULE / "go.mod").read_text()
+    assert f"\thelm.sh/helm/v3 {step['with']['version']} " in pins
+
+
+def test_nothing_is_published_before_the_tests_have_passed() -> None:
+    (release,) = (path for path in WORKFLOWS if path.stem == "release")
+    jobs = yaml.safe_load(release.read_text())["jobs"]
+    assert jobs["image"]["needs"] == "checks"
+    assert jobs["chart"]["needs"] == "image"
+
+
 def test_the_quickstart_has_ten_commands_and_the_first_six_end_with_kubernetes() -> None:
     commands = commands_of_the_quickstart()
     assert len(commands) == 10
