@@ -46,6 +46,13 @@ def test_every_action_is_pinned_by_its_full_version() -> None:
     assert [name for name in used if not re.fullmatch(r"[\w/-]+@v\d+\.\d+\.\d+", name)] == []
 
 
+def test_every_go_module_is_kept_new() -> None:
+    updates = yaml.safe_load((manifests.ROOT / ".github/dependabot.yml").read_text())["updates"]
+    watched = {each["directory"] for each in updates if each["package-ecosystem"] == "gomod"}
+    modules = (manifests.ROOT / "e2e").rglob("go.mod")
+    assert watched == {f"/{path.parent.relative_to(manifests.ROOT)}" for path in modules}
+
+
 def test_every_make_target_that_is_called_exists() -> None:
     makefile = (manifests.ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
