@@ -1,15 +1,20 @@
 # The one image of controller and node plugin: `make image` builds this file, and so does the CI.
 #
-# BASE is pinned by the digest of Debian's multi-architecture index (tag 13.6-slim). Debian's
-# packages are stable's newest at the time of the build; Python's are pinned by hash in
-# requirements-runtime.lock. CEPH_SOURCES takes the text of an apt source (deb822 with its key in
-# Signed-By) for a newer Ceph than Debian's 18. PIP_CERT is a CA bundle for a mirror of one's own.
+# BASE is pinned by the digest of Debian's multi-architecture index (tag 13.6-slim) and renewed by hand:
+# Dependabot reads no FROM of an ARG, which `make image` needs for a base of its own. What runs does not
+# depend on its age: Debian's packages, those of the base too, are stable's newest at the time of the
+# build. Python's are pinned by hash in requirements-runtime.lock. CEPH_SOURCES takes the text of an apt
+# source (deb822 with its key in Signed-By, by http or https) for a newer Ceph than Debian's 18; it must
+# serve trixie. PIP_CERT is a CA bundle for a mirror of one's own.
 ARG BASE=docker.io/library/debian:trixie-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132
 
 FROM ${BASE} AS base
 ARG CEPH_SOURCES=""
 ENV DEBIAN_FRONTEND=noninteractive
-RUN [ -z "$CEPH_SOURCES" ] || printf '%s\n' "$CEPH_SOURCES" >/etc/apt/sources.list.d/ceph.sources
+# apt needs CA certificates for a source by https, and the base has none.
+RUN [ -z "$CEPH_SOURCES" ] || { \
+        apt-get update -qq && apt-get install -qq -y --no-install-recommends ca-certificates \
+        && printf '%s\n' "$CEPH_SOURCES" >/etc/apt/sources.list.d/ceph.sources; }
 
 FROM base AS build
 ARG PIP_CERT
@@ -27,7 +32,8 @@ RUN touch /build/README.md \
 
 # What runs: Ceph's bindings, the mappers' programs (krbd needs none), filesystems, LUKS, mounts, modprobe.
 FROM base AS runtime
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends \
+RUN apt-get update -qq && apt-get upgrade -qq -y \
+    && apt-get install -qq -y --no-install-recommends \
         python3 python3-rados python3-rbd \
         rbd-nbd qemu-utils qemu-block-extra \
         cryptsetup-bin e2fsprogs xfsprogs btrfs-progs mount util-linux libudev1 kmod \

@@ -86,10 +86,15 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = True
 
     def __init__(self, address: Address) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        # No host is every address of the machine: by both protocols, where there are two.
+        self._both = not address.host and socket.has_dualstack_ipv6()
+        by_v6 = self._both or ":" in address.host
+        self.address_family = socket.AF_INET6 if by_v6 else socket.AF_INET
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
+        if self._both:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         # Not HTTPServer's: it asks the DNS for the host's name and can hang there.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()[:2]

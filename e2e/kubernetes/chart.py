@@ -43,13 +43,7 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
         "storageClasses": _classes(),
         # Kubernetes' suite asks for the capacity of a class without delayed binding, too.
         "sidecars": {"provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]}},
-        # external-provisioner 6.4 removes each CSIStorageCapacity without a topology that it makes,
-        # and Pods of WaitForFirstConsumer find no node with enough room.
-        "node": {
-            "mapper": mapper,
-            "kernelModules": list(_MODULES),
-            "topology": ["topology.rbdcsi.io/ceph=reached"],
-        },
+        "node": {"mapper": mapper, "kernelModules": list(_MODULES)},
     }
     file = directory / "values.yaml"
     file.touch(mode=0o600)

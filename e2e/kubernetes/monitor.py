@@ -92,10 +92,12 @@ def _answers(running: Prometheus) -> bool:
 
 
 def _configuration(kubernetes: Kubernetes) -> Mapping[str, object]:
+    endpoint = _endpoint()
     job = {
         "job_name": f"{chart.NAMESPACE}/{chart.RELEASE}",
         "static_configs": list(_targets(kubernetes)),
-        "relabel_configs": _relabelings(),
+        "honor_labels": endpoint["honorLabels"],
+        "relabel_configs": [_as_prometheus_spells(each) for each in endpoint["relabelings"]],
     }
     often = ("scrape_interval", "scrape_timeout", "evaluation_interval")
     return {
@@ -124,13 +126,15 @@ def _targets(kubernetes: Kubernetes) -> Iterator[Mapping[str, object]]:
                     yield {"targets": [address], "labels": labels}
 
 
-def _relabelings() -> list[Mapping[str, object]]:
-    """Return those of the chart's PodMonitor, as Prometheus itself spells them."""
+def _endpoint() -> Mapping[str, Any]:
+    """Return what the chart's PodMonitor says of its one endpoint."""
     values = "existingSecret=rbdcsi-config,monitoring.podMonitor.enabled=true"
     rendered = manifests.template("--set", values)
     (monitor,) = (each for each in yaml.safe_load_all(rendered) if each["kind"] == "PodMonitor")
+    endpoint: Mapping[str, Any]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    return [
-        {"source_labels": each["sourceLabels"], "target_label": each["targetLabel"]}
-        for each in endpoint["relabelings"]
-    ]
+    return endpoint
+
+
+def _as_prometheus_spells(relabeling: Mapping[str, object]) -> Mapping[str, object]:
+    return {re.sub("[A-Z]", r"_\g<0>", key).lower(): relabeling[key] for key in relabeling}

@@ -4,6 +4,7 @@ For machines that reach the registries of Debian and Python and none of containe
 kept in the cache, keyed by the content of what goes into the image.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -53,6 +54,17 @@ def unpacked() -> Path:
     return caches.made(f"image/{_digest()}-root", _unpack)
 
 
+def write_stage(name: str, directory: Path, **arguments: str) -> None:
+    """Build a stage of the Dockerfile with these arguments, and write its files out.
+
+    Raises:
+        Unavailable, Failed: see `archive`.
+    """
+    with _storage_with_base():
+        built = _build("--target", name, "--output", str(directory), **arguments)
+        _buildah("rmi", built)
+
+
 def size(directory: Path) -> int:
     """Return the bytes of all files of the unpacked image, hard links once."""
     stats = (path.lstat() for path in directory.rglob("*"))
@@ -78,19 +90,25 @@ def _is_generated(path: Path) -> bool:
 
 
 def _make(directory: Path) -> None:
+    with _storage_with_base():
+        built = _build("--layers", VERSION=rbdcsi.__version__, REVISION=_revision())
+        _buildah("push", built, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
+        _buildah("rmi", built)  # what stays are the layers that the next build starts from
+
+
+@contextlib.contextmanager
+def _storage_with_base() -> Iterator[None]:
     try:
         if not _has_base():
             _make_base()
-        built = _build()
-        _buildah("push", built, f"docker-archive:{directory / 'image.tar'}:{REFERENCE}")
-        _buildah("rmi", built)  # what stays are the layers that the next build starts from
+        yield
     finally:  # buildah leaves its storage mounted; another build may be at work in it
         subprocess.run(["umount", "--quiet", _storage() / "overlay"], check=False)
 
 
-def _build() -> str:
+def _build(*flags: str, **given: str) -> str:
     """Build, and return the id: other trees build in the same storage, so no name is given."""
-    arguments = [f"BASE={_BASE}", f"VERSION={rbdcsi.__version__}", f"REVISION={_revision()}"]
+    arguments = [f"{name}={value}" for name, value in {"BASE": _BASE, **given}.items()]
     volumes = []
     if bundle := os.environ.get("PIP_CERT"):  # a mirror with a CA of its own
         arguments.append(f"PIP_CERT={_BUNDLE}")
@@ -104,7 +122,7 @@ def _build() -> str:
             "--pull-never",
             "--network",
             "host",
-            "--layers",
+            *flags,
         ),
         *(word for argument in arguments for word in ("--build-arg", argument)),
         *(*volumes, str(ROOT)),

@@ -112,6 +112,22 @@ def test_wrong_value_is_refused_with_its_place(value: str, words: str) -> None:
         manifests.template(*MINIMAL, "--set", value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sidecars.provisioner.enabled=true",
+        "sidecars.attacher.enabled=true",
+        "sidecars.nodeDriverRegistrar.timeout=60s",
+        "sidecars.resizer.reconcileSync=1m",
+        "monitoring.prometheusRule.interval=30s",
+    ],
+)
+def test_value_that_no_template_reads_is_refused(value: str) -> None:
+    name = value.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(errors.Failed, match=f"additional properties '{name}' not allowed"):
+        manifests.template(*MINIMAL, "--set", value)
+
+
 @pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
 def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
     objects = rendered(*flags)
@@ -143,6 +159,15 @@ def test_new_monitor_restarts_the_driver_and_a_new_key_does_not() -> None:
     assert before == rotated != moved
 
 
+def test_capacity_is_published_unless_nodes_have_no_topology() -> None:
+    for flags, published in ((), True), (("--set-json", "node.topology=[]"), False):
+        objects = rendered(*MINIMAL, *flags)
+        assert objects["CSIDriver"][0]["spec"]["storageCapacity"] is published
+        containers = objects["StatefulSet"][0]["spec"]["template"]["spec"]["containers"]
+        (args,) = (each["args"] for each in containers if each["name"] == "provisioner")
+        assert ("--enable-capacity" in args) is published
+
+
 def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
     objects = rendered(*MINIMAL)
     bindings = (*objects["ClusterRoleBinding"], *objects["RoleBinding"])
@@ -171,6 +196,14 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
     for found in classes:
         assert found["provisioner"] == rbdcsi.DRIVER_NAME
         parameters.parse(found.get("parameters", {}))
+
+
+def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    wanted = {"objectSize": 4194304, "stripeCount": 8}
+    values.write_text(yaml.safe_dump({"storageClasses": [{"name": "rbd", "parameters": wanted}]}))
+    (found,) = rendered(*MINIMAL, "--values", str(values))["StorageClass"]
+    assert found["parameters"] == {name: str(number) for name, number in wanted.items()}
 
 
 def test_chart_and_driver_have_one_version() -> None:

@@ -46,6 +46,13 @@ def test_every_action_is_pinned_by_its_full_version() -> None:
     assert [name for name in used if not re.fullmatch(r"[\w/-]+@v\d+\.\d+\.\d+", name)] == []
 
 
+def test_every_go_module_is_kept_new() -> None:
+    updates = yaml.safe_load((manifests.ROOT / ".github/dependabot.yml").read_text())["updates"]
+    watched = {each["directory"] for each in updates if each["package-ecosystem"] == "gomod"}
+    modules = (manifests.ROOT / "e2e").rglob("go.mod")
+    assert watched == {f"/{path.parent.relative_to(manifests.ROOT)}" for path in modules}
+
+
 def test_every_make_target_that_is_called_exists() -> None:
     makefile = (manifests.ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
@@ -53,6 +60,19 @@ def test_every_make_target_that_is_called_exists() -> None:
     called = {*re.findall(r"\bmake ([a-z0-9-]+)", lines), *matrix_targets()}
     assert {"e2e-microceph", "e2e-kubernetes"} <= called
     assert called <= targets
+
+
+def test_the_chart_is_published_by_the_helm_that_it_is_tested_with() -> None:
+    (step,) = (each for each in steps() if each.get("uses", "").startswith("azure/setup-helm@"))
+    pins = (programs.MODULE / "go.mod").read_text()
+    assert f"\thelm.sh/helm/v3 {step['with']['version']} " in pins
+
+
+def test_nothing_is_published_before_the_tests_have_passed() -> None:
+    (release,) = (path for path in WORKFLOWS if path.stem == "release")
+    jobs = yaml.safe_load(release.read_text())["jobs"]
+    assert jobs["image"]["needs"] == "checks"
+    assert jobs["chart"]["needs"] == "image"
 
 
 def test_the_quickstart_has_ten_commands_and_the_first_six_end_with_kubernetes() -> None:

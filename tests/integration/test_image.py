@@ -74,6 +74,21 @@ def test_every_program_that_the_driver_runs_is_in_it(root: Path) -> None:
     assert missing == []
 
 
+def test_a_newer_ceph_comes_from_a_source_of_ones_own(tmp_path: Path) -> None:
+    source = """\
+Types: deb
+URIs: https://download.example.com/debian
+Suites: trixie
+Components: main
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ mQINBAAA="""
+    image.write_stage("base", tmp_path, CEPH_SOURCES=source)
+    assert (tmp_path / "etc/apt/sources.list.d/ceph.sources").read_text() == f"{source}\n"
+    assert (tmp_path / "etc/ssl/certs/ca-certificates.crt").stat().st_size
+
+
 def test_nothing_of_building_and_testing_is_in_it(root: Path) -> None:
     packages = {
         path.name.partition("-")[0] for path in root.glob("opt/rbdcsi/lib/*/site-packages/*")

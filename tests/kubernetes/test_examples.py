@@ -1,13 +1,17 @@
 """deploy/examples: this API server takes each, and what has what it needs runs."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from e2e.kubernetes import workload
+from e2e.kubernetes import chart, workload
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests
+from tests.kubernetes.conftest import Rbd
 
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 CLASSES = manifests.ROOT / "deploy/examples/storageclasses.yaml"
@@ -33,24 +37,50 @@ def test_an_example_runs_as_it_is(namespace: workload.Namespace, example: Path) 
 
 
 def test_the_example_of_a_class_provisions(namespace: workload.Namespace) -> None:
-    kubernetes, name = namespace.kubernetes, f"{namespace.name}-rbd"
-    (described,) = (each for each in _classes() if each["metadata"]["name"] == "rbd")
-    kubernetes.apply({**described, "metadata": {"name": name}})  # the tests have their own "rbd"
-    try:
+    with _made(namespace, _class("rbd")) as name:
         namespace.claim("data", storage_class=name)
         namespace.start("writer", "data")
         assert " ext4 " in namespace.run("writer", "grep ' /data ' /proc/mounts")
-    finally:
-        kubernetes.delete("storageclass", name)
 
 
-def test_the_server_takes_classes_whose_pools_are_not_there(kubernetes: Kubernetes) -> None:
-    others = [each for each in _classes() if each["metadata"]["name"] != "rbd"]
-    assert others
-    text = yaml.safe_dump_all(others)
+@pytest.fixture
+def tenant(kubernetes: Kubernetes, rbd: Rbd) -> Iterator[str]:
+    """Give the RADOS namespace of the examples; asked for before `namespace`, which empties it."""
+    place = f"{chart.POOL}/{_class('rbd-tenant-a')['parameters']['radosNamespace']}"
+    rbd("namespace", "create", place)
+    yield place
+    kubernetes.wait(lambda: not rbd("ls", place) + rbd("trash", "ls", place), f"{place} is empty")
+    rbd("namespace", "remove", place)
+
+
+def test_the_example_of_a_tenant_provisions_in_its_namespace(
+    tenant: str, namespace: workload.Namespace, rbd: Rbd
+) -> None:
+    with _made(namespace, _class("rbd-tenant-a")) as name:
+        namespace.claim("data", storage_class=name)
+        namespace.start("writer", "data")
+        assert namespace.image("data") in rbd("ls", tenant).split()
+
+
+def test_the_server_takes_the_class_whose_pool_is_not_there(kubernetes: Kubernetes) -> None:
+    text = yaml.safe_dump(_class("rbd-erasure-coded"))
     said = kubernetes.kubectl("create", "--dry-run=server", "-f", "-", stdin=text)
-    assert said.count("created (server dry run)") == len(others)
+    assert "created (server dry run)" in said
 
 
-def _classes() -> list[dict[str, dict[str, str]]]:
-    return list(yaml.safe_load_all(CLASSES.read_text()))
+def _class(name: str) -> dict[str, Any]:
+    described = yaml.safe_load_all(CLASSES.read_text())
+    (found,) = (each for each in described if each["metadata"]["name"] == name)
+    return dict(found)
+
+
+@contextlib.contextmanager
+def _made(namespace: workload.Namespace, described: dict[str, Any]) -> Iterator[str]:
+    """Make the class, by a name of its own and without keeping volumes, and give that name."""
+    name = f"{namespace.name}-{described['metadata']['name']}"
+    changed = {"metadata": {"name": name}, "reclaimPolicy": "Delete"}
+    namespace.kubernetes.apply({**described, **changed})
+    try:
+        yield name
+    finally:
+        namespace.kubernetes.delete("storageclass", name)

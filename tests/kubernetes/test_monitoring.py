@@ -30,8 +30,9 @@ def compared() -> dict[str, str]:
 
 @pytest.mark.usefixtures("rbd")
 def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
-    kubernetes: Kubernetes, namespace: workload.Namespace, nodes: list[str]
+    kubernetes: Kubernetes, namespace: workload.Namespace
 ) -> None:
+    nodes = {each["metadata"]["name"] for each in kubernetes.list("nodes")}
     queries = {**{name: name for name in metrics()}, **compared()}
     assert len(queries) > 15
     with monitor.scraping(kubernetes) as prometheus:
@@ -46,8 +47,11 @@ def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
         assert {each["health"] for each in targets} == {"up"}
         components = sorted(each["labels"]["component"] for each in targets)
         assert components == ["controller"] * 2 + ["node"] * len(nodes)
-        assert {each["labels"]["node"] for each in targets} <= set(nodes)
+        assert {each["labels"]["node"] for each in targets} <= nodes
         for rule in prometheus.rules():
             assert rule["health"] == "ok", rule
-        held = "max by (node) (rbdcsi_attachments{state='staged'})"
-        assert sum(float(each["value"][1]) for each in prometheus.query(held)) >= 1
+        pod = kubernetes.get("pod", "writer", namespace.name)
+        assert pod
+        node = pod["spec"]["nodeName"]
+        staged = f"rbdcsi_attachments{{state='staged', node='{node}'}} > 0"
+        kubernetes.wait(lambda: bool(prometheus.query(staged)), f"staged on {node}", CENSUS_SECONDS)

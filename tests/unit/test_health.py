@@ -21,6 +21,15 @@ def get(address: Address, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def has_v6() -> bool:
+    """Whether this machine has the address ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def answers() -> list[health.Health]:
     return []
@@ -66,6 +75,23 @@ def test_a_silent_connection_does_not_keep_others_waiting(
     answers.append(health.Health(True, True, "ready"))
     with socket.create_connection(address):
         assert get(address, "/livez")[0] == 200
+
+
+def test_without_a_host_it_is_reached_by_both_protocols(answers: list[health.Health]) -> None:
+    answers.append(health.Health(True, True, "ready"))
+    hosts = ["127.0.0.1", *(["[::1]"] if has_v6() else [])]
+    with health.serving(Address("", 0), lambda: answers[-1]) as address:
+        for host in hosts:
+            assert get(Address(host, address.port), "/livez") == (200, "ready\n")
+
+
+def test_without_ipv6_it_is_reached_by_the_other(
+    answers: list[health.Health], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    answers.append(health.Health(True, True, "ready"))
+    with health.serving(Address("", 0), lambda: answers[-1]) as address:
+        assert get(Address("127.0.0.1", address.port), "/livez") == (200, "ready\n")
 
 
 def test_an_address_in_use_is_named() -> None:

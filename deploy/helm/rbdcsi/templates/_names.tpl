@@ -71,8 +71,9 @@ readinessProbe:
   timeoutSeconds: 6
 {{- end }}
 
-{{/* Whether capacity is published: external-provisioner 6.4 makes and deletes its objects again and
-     again where nodes have no topology, and Pods that wait for their volume are not scheduled. */}}
+{{/* Whether capacity is published. Not for `node.topology: []`: external-provisioner 6.4 makes and
+     deletes its objects again and again where nodes have no segment, and Pods that wait for their
+     volume are not scheduled. */}}
 {{- define "rbdcsi.capacity" -}}
 {{- if and .Values.csiDriver.storageCapacity .Values.node.topology }}true{{ end -}}
 {{- end -}}
