@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import rados
 
@@ -23,6 +24,12 @@ from e2e.release import inside
 from tests import connections, leftovers
 
 FROM_IMAGE = os.environ.get("RBDCSI_TEST_DRIVER", "tree") == "image"
+
+# Tests are about behaviour: a machine that is busy makes none of them fail.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 _BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
 
