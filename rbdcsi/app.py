@@ -76,7 +76,8 @@ def build(options: Options, clusters: Config) -> Application:
     with_controller, with_node = options.role != "node", options.role != "controller"
     application = Application(Identity(readiness.Readiness(pooled)))
     if with_controller:
-        sweeper = Sweeper(pooled)
+        apart = connections.Connections(clusters, timeout=options.operation_timeout)
+        sweeper = Sweeper(pooled, apart)
         application.controller = Controller(pooled, sweeper.wake)
         application.background += [sweeper, Repeated("census", Census(pooled).take)]
     if with_node:

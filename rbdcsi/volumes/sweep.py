@@ -29,8 +29,14 @@ _REMOVALS = 2  # images whose data is removed at the same time
 class Sweeper:
     """Sweeps up what was deleted, in a thread of its own."""
 
-    def __init__(self, pooled: connections.Connections) -> None:
+    def __init__(self, pooled: connections.Connections, apart: connections.Connections) -> None:
+        """Remove data by the connections `apart`, which nobody else uses.
+
+        librbd goes through a large image's object map in the thread that ends every operation of
+        its connection: a volume that is created by the same one waits until that is done.
+        """
         self._locations = locations.Locations(pooled)
+        self._apart = apart
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -87,8 +93,10 @@ class Sweeper:
             held.give_back()
 
     def _remove_all(self, place: locations.Place, held: lease.Lease) -> bool:
-        images, records = Images(place.ioctx), store.Records(place.ioctx)
-        deleted, trashed = records.deleting(), images.trashed()
+        where, records = place.location, store.Records(place.ioctx)
+        with self._apart.use(where.cluster_id) as connection:
+            images = Images(connection.ioctx(where.pool_id, where.namespace))
+            deleted, trashed = records.deleting(), images.trashed()
         lost = threading.Event()
 
         def stopped() -> bool:

@@ -18,6 +18,7 @@ from tests.integration.controller.view import View, image_id
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
+LARGE = 1 << 43  # with an object map, librbd goes through its 2 million bits without a pause
 HUGE = 1 << 45  # without an object map, librbd looks at each of 8 million objects
 
 
@@ -55,6 +56,25 @@ def test_removal_is_cut_short_when_the_driver_stops_and_goes_on_after_the_next_s
     controller.start()
     view.wait_until_gone(found)
     controller.stop()
+
+
+def test_volumes_are_created_while_the_data_of_a_large_one_is_removed(
+    controller: Driver, view: View
+) -> None:
+    made = volume.create(controller, "large", size=LARGE)
+    found = image_id(made)
+    volume.delete(controller, made)
+
+    def has_begun() -> bool:
+        with rbd.Image(view.ioctx, image_id=found, read_only=True) as image:
+            return bool(list(image.watchers_list()))
+
+    commands.wait_until(has_begun, "the removal has begun", timeout=20)
+    others = [volume.create(controller, f"meanwhile-{n}", size=16 * MIB) for n in range(5)]
+    assert found in view.trashed(), "nobody waited for the removal"
+    for other in others:
+        volume.delete(controller, other)
+    view.wait_until_gone(found)
 
 
 def test_an_image_that_an_operator_put_into_the_trash_is_never_removed(
