@@ -35,6 +35,7 @@ test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, in
 	$(PYTHON) -m pytest
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
+	@tools/packages.sh checkpolicy
 	$(PYTHON) -m pytest -m vm tests/vm
 
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph

@@ -61,6 +61,7 @@ class Machine:
         *,
         memory: int = 1024 * MIB,
         disks: Mapping[str, int | Path] | None = None,
+        kernel_words: Sequence[str] = (),
     ) -> None:
         """Describe it.
 
@@ -71,6 +72,7 @@ class Machine:
             memory: bytes.
             disks: further disks, by the directory they are mounted at: the size in bytes of a new
                 one (ext4), or an image file, which is used as it is and kept.
+            kernel_words: further parameters of its kernel.
         """
         self.name = name
         self.address = network.address(index)
@@ -78,6 +80,7 @@ class Machine:
         self._network = network
         self._index = index
         self._memory = memory
+        self._kernel_words = tuple(kernel_words)
         self._disks: dict[str, int | Path] = {KUBELET: 1024 * MIB, **(disks or {})}
         self._undo = contextlib.ExitStack()
         self._spawner = mortal.Spawner(f"machine-{name}")
@@ -317,6 +320,7 @@ class Machine:
             memory=self._memory,
             mac=f"52:54:00:77:{self._network.number:02x}:{self._index:02x}",
             disks=files,
+            kernel_words=self._kernel_words,
             told={
                 "guest": str(_GUEST),
                 "name": self.name,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rbdcsi import deadlines, errors
-from rbdcsi.host import command, holders, mountinfo, paths
+from rbdcsi.host import command, holders, mountinfo, paths, selinux
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _BINDER = Path(__file__).with_name("bind_readonly.py")
@@ -60,9 +60,11 @@ class Mounts:
 
         Raises:
             NotFound: no such target.
+            Refused: a label of SELinux among the options would be dropped.
             CommandFailed: the kernel or mount(8) refuses, in its words.
             CommandTimedOut, CommandStuck: it took longer than `seconds`.
         """
+        selinux.require_labels(options)
         with paths.open_target(target, self._base, "directory") as opened:
             chosen = ("-o", ",".join(options)) if options else ()
             argv = (*_MOUNT, "-t", fs_type, *chosen, "--", str(device), opened.proc)

@@ -55,6 +55,10 @@ def test_its_one_entry_point_is_the_driver_of_this_version(root: Path) -> None:
     assert f"version {rbdcsi.__version__}" in inside(root, *config["Entrypoint"], "--version")
 
 
+def test_mount_does_not_drop_labels_of_selinux_in_it(root: Path) -> None:
+    assert (root / "etc/selinux/config").exists(), "tests/vm/test_selinux.py shows what it is for"
+
+
 def test_its_ceph_is_newer_than_the_cluster_of_the_tests(
     root: Path, cluster: clusters.Cluster
 ) -> None:

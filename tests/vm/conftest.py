@@ -59,8 +59,9 @@ def pool(cluster: clusters.Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def machines(network: vm.Network) -> Iterator[tuple[vm.Machine, vm.Machine]]:
-    """Give two running machines, `node-a` and `node-b`."""
-    a, b = (vm.Machine(f"node-{letter}", network, i) for i, letter in enumerate("ab"))
+    """Give two running machines, `node-a` and `node-b`, which has SELinux (and no policy)."""
+    a = vm.Machine("node-a", network, 0)
+    b = vm.Machine("node-b", network, 1, kernel_words=("security=selinux",))
     with contextlib.ExitStack() as running, ThreadPoolExecutor() as together:
         for started in [together.submit(machine.__enter__) for machine in (a, b)]:
             running.push(started.result().__exit__)

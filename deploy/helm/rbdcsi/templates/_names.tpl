@@ -53,13 +53,14 @@ checksum/config: {{ include "rbdcsi.configuration" . | sha256sum }}
 {{- end }}
 
 {{/* Alive is a driver that answers, or is busy; ready one whose clusters answer. It takes 5 s to
-     find that out, and longer on a node that has no CPU left, which is no reason to restart it. */}}
+     find that out, and longer on a node that has no CPU left, which is no reason to restart it. Nor
+     is it there a reason that starting takes minutes: a restart would only begin it anew. */}}
 {{- define "rbdcsi.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
   periodSeconds: 2
   timeoutSeconds: 6
-  failureThreshold: 30
+  failureThreshold: 150
 livenessProbe:
   httpGet: {path: /livez, port: metrics}
   periodSeconds: 20
