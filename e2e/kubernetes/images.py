@@ -2,7 +2,8 @@
 
 No registry is asked: each image is one layer of static programs, under the name by which charts
 and Kubernetes' suite ask for it. What is in them is the real thing, but for `registrar`, and for
-nginx, which is busybox: the suite's storage specs only use its shell.
+nginx and jessie-dnsutils, which are busybox (with GNU's dd): the suite's storage specs only use a
+shell.
 """
 
 import hashlib
@@ -24,17 +25,26 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-_FORM = 2  # of the archive; part of the cache's key
+# Specs want its `oflag=nocache`, which busybox does not know.
+_GNU_DD = (
+    Path("/bin/dd"),
+    Path("/lib/x86_64-linux-gnu/libc.so.6"),
+    Path("/lib64/ld-linux-x86-64.so.2"),
+)
+_FORM = 3  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its names, its one program, and whether a shell with its tools is in it, too."""
+    """An image: its names, its one program, whether a shell with its tools is in it, too, and files
+    of this machine that it has in the same places.
+    """
 
     names: Sequence[str]
     program: Path
     arguments: Sequence[str] = ()
     shell: bool = True
+    files: Sequence[Path] = ()
 
 
 def archive() -> Path:
@@ -57,12 +67,14 @@ def _make(directory: Path) -> None:
 
 def _images(pause: Path) -> Sequence[Image]:
     shells = [f"{_SUITE}/busybox:1.37.0-1", f"{_SUITE}/nginx:1.14-4", _OF_EXAMPLES]
+    debian = [f"{_SUITE}/jessie-dnsutils:1.7"]
     agnhost = [f"{_SUITE}/agnhost:2.59"]
     provisioner = build.version("sidecars", "github.com/kubernetes-csi/external-provisioner/v6")
     attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")
     return [
         Image([PAUSE], pause, shell=False),
         Image(shells, _busybox(), ["sh"]),
+        Image(debian, _busybox(), ["sh"], files=_GNU_DD),
         Image(agnhost, build.build("agnhost"), ["pause"]),
         *(
             Image([f"{_SIDECARS}/{name}:{version}"], build.build(program), shell=False)
@@ -118,6 +130,11 @@ def _layer(image: Image) -> bytes:
         shutil.copy(image.program, tree)
         if image.shell:
             _install_shell(tree / "bin")
+        for file in image.files:
+            copy = tree / file.relative_to("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.unlink(missing_ok=True)  # the shell's command of that name
+            shutil.copy(file, copy)
         target.add(tree, "")
     return layer.getvalue()
 
