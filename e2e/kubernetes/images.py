@@ -2,7 +2,7 @@
 
 No registry is asked: each image is one layer of static programs, under the name by which charts
 and Kubernetes' suite ask for it. What is in them is the real thing, but for `registrar`, and for
-nginx and jessie-dnsutils, which are busybox (with GNU's dd): the suite's storage specs only use a
+nginx and jessie-dnsutils, which are busybox with GNU's dd: the suite's storage specs only use a
 shell.
 """
 
@@ -25,13 +25,13 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-# Specs want its `oflag=nocache`, which busybox does not know.
+# Specs want its `oflag=nocache`, which Debian's busybox does not know.
 _GNU_DD = (
     Path("/bin/dd"),
     Path("/lib/x86_64-linux-gnu/libc.so.6"),
     Path("/lib64/ld-linux-x86-64.so.2"),
 )
-_FORM = 3  # of the archive; part of the cache's key
+_FORM = 4  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,14 @@ def _make(directory: Path) -> None:
 
 
 def _images(pause: Path) -> Sequence[Image]:
-    shells = [f"{_SUITE}/busybox:1.37.0-1", f"{_SUITE}/nginx:1.14-4", _OF_EXAMPLES]
-    debian = [f"{_SUITE}/jessie-dnsutils:1.7"]
+    wanted = ("busybox:1.37.0-1", "nginx:1.14-4", "jessie-dnsutils:1.7")
+    shells = [*(f"{_SUITE}/{name}" for name in wanted), _OF_EXAMPLES]
     agnhost = [f"{_SUITE}/agnhost:2.59"]
     provisioner = build.version("sidecars", "github.com/kubernetes-csi/external-provisioner/v6")
     attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")
     return [
         Image([PAUSE], pause, shell=False),
-        Image(shells, _busybox(), ["sh"]),
-        Image(debian, _busybox(), ["sh"], files=_GNU_DD),
+        Image(shells, _busybox(), ["sh"], files=_GNU_DD),
         Image(agnhost, build.build("agnhost"), ["pause"]),
         *(
             Image([f"{_SIDECARS}/{name}:{version}"], build.build(program), shell=False)

@@ -75,6 +75,7 @@ def run(
         f"--output-dir={directory}",
         f"--json-report={report.name}",
         "--no-color",
+        "-v",  # each spec's name as it ends: what a run that is cut off has shown
         "--silence-skips",
         build.build("e2e.test"),
         "--",

@@ -15,7 +15,7 @@ from e2e.clusters import commands
 from e2e.vm.node import Node
 from tests.refusal import refused
 from tests.vm import lab as labs
-from tests.vm.lab import MIB, Lab
+from tests.vm.lab import Lab
 
 POLICY = Path(__file__).with_name("selinux.policy")
 CONFIG = "/etc/selinux/config"  # the image of the driver has it
@@ -40,12 +40,8 @@ def node(lab: Lab, tmp_path: Path) -> Iterator[Node]:
     node.start()
 
 
-@pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
-def test_the_label_that_the_kubelet_asks_for_is_every_file_s(
-    lab: Lab, node: Node, fs_type: str
-) -> None:
-    capability = volume.mounted(fs_type, flags=FLAGS)
-    with lab.volume("krbd", capability=capability, size=320 * MIB) as made:
+def test_the_label_that_the_kubelet_asks_for_is_every_file_s(lab: Lab, node: Node) -> None:
+    with lab.volume("krbd", capability=volume.mounted(flags=FLAGS)) as made:
         lab.move(made, lab.nodes[0], node)
         with refused("FAILED_PRECONDITION", CONFIG):  # mount(8) would drop it
             volume.stage(node, made)
