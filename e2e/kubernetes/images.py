@@ -2,8 +2,8 @@
 
 No registry is asked: each image is one layer of static programs, under the name by which charts
 and Kubernetes' suite ask for it. What is in them is the real thing, but for `registrar`, and for
-nginx and jessie-dnsutils, which are busybox with GNU's dd: the suite's storage specs only use a
-shell.
+nginx and jessie-dnsutils, which are busybox: the suite's storage specs only use a shell. Debian's
+busybox has a dd without `oflag=nocache`, which one of them wants for raw volumes.
 """
 
 import hashlib
@@ -25,26 +25,17 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-# Specs want its `oflag=nocache`, which Debian's busybox does not know.
-_GNU_DD = (
-    Path("/bin/dd"),
-    Path("/lib/x86_64-linux-gnu/libc.so.6"),
-    Path("/lib64/ld-linux-x86-64.so.2"),
-)
-_FORM = 4  # of the archive; part of the cache's key
+_FORM = 5  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its names, its one program, whether a shell with its tools is in it, too, and files
-    of this machine that it has in the same places.
-    """
+    """An image: its names, its one program, and whether a shell with its tools is in it, too."""
 
     names: Sequence[str]
     program: Path
     arguments: Sequence[str] = ()
     shell: bool = True
-    files: Sequence[Path] = ()
 
 
 def archive() -> Path:
@@ -73,7 +64,7 @@ def _images(pause: Path) -> Sequence[Image]:
     attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")
     return [
         Image([PAUSE], pause, shell=False),
-        Image(shells, _busybox(), ["sh"], files=_GNU_DD),
+        Image(shells, _busybox(), ["sh"]),
         Image(agnhost, build.build("agnhost"), ["pause"]),
         *(
             Image([f"{_SIDECARS}/{name}:{version}"], build.build(program), shell=False)
@@ -129,11 +120,6 @@ def _layer(image: Image) -> bytes:
         shutil.copy(image.program, tree)
         if image.shell:
             _install_shell(tree / "bin")
-        for file in image.files:
-            copy = tree / file.relative_to("/")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.unlink(missing_ok=True)  # the shell's command of that name
-            shutil.copy(file, copy)
         target.add(tree, "")
     return layer.getvalue()
 
