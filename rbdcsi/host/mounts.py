@@ -64,7 +64,7 @@ class Mounts:
             CommandFailed: the kernel or mount(8) refuses, in its words.
             CommandTimedOut, CommandStuck: it took longer than `seconds`.
         """
-        selinux.require_labels(options)
+        selinux.require_labels(options, self.everywhere)
         with paths.open_target(target, self._base, "directory") as opened:
             chosen = ("-o", ",".join(options)) if options else ()
             argv = (*_MOUNT, "-t", fs_type, *chosen, "--", str(device), opened.proc)

@@ -6,7 +6,7 @@ container that lacks /etc/selinux/config, whatever is in that, or selinuxfs, mou
 Pods are denied what is in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rbdcsi import errors
@@ -17,11 +17,16 @@ _CONFIG = "etc/selinux/config"
 _SELINUXFS = Path("/sys/fs/selinux")
 
 
-def require_labels(options: Sequence[str], root: Path = Path("/")) -> None:
+def require_labels(
+    options: Sequence[str],
+    mounts: Callable[[], Sequence[mountinfo.MountEntry]],
+    root: Path = Path("/"),
+) -> None:
     """Refuse mount options with a label that mount(8) would drop although the kernel has SELinux.
 
     Args:
         options: each as `name` or `name=value`.
+        mounts: returns every mount there is; asked only when there is a label.
         root: below which /proc and /etc are.
 
     Raises:
@@ -33,8 +38,7 @@ def require_labels(options: Sequence[str], root: Path = Path("/")) -> None:
     lacking = []
     if not (root / _CONFIG).exists():
         lacking.append(f"/{_CONFIG} does not exist")
-    mounts = mountinfo.parse((root / "proc/self/mountinfo").read_text())
-    if not any(m.target == _SELINUXFS and not m.readonly for m in mounts):
+    if not any(m.target == _SELINUXFS and not m.readonly for m in mounts()):
         lacking.append(f"{_SELINUXFS} is not mounted for writing")
     if lacking:
         raise errors.Refused(
