@@ -95,6 +95,12 @@ class Node:
         """End it in order; not running is fine."""
         self._end("TERM")
 
+    def reboot(self) -> None:
+        """Boot its machine again, and start it there."""
+        self.machine.reboot()
+        self.forget()
+        self.start()
+
     def forget(self) -> None:
         """Take note that the machine it ran in has ended."""
         self.pid = 0

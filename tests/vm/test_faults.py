@@ -121,9 +121,7 @@ def test_machine_that_boots_with_staged_volumes_stages_them_again(
         staged = [ending.enter_context(lab.volume(m, capability=kind)) for m, kind in kinds]
         written = {made.id: written_to(node, made) for made in staged}
         before = {lab.record(made, node).client for made in staged}
-        node.machine.reboot()
-        node.forget()
-        node.start()
+        node.reboot()
 
         assert labs.mounts(node) == []
         for made in staged:

@@ -32,9 +32,7 @@ def node(lab: Lab, tmp_path: Path) -> Iterator[Node]:
     at_once = f"dd bs={len(content)} iflag=fullblock of=/sys/fs/selinux/load status=none"
     node.run(f"mount -t selinuxfs selinuxfs /sys/fs/selinux; {at_once}", stdin=content)
     yield node
-    node.machine.reboot()
-    node.forget()
-    node.start()
+    node.reboot()
 
 
 def test_the_label_that_the_kubelet_asks_for_is_every_file_s(lab: Lab, node: Node) -> None:
