@@ -198,6 +198,14 @@ class Cluster:
 
         commands.wait_until(active, f"placement groups of {pool or 'all pools'} active", timeout)
 
+    def free_bytes(self) -> dict[str, int]:
+        """Return what each pool can still take, by the monitors' count; a new pool is not in it."""
+        return {pool["name"]: pool["stats"]["max_avail"] for pool in self.ceph("df")["pools"]}
+
+    def wait_until_counted(self, pool: str) -> None:
+        """Return when the manager has told the monitors of a pool just made, seconds after it."""
+        commands.wait_until(lambda: pool in self.free_bytes(), f"statistics of pool {pool}")
+
     def _limit(self, pool: str | None, full: bool) -> None:
         if pool is not None:
             self.ceph("osd", "pool", "set-quota", pool, "max_objects", "1" if full else "0")

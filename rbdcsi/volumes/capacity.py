@@ -38,6 +38,7 @@ def of(
 
     Raises:
         InvalidRequest: cluster or pool is unknown.
+        Unavailable: the pool is so new that Ceph has not counted it yet.
     """
     cluster_id = known.cluster_of(given)
     with pooled.use(cluster_id) as connection:
@@ -46,16 +47,17 @@ def of(
             pool = connection.pool_named(wanted)
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
-        available = usage(connection, pool.pool_id).available
-    return Capacity(available, sizes.largest(given.object_bytes), sizes.smallest(fs_type))
+        found = usage(connection, pool.pool_id)
+    if found is None:
+        raise errors.Unavailable(
+            f"cluster {cluster_id} has pool {wanted!r}, but no statistics of it; a new pool has "
+            "them within seconds, else see whether a manager is active (`ceph mgr stat`)"
+        )
+    return Capacity(found.available, sizes.largest(given.object_bytes), sizes.smallest(fs_type))
 
 
-def usage(connection: connections.Connection, pool_id: int) -> Usage:
-    """Return how full a pool is.
-
-    Raises:
-        NotFound: it is gone.
-    """
+def usage(connection: connections.Connection, pool_id: int) -> Usage | None:
+    """Return how full a pool is; None: it is gone, or the manager has not reported it yet."""
     for pool in connection.command("df", detail="detail")["pools"]:
         if pool["id"] == pool_id:
             stats = pool["stats"]
@@ -63,4 +65,4 @@ def usage(connection: connections.Connection, pool_id: int) -> Usage:
             if quota:
                 available = min(available, max(0, quota - stats["stored"]))
             return Usage(stats["stored"], available)
-    raise errors.NotFound(f"cluster {connection.cluster_id} has no pool number {pool_id}")
+    return None

@@ -56,7 +56,8 @@ class Census:
             with self._connections.use(place.location.cluster_id) as connection:
                 pool = place.location.cluster_id, place.pool
                 usage = capacity.usage(connection, place.location.pool_id)
-                count.stored[pool], count.available[pool] = usage.stored, usage.available
+                if usage is not None:
+                    count.stored[pool], count.available[pool] = usage.stored, usage.available
 
 
 def _count_volumes(place: locations.Place, count: _Count) -> None:

@@ -10,6 +10,7 @@ from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.volume import MIB
 from rbdcsi.api import csi_pb2
+from tests import faults
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -21,6 +22,7 @@ QUOTA = 512 * MIB
 def limited_pool(cluster: Cluster) -> Iterator[str]:
     name = f"limited-{uuid.uuid4().hex[:8]}"
     cluster.create_pool(name, quota_bytes=QUOTA)
+    cluster.wait_until_counted(name)
     yield name
     cluster.delete_pool(name)
 
@@ -29,6 +31,7 @@ def limited_pool(cluster: Cluster) -> Iterator[str]:
 def coded_pool(cluster: Cluster) -> Iterator[str]:
     name = f"coded-{uuid.uuid4().hex[:8]}"
     cluster.create_pool(name, erasure=True)
+    cluster.wait_until_counted(name)
     yield name
     cluster.delete_pool(name)
 
@@ -53,6 +56,21 @@ def test_the_data_pool_counts_where_there_is_one(
     free = _free(cluster, coded_pool)
     assert abs(_capacity(controller, parameters).available_capacity - free) < free / 10
     assert free > QUOTA
+
+
+def test_a_pool_that_is_not_counted_yet_is_told_as_such(
+    cluster: Cluster, controller: Driver
+) -> None:
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    try:
+        with faults.frozen(cluster.pids["mgr"]):
+            cluster.ceph("osd", "pool", "create", new)
+            with refused("UNAVAILABLE", f"has pool '{new}', but no statistics of it"):
+                _capacity(controller, {"pool": new})
+        cluster.wait_until_counted(new)
+        assert _capacity(controller, {"pool": new}).available_capacity > QUOTA
+    finally:
+        cluster.delete_pool(new)
 
 
 def test_the_bounds_of_one_volume_are_told(controller: Driver) -> None:
@@ -93,5 +111,4 @@ def _capacity(
 
 
 def _free(cluster: Cluster, pool: str) -> int:
-    pools = cluster.ceph("df")["pools"]
-    return next(int(found["stats"]["max_avail"]) for found in pools if found["name"] == pool)
+    return cluster.free_bytes()[pool]

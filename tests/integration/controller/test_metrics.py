@@ -3,6 +3,7 @@
 import re
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -54,6 +55,28 @@ def test_volumes_attachments_and_bytes_are_counted(
     assert re.search(rf"rbdcsi_volumes_deleting{{{in_namespace}}} 0\.0", text)
     assert re.search(rf"rbdcsi_pool_available_bytes{{{where}}} [1-9]", text)
     assert re.search(rf"rbdcsi_pool_stored_bytes{{{where}}} \d", text)
+
+
+@pytest.mark.usefixtures("made")
+def test_a_pool_that_ceph_has_not_counted_yet_hides_no_other(
+    cluster: Cluster, pool: str, watched: tuple[Driver, Scrape]
+) -> None:
+    started, get = watched
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    cluster.wait_until_counted(pool)
+    try:
+        with faults.frozen(cluster.pids["mgr"]):
+            cluster.ceph("osd", "pool", "create", new)
+            volume.create(started.start(), "first", parameters={"pool": new})
+            started.stop()
+            started.start()
+            where = f'cluster="{driver.CLUSTER_ID}",pool='
+            _wait_for(get, rf'rbdcsi_pool_available_bytes{{{where}"{pool}"}} [1-9]')
+            text = get("metrics")
+        assert f'rbdcsi_pool_available_bytes{{{where}"{new}"}}' not in text
+        assert re.search(rf'rbdcsi_volumes{{.*pool="{new}"}} 1\.0', text)
+    finally:
+        cluster.delete_pool(new)
 
 
 def test_operations_and_steps_are_measured_and_errors_counted(
