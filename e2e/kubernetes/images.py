@@ -2,8 +2,7 @@
 
 No registry is asked: each image is one layer of static programs, under the name by which charts
 and Kubernetes' suite ask for it. What is in them is the real thing, but for `registrar`, and for
-nginx and jessie-dnsutils, which are busybox: the suite's storage specs only use a shell. Debian's
-busybox has a dd without `oflag=nocache`, which one of them wants for raw volumes.
+nginx and jessie-dnsutils, which are busybox: the suite's storage specs only use a shell.
 """
 
 import hashlib
@@ -25,7 +24,14 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-_FORM = 5  # of the archive; part of the cache's key
+# Specs want dd's `oflag=nocache`, which only GNU's knows; busybox's shell would not run it.
+_INSTEAD_OF_BUSYBOX = {
+    "bin/dd": Path("/bin/dd"),
+    "bin/sh": Path("/bin/dash"),
+    "lib/x86_64-linux-gnu/libc.so.6": Path("/lib/x86_64-linux-gnu/libc.so.6"),
+    "lib64/ld-linux-x86-64.so.2": Path("/lib64/ld-linux-x86-64.so.2"),
+}
+_FORM = 6  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -119,17 +125,20 @@ def _layer(image: Image) -> bytes:
         (tree / "etc/group").write_text("root:x:0:\n")
         shutil.copy(image.program, tree)
         if image.shell:
-            _install_shell(tree / "bin")
+            _install_shell(tree)
         target.add(tree, "")
     return layer.getvalue()
 
 
-def _install_shell(directory: Path) -> None:
-    busybox = directory / "busybox"
+def _install_shell(tree: Path) -> None:
+    busybox = tree / "bin/busybox"
     shutil.copy(_busybox(), busybox)
     for command in commands.run([busybox, "--list"]).split():
-        if command != "busybox":
-            (directory / command).symlink_to("busybox")
+        if command != "busybox" and f"bin/{command}" not in _INSTEAD_OF_BUSYBOX:
+            (tree / "bin" / command).symlink_to("busybox")
+    for name, file in _INSTEAD_OF_BUSYBOX.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tree / name)
 
 
 def _busybox() -> Path:
