@@ -3,6 +3,11 @@
 Ceph is not asked, so a kubelet that restarts while Ceph is away can publish again. Nothing is
 published from a staging path that is not a mount of this very image: after a reboot it is a plain
 directory on the host's own disk.
+
+A volume that is attached read-write may be published read-only. Of a filesystem the kernel then
+refuses every write. Of a block device the mount is read-only, too, but the kernel writes through a
+device's node wherever it lies: it is the container runtime that lets the workload only read, as
+Kubernetes tells it to (the device is in the container's control group with "r").
 """
 
 import contextlib
@@ -52,7 +57,6 @@ class Publisher:
             self._require_same(request, device, there)
             return
         self._require_room(request, device)
-        _require_obeyed(request, device)
         self._bind(request, source, device)
         steps.done("publish.mount", volume=str(request.handle), path=str(request.target_path))
 
@@ -77,10 +81,17 @@ class Publisher:
         there = None
         with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
             there = self._mounts.at(path)
+        missing = errors.NotFound(f"volume {handle} is not mounted at {path}")
         if there is None or device is None:
-            raise errors.NotFound(f"volume {handle} is not mounted at {path}")
+            raise missing
         if there.source == str(device.path):
-            return filesystems.usage(path, seconds=_STATS_SECONDS)
+            try:
+                return filesystems.usage(path, seconds=_STATS_SECONDS)
+            finally:
+                if (
+                    self._mounts.at(path) != there
+                ):  # unpublished meanwhile: that was the host's disk
+                    raise missing
         if not devices.shown_by(there, device):
             raise errors.NotFound(f"{path} is no mount of volume {handle} ({device.path})")
         return block_devices.size(device.path)
@@ -146,13 +157,3 @@ class Publisher:
             with undo.after(error, f"removing {request.target_path} again"):
                 paths.remove_target(request.target_path, self._base)
             raise
-
-
-def _require_obeyed(request: PublishRequest, device: MappedDevice) -> None:
-    """Refuse a read-only block device that could be written: a bind mount does not hold that."""
-    if request.capability.block and request.readonly and not device.readonly:
-        raise errors.Refused(
-            f"volume {request.handle} is attached read-write, so its block device cannot be "
-            "published read-only; attach it read-only (PersistentVolume: csi.readOnly) or "
-            "publish it read-write"
-        )

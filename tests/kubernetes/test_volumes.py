@@ -67,7 +67,7 @@ def test_each_pod_of_a_stateful_set_finds_its_own_volume_again(namespace: Namesp
         assert namespace.run(name, "cat /data/name").strip() == name
 
 
-def test_a_raw_block_volume_has_its_size_and_keeps_its_bytes(
+def test_a_raw_block_volume_has_its_size_and_keeps_its_bytes_also_from_a_reader(
     namespace: Namespace, nodes: list[str]
 ) -> None:
     namespace.claim("raw", block=True, size="64Mi")
@@ -77,11 +77,16 @@ def test_a_raw_block_volume_has_its_size_and_keeps_its_bytes(
         f"head -c 1048576 /dev/urandom >/tmp/a; dd if=/tmp/a of={workload.DEVICE} bs=1M seek=63 "
         "conv=fsync 2>/dev/null; sha256sum </tmp/a",
     )
-    namespace.delete("pod", "first")
+    read = f"dd if={workload.DEVICE} bs=1M skip=63 2>/dev/null | sha256sum"
+    namespace.start("reader", "raw", node=nodes[0], block=True, readonly=True)
+    assert namespace.run("reader", read) == written
+    refused = namespace.run("reader", f"dd if=/dev/zero count=1 of={workload.DEVICE} 2>&1 || true")
+    assert "Operation not permitted" in refused
+    for pod in ("first", "reader"):
+        namespace.delete("pod", pod)
     namespace.start("second", "raw", node=nodes[1], block=True)
     size = namespace.run("second", f"wc -c <{workload.DEVICE}")
     assert int(size) == 64 << 20
-    read = f"dd if={workload.DEVICE} bs=1M skip=63 2>/dev/null | sha256sum"
     assert namespace.run("second", read) == written
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from e2e import volume
 from rbdcsi.attachments.records import State
+from rbdcsi.host.mounts import Mounts
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
-from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -77,13 +77,18 @@ def test_read_only_attachment_gives_a_device_that_cannot_be_written(lab: Lab, mo
         assert lab.checksum(made) == before
 
 
-def test_read_only_publish_of_a_writable_device_is_refused_not_pretended(lab: Lab) -> None:
+def test_a_writable_device_is_published_read_only_beside_a_writer(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("block-rw-ro", capability=volume.raw()) as made:
         volume.stage(node, made)
-        with refused("FAILED_PRECONDITION", "attached read-write", "read-only"):
-            volume.publish(node, made, readonly=True)
-        assert not made.target(node).exists()
+        writer = volume.publish(node, made)
+        reader = volume.publish(node, made, readonly=True, pod="reader")
+        _write(writer, b"x" * 4096, 0)
+        assert _read(reader, 4096, 0) == b"x" * 4096
+        entries = [Mounts(node.kubelet).at(path) for path in (writer, reader)]
+        assert [entry and entry.readonly for entry in entries] == [False, True]
+        volume.unpublish(node, made, pod="reader")
+        _write(writer, b"y" * 4096, 0)
 
 
 def test_two_nodes_write_one_shared_volume_at_once(lab: Lab) -> None:

@@ -1,13 +1,16 @@
 """NodeGetVolumeStats: how full a volume is, by the filesystem's own count."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
-from e2e import volume
+from e2e import driver, volume
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
+from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import MIB, Lab
 from tests.refusal import refused
 
@@ -76,6 +79,36 @@ def test_path_without_the_volume_is_not_found(lab: Lab) -> None:
             with refused("NOT_FOUND", made.id, str(path)):
                 _stats(node, made, path)
         plain.rmdir()
+
+
+@pytest.fixture(scope="module")
+def hindered(lab: Lab, installation: driver.Installation) -> Driver:
+    """Give a node where a command can be put before the one that asks how full a filesystem is."""
+    node = installation.node("node-h")
+    program = node.directory / "bin/stat"
+    program.parent.mkdir()
+    line = f'for path; do :; done; . {_before(node)}; exec {shutil.which("stat")} "$@"'
+    program.write_text(f"#!/bin/sh\n{line}\n")
+    program.chmod(0o755)
+    node.environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    wait_until_registered(lab.ioctx, node.start())
+    return node
+
+
+def _before(node: Driver) -> Path:
+    return node.directory / "before"
+
+
+@pytest.mark.parametrize("line", ['umount "$path"', 'umount "$path"; rmdir "$path"'])
+def test_volume_that_is_unpublished_meanwhile_is_not_found(
+    lab: Lab, hindered: Driver, line: str
+) -> None:
+    _before(hindered).write_text(line)
+    with lab.volume("stats-race", at=hindered) as made:
+        volume.stage(hindered, made)
+        target = volume.publish(hindered, made)
+        with refused("NOT_FOUND", made.id, str(target)):
+            _stats(hindered, made, target)
 
 
 def test_volume_that_is_not_there_is_not_found(lab: Lab) -> None:
