@@ -99,8 +99,8 @@ cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 cluster-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.clusters stop
 
-KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap etcd-server gcc \
-  libc6-dev openssl runc
+KUBERNETES_PACKAGES := buildah containerd containernetworking-plugins debootstrap dropbear-bin \
+  etcd-server gcc libc6-dev openssh-client openssl runc
 
 kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with, and say how
 	@tools/packages.sh $(KUBERNETES_PACKAGES)
@@ -109,8 +109,9 @@ kubernetes: .venv/bin/rbdcsi ## start a Kubernetes with the driver to play with,
 kubernetes-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.kubernetes stop
 
+# A Kubernetes that is there needs no containerd of ours, which would take the place of its own.
 e2e-kubernetes: .venv/bin/rbdcsi ## run the chosen tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
-	@tools/packages.sh $(KUBERNETES_PACKAGES)
+	@tools/packages.sh $(if $(KUBECONFIG),,$(KUBERNETES_PACKAGES))
 	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
 	$(PYTHON) -m pytest -m "kubernetes and not long" tests/kubernetes
 

@@ -27,6 +27,11 @@ Its Ceph:
   export CEPH_CONF={ceph_conf}
   rbd ls -l {pool}
 
+The tests run on it by `make e2e-kubernetes` when these are set, too:
+
+  export RBDCSI_TEST_CLUSTER=existing RBDCSI_TEST_CEPH_CONF={ceph_conf}
+  export RBDCSI_TEST_CEPH_KEYRING={ceph_keyring}
+
 Stop it with: make kubernetes-stop"""
 
 
@@ -36,7 +41,11 @@ def _own() -> None:
         undo.enter_context(SweptDirectory(DIRECTORY))
         running = undo.enter_context(lab.running(DIRECTORY, image.archive()))
         chart.install(running.kubernetes, chart.prepare(running.cluster, DIRECTORY, "krbd"))
-        HOLDER.hold({"ceph_conf": str(running.cluster.conf)})
+        ceph = {
+            "ceph_conf": str(running.cluster.conf),
+            "ceph_keyring": str(running.cluster.keyring),
+        }
+        HOLDER.hold(ceph)
 
 
 def _usage() -> str:

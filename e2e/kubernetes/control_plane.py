@@ -16,7 +16,7 @@ import yaml
 
 from e2e import mortal
 from e2e.clusters import commands, ports
-from e2e.kubernetes import build, pki
+from e2e.kubernetes import build, login, pki
 from e2e.kubernetes.addresses import Addresses
 from e2e.kubernetes.client import Kubernetes
 from rbdcsi import errors
@@ -24,12 +24,16 @@ from rbdcsi import errors
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """What runs, and what nodes need to join: the directory has the logs, too."""
+    """What runs, and what nodes need to join: the directory has the logs, too.
+
+    The owner of the key may log in to nodes.
+    """
 
     directory: Path
     addresses: Addresses
     authority: pki.Authority
     client: Kubernetes
+    login_key: Path
 
     def node_kubeconfig(self, node: str) -> str:
         """Return the text of the kubeconfig of a node's kubelet; its certificate is made now."""
@@ -69,7 +73,7 @@ def running(directory: Path, addresses: Addresses) -> Iterator[ControlPlane]:
         _wait(parts, client)
         for name, flags in _controllers(kubeconfig, authority, keys).items():
             parts.start(name, [build.build(name), *flags])
-        yield ControlPlane(directory, addresses, authority, client)
+        yield ControlPlane(directory, addresses, authority, client, login.make_key(keys))
 
 
 class _Parts(contextlib.AbstractContextManager["_Parts"]):

@@ -24,14 +24,16 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
-# Specs want dd's `oflag=nocache`, which only GNU's knows; busybox's shell would not run it.
+# Specs want dd's `oflag=nocache`, which only GNU's knows, and a shell with `let`; busybox's would
+# run no other dd than its own.
 _INSTEAD_OF_BUSYBOX = {
     "bin/dd": Path("/bin/dd"),
-    "bin/sh": Path("/bin/dash"),
+    "bin/sh": Path("/bin/bash"),
     "lib/x86_64-linux-gnu/libc.so.6": Path("/lib/x86_64-linux-gnu/libc.so.6"),
+    "lib/x86_64-linux-gnu/libtinfo.so.6": Path("/lib/x86_64-linux-gnu/libtinfo.so.6"),
     "lib64/ld-linux-x86-64.so.2": Path("/lib64/ld-linux-x86-64.so.2"),
 }
-_FORM = 6  # of the archive; part of the cache's key
+_FORM = 7  # of the archive; part of the cache's key
 
 
 @dataclass(frozen=True)

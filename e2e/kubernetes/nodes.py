@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import yaml
 
 from e2e import vm
-from e2e.kubernetes import build, images
+from e2e.kubernetes import build, images, login
 from e2e.kubernetes.control_plane import ControlPlane
 
 CONTAINERD = "/var/lib/containerd"
@@ -15,7 +15,12 @@ KUBELET_LOG, CONTAINERD_LOG = "/var/log/kubelet.log", "/var/log/containerd.log"
 _ETC = "/etc/kubernetes"
 _SOCKET = "/run/containerd/containerd.sock"
 # As systemd does: the kubelet ends when containerd is not ready yet.
-_AGAIN_AND_AGAIN = 'while :; do "$@"; sleep 1; done'
+_AGAIN_AND_AGAIN = f"""\
+while :; do
+    [ -e {login.KUBELET_STOPPED} ] || {{ "$@" & echo $! >{login.KUBELET_PID}; wait; }}
+    sleep 1
+done
+"""
 _CONTAINERD_CONFIG = f"""\
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -45,6 +50,7 @@ class Node:
         machine.write(f"{_ETC}/ca.crt", plane.authority.root.certificate.read_text())
         machine.write(f"{_ETC}/kubelet.yaml", _kubelet_config(), "600")
         machine.write(f"{_ETC}/kubeconfig", plane.node_kubeconfig(machine.name), "600")
+        login.allow(machine, plane.login_key)
         self._prepare(plane, others)
         machine.spawn(CONTAINERD_LOG, "containerd")
         machine.spawn(

@@ -40,7 +40,10 @@ _DOUBLES = (
 )
 # What a change has to pass, within a quarter of an hour.
 CHOSEN = Selection(_ALL, (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES))
-EVERYTHING = Selection(_ALL, ())
+_STOPS_KUBELETS = r"\[Disruptive\]"
+# To be run by one process: any other spec would miss the kubelet.
+DISRUPTIVE = Selection(f"{_ALL}.*{_STOPS_KUBELETS}", ())
+EVERYTHING_ELSE = Selection(_ALL, (_STOPS_KUBELETS,))
 
 
 def run(
@@ -49,6 +52,7 @@ def run(
     selection: Selection,
     *,
     processes: int = 4,
+    login_key: Path | None = None,
     timeout: float = 1800,
 ) -> ginkgo.Result:
     """Run the selected specs, print the numbers and return them; a failed one is a result.
@@ -58,6 +62,7 @@ def run(
         directory: exists; for report and output.
         selection: which specs.
         processes: of ginkgo; specs mostly wait for Pods.
+        login_key: with which it may log in to nodes as root; without it skips what needs that.
         timeout: seconds, then the specs under way are ended, and the rest is not run.
 
     Raises:
@@ -85,7 +90,10 @@ def run(
         "--provider=local",
         "--node-os-distro=debian",
     ]
-    _run(argv, log, timeout + _GRACE)
+    environment = [f"TMPDIR={directory}"]  # the suite leaves kubeconfigs there
+    if login_key:
+        environment += ["KUBE_SSH_USER=root", f"LOCAL_SSH_KEY={login_key}"]
+    _run(["env", *environment, *argv], log, timeout + _GRACE)
     result = ginkgo.read("external-storage suite", report, log)
     print(result)
     for reason, count in Counter(result.skips).most_common():
@@ -95,8 +103,7 @@ def run(
 
 def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
     """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
-    own = ("env", f"TMPDIR={log.parent}")  # the suite leaves kubeconfigs there
-    isolated = (*own, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     spawner = mortal.Spawner("ginkgo")
     child = spawner.spawn([*isolated, *argv], log)
     try:

@@ -1,8 +1,8 @@
 """A Kubernetes with the driver on it, once a run.
 
-With KUBECONFIG set it is that one, as `make kubernetes` or anybody else left it, and CEPH_CONF
-must lead to its Ceph; it has the release and the classes that `e2e.kubernetes.chart` makes. Tests
-that need the nodes as machines are skipped then, and those that need two nodes where there is one.
+With KUBECONFIG set it is that one. The driver is installed on it, and stays, for the Ceph that
+RBDCSI_TEST_CLUSTER names, which its nodes must reach. Tests that need the nodes as machines are
+skipped then, and those that need two nodes where there is one.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.clusters import commands
+from e2e.clusters import Cluster
 from e2e.clusters.daemons import SweptDirectory
 from e2e.kubernetes import build, chart, lab, workload
 from e2e.kubernetes.client import Kubernetes
@@ -41,24 +41,29 @@ def own_lab(temporary: Path) -> Iterator[lab.Lab]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(request: pytest.FixtureRequest) -> Kubernetes:
+def kubernetes(request: pytest.FixtureRequest, temporary: Path) -> Kubernetes:
     """Give the Kubernetes of this run."""
-    if "KUBECONFIG" in os.environ:
-        return Kubernetes(Path(os.environ["KUBECONFIG"]), build.build("kubectl"))
-    own: lab.Lab = request.getfixturevalue("own_lab")
-    return own.kubernetes
+    if "KUBECONFIG" not in os.environ:
+        own: lab.Lab = request.getfixturevalue("own_lab")
+        return own.kubernetes
+    if "RBDCSI_TEST_CLUSTER" not in os.environ:
+        pytest.fail(
+            "KUBECONFIG is set, but RBDCSI_TEST_CLUSTER does not say which Ceph it shall use"
+        )
+    cluster: Cluster = request.getfixturevalue("cluster")
+    given = Kubernetes(Path(os.environ["KUBECONFIG"]), build.build("kubectl"))
+    chart.install(given, chart.prepare(cluster, temporary, "krbd"))
+    return given
 
 
 @pytest.fixture(scope="session")
-def rbd(request: pytest.FixtureRequest, kubernetes: Kubernetes) -> Rbd:
+def rbd(request: pytest.FixtureRequest) -> Rbd:
     """Give the command `rbd` for the Ceph behind that Kubernetes."""
     if "KUBECONFIG" not in os.environ:
         own: lab.Lab = request.getfixturevalue("own_lab")
         return own.cluster.rbd
-    conf = os.environ.get("CEPH_CONF")
-    if not conf:
-        pytest.fail(f"CEPH_CONF does not say which Ceph is behind {kubernetes.kubeconfig}")
-    return lambda *words: commands.run(["rbd", "--conf", conf, *words])
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.rbd
 
 
 @pytest.fixture(scope="session")
