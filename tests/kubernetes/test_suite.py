@@ -9,9 +9,9 @@ from e2e.kubernetes import lab, suite
 from e2e.kubernetes.client import Kubernetes
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2700)
 def test_the_chosen_specs_pass(kubernetes: Kubernetes, tmp_path: Path) -> None:
-    _passes(suite.run(kubernetes, tmp_path, suite.CHOSEN, timeout=900))
+    _passes(suite.run(kubernetes, tmp_path, suite.CHOSEN, timeout=2400))
 
 
 @pytest.mark.long
