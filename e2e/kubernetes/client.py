@@ -70,13 +70,13 @@ class Kubernetes:
         items: Iterable[Object] = found["items"]
         return items
 
-    def delete(self, kind: str, name: str, namespace: str = "", timeout: float = 180) -> None:
+    def delete(self, kind: str, name: str, namespace: str = "", timeout: float = 300) -> None:
         """Delete the object and return when it is gone; gone already is fine."""
         where = ["-n", namespace] if namespace else []
         flags = ["--ignore-not-found", f"--timeout={timeout:g}s"]
         self.kubectl("delete", kind, name, *where, *flags, timeout=timeout + 10)
 
-    def wait(self, fact: Callable[[], bool], what: str, timeout: float = 180) -> None:
+    def wait(self, fact: Callable[[], bool], what: str, timeout: float = 300) -> None:
         """Return when the fact is true; on a timeout the error has the latest events."""
         try:
             commands.wait_until(fact, what, timeout)

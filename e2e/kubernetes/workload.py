@@ -38,7 +38,7 @@ class Namespace:
         """Create any objects in this namespace."""
         self.kubernetes.apply(*map(self._here, objects))
 
-    def wait_for_pod(self, name: str, timeout: float = 240) -> None:
+    def wait_for_pod(self, name: str, timeout: float = 300) -> None:
         """Return when the Pod runs."""
         self.kubernetes.wait(
             lambda: self.phase("pod", name) == "Running", f"Pod {self.name}/{name} runs", timeout
