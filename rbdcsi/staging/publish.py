@@ -88,9 +88,8 @@ class Publisher:
             try:
                 return filesystems.usage(path, seconds=_STATS_SECONDS)
             finally:
-                if (
-                    self._mounts.at(path) != there
-                ):  # unpublished meanwhile: that was the host's disk
+                # unpublished meanwhile, it was the host's own disk
+                if self._mounts.at(path) != there:
                     raise missing
         if not devices.shown_by(there, device):
             raise errors.NotFound(f"{path} is no mount of volume {handle} ({device.path})")

@@ -39,7 +39,7 @@ def coded_pool(cluster: Cluster) -> Iterator[str]:
 def test_a_pool_has_what_the_cluster_says_is_free(
     cluster: Cluster, controller: Driver, pool: str
 ) -> None:
-    free = _free(cluster, pool)
+    free = cluster.free_bytes()[pool]
     assert abs(_capacity(controller).available_capacity - free) < free / 10
     assert free > QUOTA
 
@@ -53,7 +53,7 @@ def test_the_data_pool_counts_where_there_is_one(
     cluster: Cluster, controller: Driver, limited_pool: str, coded_pool: str
 ) -> None:
     parameters = {"pool": limited_pool, "dataPool": coded_pool}
-    free = _free(cluster, coded_pool)
+    free = cluster.free_bytes()[coded_pool]
     assert abs(_capacity(controller, parameters).available_capacity - free) < free / 10
     assert free > QUOTA
 
@@ -108,7 +108,3 @@ def _capacity(
     return controller.controller.GetCapacity(
         csi_pb2.GetCapacityRequest(parameters=parameters or {}, volume_capabilities=asked)
     )
-
-
-def _free(cluster: Cluster, pool: str) -> int:
-    return cluster.free_bytes()[pool]

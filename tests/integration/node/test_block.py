@@ -9,7 +9,6 @@ import pytest
 
 from e2e import volume
 from rbdcsi.attachments.records import State
-from rbdcsi.host.mounts import Mounts
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
 
@@ -85,8 +84,8 @@ def test_a_writable_device_is_published_read_only_beside_a_writer(lab: Lab) -> N
         reader = volume.publish(node, made, readonly=True, pod="reader")
         _write(writer, b"x" * 4096, 0)
         assert _read(reader, 4096, 0) == b"x" * 4096
-        entries = [Mounts(node.kubelet).at(path) for path in (writer, reader)]
-        assert [entry and entry.readonly for entry in entries] == [False, True]
+        readonly = {entry.target: entry.readonly for entry in labs.mounts(node)}
+        assert (readonly[writer], readonly[reader]) == (False, True)
         volume.unpublish(node, made, pod="reader")
         _write(writer, b"y" * 4096, 0)
 
