@@ -17,7 +17,7 @@ _GRACE = 120  # seconds for the specs under way to clean up, once their time is 
 _ALL = "External.Storage"
 # Left out everywhere, with the reason.
 IMPOSSIBLE = {
-    "Any volume data source": "it pulls images of volume populators; no registry can be reached",
+    "with any volume data source": "volume populators: their images come from a registry only",
 }
 
 

@@ -4,24 +4,21 @@ It has two networks: eth0 on the tests' bridge, which can be cut, and eth1, qemu
 commands and the driver's socket are reached, also when eth0 is cut.
 """
 
-import base64
 import contextlib
-import json
 import os
 import signal
-import socket
 import string
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from e2e import mortal
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
-from e2e.vm import kernel, qemu
+from e2e.vm import kernel, qemu, remote
 from e2e.vm.guest import agent
 from e2e.vm.monitor import Monitor
 from e2e.vm.network import Network
@@ -186,33 +183,9 @@ class Machine:
         stdin: bytes = b"",
         ok: Collection[int] = (0,),
     ) -> command.Completed:
-        """Run a command in it as root, to its end.
-
-        Args:
-            argv: program and arguments.
-            seconds: how long it may take; it is killed then.
-            stdin: its input.
-            ok: exit codes that are no error.
-
-        Raises:
-            CommandFailed: another exit code than those in `ok`, or it could not be started.
-            CommandTimedOut: it, or the machine, did not answer in time.
-        """
+        """Run a command in it as root, to its end, as `remote.run` does."""
         words = [str(word) for word in argv]
-        answer = self._ask(words, stdin, seconds)
-        if answer.get("error") == "timeout":
-            raise command.CommandTimedOut(words, seconds)
-        if "error" in answer:
-            raise command.CommandFailed(words, 127, answer["error"])
-        done = command.Completed(
-            answer["exit_code"],
-            base64.b64decode(answer["stdout"]),
-            base64.b64decode(answer["stderr"]),
-        )
-        if done.exit_code not in ok:
-            said = done.stderr or done.stdout
-            raise command.CommandFailed(words, done.exit_code, said.decode(errors="replace"))
-        return done
+        return remote.run(self.forward(agent.ADDRESS[1]), words, seconds, stdin, ok)
 
     def write(self, path: str | Path, content: str, mode: str = "644") -> None:
         """Write a file in it; its directory is made."""
@@ -242,20 +215,6 @@ class Machine:
     @property
     def _console(self) -> Path:
         return self._directory / qemu.CONSOLE
-
-    def _ask(self, words: Sequence[str], stdin: bytes, seconds: float) -> Any:
-        asked = {"argv": words, "stdin": base64.b64encode(stdin).decode(), "seconds": seconds}
-        host, _, port = self.forward(agent.ADDRESS[1]).rpartition(":")
-        try:
-            with socket.create_connection((host, int(port)), timeout=seconds + 10) as connection:
-                connection.sendall(json.dumps(asked).encode() + b"\n")
-                with connection.makefile("rb") as stream:
-                    line = stream.readline()
-        except TimeoutError as error:
-            raise command.CommandTimedOut(words, seconds + 10) from error
-        if not line:
-            raise command.CommandFailed(words, 127, "the machine ended the connection")
-        return json.loads(line)
 
     def _halt(self, how: str) -> None:
         self.run("sync")

@@ -41,11 +41,11 @@ def own_lab(temporary: Path) -> Iterator[lab.Lab]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(request: pytest.FixtureRequest, temporary: Path) -> Kubernetes:
-    """Give the Kubernetes of this run."""
+def installed(request: pytest.FixtureRequest, temporary: Path) -> tuple[Kubernetes, Cluster]:
+    """Give the Kubernetes of this run, with the driver on it, and the Ceph behind it."""
     if "KUBECONFIG" not in os.environ:
         own: lab.Lab = request.getfixturevalue("own_lab")
-        return own.kubernetes
+        return own.kubernetes, own.cluster
     if "RBDCSI_TEST_CLUSTER" not in os.environ:
         pytest.fail(
             "KUBECONFIG is set, but RBDCSI_TEST_CLUSTER does not say which Ceph it shall use"
@@ -53,17 +53,19 @@ def kubernetes(request: pytest.FixtureRequest, temporary: Path) -> Kubernetes:
     cluster: Cluster = request.getfixturevalue("cluster")
     given = Kubernetes(Path(os.environ["KUBECONFIG"]), build.build("kubectl"))
     chart.install(given, chart.prepare(cluster, temporary, "krbd"))
-    return given
+    return given, cluster
 
 
 @pytest.fixture(scope="session")
-def rbd(request: pytest.FixtureRequest) -> Rbd:
+def kubernetes(installed: tuple[Kubernetes, Cluster]) -> Kubernetes:
+    """Give the Kubernetes of this run."""
+    return installed[0]
+
+
+@pytest.fixture(scope="session")
+def rbd(installed: tuple[Kubernetes, Cluster]) -> Rbd:
     """Give the command `rbd` for the Ceph behind that Kubernetes."""
-    if "KUBECONFIG" not in os.environ:
-        own: lab.Lab = request.getfixturevalue("own_lab")
-        return own.cluster.rbd
-    cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.rbd
+    return installed[1].rbd
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 import yaml
 
 from e2e.kubernetes import monitor, workload
@@ -28,7 +27,6 @@ def compared() -> dict[str, str]:
     return {alert: re.sub(r"\{code=[^}]*\}", "", query) for alert, query in left.items()}
 
 
-@pytest.mark.usefixtures("rbd")
 def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
     kubernetes: Kubernetes, namespace: workload.Namespace
 ) -> None:
