@@ -7,13 +7,14 @@ from typing import Protocol
 
 import grpc
 
-from rbdcsi import handles, interceptors
+from rbdcsi import interceptors
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.attachments.registration import NodeFacts, Registration
 from rbdcsi.ceph import connections, readiness
 from rbdcsi.config import Config
 from rbdcsi.host.mappers import choice
 from rbdcsi.locks import KeyedLocks
+from rbdcsi.model import ids
 from rbdcsi.options import Options
 from rbdcsi.repeated import Repeated
 from rbdcsi.services.controller import Controller
@@ -104,7 +105,7 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
 
 
 def _held(
-    application: Application, handle: handles.VolumeHandle
+    application: Application, handle: ids.VolumeHandle
 ) -> contextlib.AbstractContextManager[None]:
     key = interceptors.lock_key("Node", "volume_id", str(handle))
     return application.locks.hold(key, f"unmapping what was left of volume {handle}")

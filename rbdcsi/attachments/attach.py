@@ -6,10 +6,11 @@ so a call that comes late or twice never harms a newer attachment.
 
 from collections.abc import Callable
 
-from rbdcsi import capabilities, clock, errors, handles, steps
+from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import nodes, records, rules, store
 from rbdcsi.ceph import connections, images
 from rbdcsi.config import Credentials
+from rbdcsi.model import capabilities, ids
 from rbdcsi.volumes import locations
 
 
@@ -28,7 +29,7 @@ class Attachments:
 
     def attach(
         self,
-        handle: handles.VolumeHandle,
+        handle: ids.VolumeHandle,
         node_id: str,
         capability: capabilities.Capability,
         *,
@@ -78,7 +79,7 @@ class Attachments:
 
     def detach(
         self,
-        handle: handles.VolumeHandle,
+        handle: ids.VolumeHandle,
         node_id: str,
         *,
         credentials: Credentials | None = None,
@@ -99,7 +100,7 @@ class Attachments:
             for node in [node_id] if node_id else sorted(record.attachments):
                 self._detach(ioctx, handle, node)
 
-    def _detach(self, ioctx: connections.Ioctx, handle: handles.VolumeHandle, node_id: str) -> None:
+    def _detach(self, ioctx: connections.Ioctx, handle: ids.VolumeHandle, node_id: str) -> None:
         held, now = store.Records(ioctx), self._now()
         record = held.get(handle.image_id)
         if node_id in record.attachments:
@@ -109,7 +110,7 @@ class Attachments:
             held.change(handle.image_id, lambda r: r.without(node_id))
             steps.done("detach.record", volume=str(handle), node=node_id)
 
-    def _require_room(self, handle: handles.VolumeHandle, node: nodes.NodeRecord) -> None:
+    def _require_room(self, handle: ids.VolumeHandle, node: nodes.NodeRecord) -> None:
         """Refuse an attachment that is one too many.
 
         Counted after it is recorded, so two controllers together never exceed the limit; and as
@@ -135,13 +136,13 @@ def home(connection: connections.Connection, pooled: connections.Connections) ->
     return connection.ioctx(pool.pool_id, cluster.rados_namespace)
 
 
-def _open(connection: connections.Connection, handle: handles.VolumeHandle) -> connections.Ioctx:
+def _open(connection: connections.Connection, handle: ids.VolumeHandle) -> connections.Ioctx:
     return connection.ioctx(handle.location.pool_id, handle.location.namespace)
 
 
 def _require_unwatched(
     ioctx: connections.Ioctx,
-    handle: handles.VolumeHandle,
+    handle: ids.VolumeHandle,
     record: records.VolumeRecord,
     node_id: str,
 ) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from rbdcsi import capabilities, errors
+from rbdcsi import errors
+from rbdcsi.model import capabilities
 
 VERSION = 1
 

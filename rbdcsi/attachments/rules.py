@@ -7,7 +7,7 @@ import dataclasses
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 
 
 def attach(

@@ -8,28 +8,18 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import rados
 import rbd
 
-from rbdcsi import errors, features
+from rbdcsi import errors
 from rbdcsi.ceph import header, omap, translate
+from rbdcsi.model import image_layout
+from rbdcsi.model.image_layout import Layout
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string
 _CREATION_SECONDS = 300  # much longer than a creation takes, clocks that differ included
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What `rbd create` is told beside name and size; sizes in bytes, None is RBD's default."""
-
-    features: tuple[str, ...]
-    object_bytes: int
-    stripe_unit: int | None = None
-    stripe_count: int | None = None
-    data_pool: str | None = None
 
 
 class Images:
@@ -54,7 +44,7 @@ class Images:
                 size,
                 order=layout.object_bytes.bit_length() - 1,
                 old_format=False,
-                features=features.mask(layout.features),
+                features=image_layout.mask(layout.features),
                 stripe_unit=layout.stripe_unit,
                 stripe_count=layout.stripe_count,
                 data_pool=layout.data_pool,

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import grpc
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import capabilities, errors, handles, parameters
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.attachments.attach import Attachments
 from rbdcsi.ceph import connections
+from rbdcsi.model import capabilities, ids, storage_class
 from rbdcsi.services import convert
 from rbdcsi.volumes import capacity, locations
 from rbdcsi.volumes.delete import Deleter
@@ -64,7 +65,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             )
         if request.mutable_parameters:
             raise errors.InvalidRequest("mutable_parameters: this version has none; leave them out")
-        given = parameters.parse(request.parameters)
+        given = storage_class.parse(request.parameters)
         volume = self._provisioner.create(
             Request(
                 name,
@@ -172,7 +173,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.GetCapacityResponse:
         """Return what the pool can still take."""
         wanted = tuple(convert.capability(c) for c in request.volume_capabilities)
-        given = parameters.parse(request.parameters)
+        given = storage_class.parse(request.parameters)
         found = capacity.of(self._connections, self._locations, given, _filesystem(wanted, given))
         return csi_pb2.GetCapacityResponse(
             available_capacity=found.available,
@@ -180,9 +181,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             minimum_volume_size=wrappers_pb2.Int64Value(value=found.smallest),
         )
 
-    def _known(self, volume_id: str) -> handles.VolumeHandle:
+    def _known(self, volume_id: str) -> ids.VolumeHandle:
         """Read a volume_id; one of a cluster that is not configured names no volume of ours."""
-        handle = handles.parse(volume_id)
+        handle = ids.parse(volume_id)
         if not self._knows(handle):
             raise errors.NotFound(
                 f"volume {handle} does not exist: its cluster {handle.location.cluster_id} is not "
@@ -190,25 +191,25 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             )
         return handle
 
-    def _knows(self, handle: handles.VolumeHandle) -> bool:
+    def _knows(self, handle: ids.VolumeHandle) -> bool:
         clusters = self._connections.configured.clusters
         return any(c.cluster_id == handle.location.cluster_id for c in clusters)
 
 
-def _parsed(volume_id: str) -> handles.VolumeHandle | None:
+def _parsed(volume_id: str) -> ids.VolumeHandle | None:
     try:
-        return handles.parse(volume_id)
+        return ids.parse(volume_id)
     except errors.NotFound:
         return None
 
 
 def _filesystem(
-    wanted: tuple[capabilities.Capability, ...], given: parameters.Parameters
+    wanted: tuple[capabilities.Capability, ...], given: storage_class.Parameters
 ) -> str | None:
     fs_type = capabilities.filesystem(wanted, given.fs_type)
     if fs_type is not None and fs_type not in capabilities.FILESYSTEMS:
         raise errors.InvalidRequest(
-            f"{parameters.FSTYPE}: {fs_type!r} is not supported; use one of "
+            f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
             + ", ".join(capabilities.FILESYSTEMS)
         )
     return fs_type

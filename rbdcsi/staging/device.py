@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.host import mountinfo
 from rbdcsi.host.mappers import Image, MappedDevice, Mapper, choice
-from rbdcsi.parameters import NodeOptions
+from rbdcsi.model import ids
+from rbdcsi.model.node_options import NodeOptions
 
 MAP_SECONDS = 60.0
 
@@ -21,7 +22,7 @@ class Devices:
     mappers: Sequence[Mapper]
     preferred: Sequence[str]
 
-    def of_volume(self, handle: handles.VolumeHandle) -> MappedDevice | None:
+    def of_volume(self, handle: ids.VolumeHandle) -> MappedDevice | None:
         """Return the device of a volume, by the image's ids; Ceph is not asked."""
         place = handle.location
         wanted = (place.pool_id, place.namespace, handle.image_id)

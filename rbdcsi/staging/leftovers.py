@@ -10,11 +10,12 @@ from pathlib import Path
 
 import structlog
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.host import mounts
 from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.model import ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import Stager
 from rbdcsi.volumes import locations
@@ -22,7 +23,7 @@ from rbdcsi.volumes import locations
 _log = structlog.get_logger()
 
 PAUSE_SECONDS = 60.0
-Hold = Callable[[handles.VolumeHandle], contextlib.AbstractContextManager[None]]
+Hold = Callable[[ids.VolumeHandle], contextlib.AbstractContextManager[None]]
 
 
 class Leftovers:
@@ -59,7 +60,7 @@ class Leftovers:
             self._idle = found
         return PAUSE_SECONDS
 
-    def _unmap(self, handle: handles.VolumeHandle, device: MappedDevice) -> None:
+    def _unmap(self, handle: ids.VolumeHandle, device: MappedDevice) -> None:
         with self._hold(handle):
             if device in self._found_idle():
                 _log.info("unmapping a leftover", volume=str(handle), device=str(device.path))
@@ -72,17 +73,17 @@ class Leftovers:
             device for device in mapped if not any(devices.belongs(e, device) for e in entries)
         )
 
-    def _volumes(self, device: MappedDevice) -> Iterator[handles.VolumeHandle]:
+    def _volumes(self, device: MappedDevice) -> Iterator[ids.VolumeHandle]:
         """Yield what the device is of: somebody else's image is attached to this node by nobody."""
         for cluster in self._connections.configured.clusters:
-            place = handles.Location(cluster.cluster_id, device.pool_id, device.namespace)
+            place = ids.Location(cluster.cluster_id, device.pool_id, device.namespace)
             with self._connections.use(cluster.cluster_id) as connection:
                 if device.fsid not in (None, connection.fsid):
                     continue
                 records = store.Records(self._locations.of(connection, place).ioctx)
                 held = records.get(device.image_id).attachments
             if self._stager.node_id in held:
-                yield handles.VolumeHandle(place, device.image_id)
+                yield ids.VolumeHandle(place, device.image_id)
 
 
 @contextlib.contextmanager

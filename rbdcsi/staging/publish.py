@@ -14,10 +14,11 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import capabilities, errors, handles, steps
+from rbdcsi import errors, steps
 from rbdcsi.host import devices as block_devices
 from rbdcsi.host import filesystems, mountinfo, mounts, paths, undo
 from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.model import capabilities, ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS
 
@@ -28,7 +29,7 @@ _STATS_SECONDS = 5.0
 class PublishRequest:
     """What NodePublishVolume asks for."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     staging_path: Path
     target_path: Path
     capability: capabilities.Capability
@@ -70,7 +71,7 @@ class Publisher:
         steps.done("unpublish.unmount", path=str(target_path))
         paths.remove_target(target_path, self._base)
 
-    def usage(self, handle: handles.VolumeHandle, path: Path) -> filesystems.Usage | int:
+    def usage(self, handle: ids.VolumeHandle, path: Path) -> filesystems.Usage | int:
         """Return how full the volume is that is seen at the path; of a block volume its size.
 
         Raises:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import capabilities, clock, errors, handles, parameters, steps
+from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.config import Credentials
 from rbdcsi.host import content, mappers, mounts, paths, undo
+from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.volume import Volume, opened
@@ -28,7 +29,7 @@ _BLOCK = "raw block device"
 class StageRequest:
     """What NodeStageVolume asks for; `generation` is that of the attachment."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     staging_path: Path
     capability: capabilities.Capability
     generation: int
@@ -107,7 +108,7 @@ class Stager:
             )
         return True
 
-    def unstage(self, handle: handles.VolumeHandle, staging_path: Path) -> None:
+    def unstage(self, handle: ids.VolumeHandle, staging_path: Path) -> None:
         """Take the volume away from the staging path, unmap it, and record that it is released.
 
         Raises:
@@ -123,7 +124,7 @@ class Stager:
         steps.done("unstage.unmount", volume=str(handle))
         self.let_go(handle, found)
 
-    def let_go(self, handle: handles.VolumeHandle, found: mappers.MappedDevice | None) -> None:
+    def let_go(self, handle: ids.VolumeHandle, found: mappers.MappedDevice | None) -> None:
         """Unmap the volume's device, if there is one, and record that it is released.
 
         Raises:
@@ -146,7 +147,7 @@ class Stager:
                     f"{entry.target}; NodeUnpublishVolume must come first"
                 )
 
-    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> Volume:
+    def _open(self, connection: connections.Connection, handle: ids.VolumeHandle) -> Volume:
         return opened(connection, self._locations.of(connection, handle.location), handle)
 
     def _map(
@@ -246,20 +247,20 @@ class Stager:
         _mounted(request)
 
     def _options(
-        self, connection: connections.Connection, handle: handles.VolumeHandle
-    ) -> parameters.NodeOptions:
+        self, connection: connections.Connection, handle: ids.VolumeHandle
+    ) -> node_options.NodeOptions:
         """Return the volume's options; the defaults if its image is gone."""
         try:
             return self._open(connection, handle).options
         except errors.NotFound:
-            return parameters.NodeOptions()
+            return node_options.NodeOptions()
 
-    def _release(self, connection: connections.Connection, handle: handles.VolumeHandle) -> None:
+    def _release(self, connection: connections.Connection, handle: ids.VolumeHandle) -> None:
         place = self._locations.of(connection, handle.location)
         self._note_release(store.Records(place.ioctx), handle)
         steps.done("unstage.record", volume=str(handle))
 
-    def _note_release(self, records: store.Records, handle: handles.VolumeHandle) -> None:
+    def _note_release(self, records: store.Records, handle: ids.VolumeHandle) -> None:
         records.change(
             handle.image_id, lambda record: rules.release(record, self.node_id, self._now())
         )

@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rbdcsi import capabilities, errors, handles, parameters
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.host import mappers
+from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.staging import filesystem
 from rbdcsi.volumes import locations, spec
 
@@ -25,9 +26,9 @@ class Volume:
     mark: str | None
 
     @property
-    def options(self) -> parameters.NodeOptions:
+    def options(self) -> node_options.NodeOptions:
         """What the StorageClass chose for nodes."""
-        return self.made.node if self.made else parameters.NodeOptions()
+        return self.made.node if self.made else node_options.NodeOptions()
 
     @property
     def raw_only(self) -> bool:
@@ -56,7 +57,7 @@ class Volume:
 
 
 def opened(
-    connection: connections.Connection, place: locations.Place, handle: handles.VolumeHandle
+    connection: connections.Connection, place: locations.Place, handle: ids.VolumeHandle
 ) -> Volume:
     """Return the volume.
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from rbdcsi import errors, sizes
+from rbdcsi import errors
 from rbdcsi.ceph import connections
-from rbdcsi.parameters import Parameters
+from rbdcsi.model import sizes
+from rbdcsi.model.storage_class import Parameters
 from rbdcsi.volumes import locations
 
 

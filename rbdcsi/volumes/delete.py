@@ -8,11 +8,12 @@ takes an image that somebody else put into the trash.
 import dataclasses
 from collections.abc import Callable
 
-from rbdcsi import clock, errors, handles, steps
+from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import records, rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
+from rbdcsi.model import ids
 from rbdcsi.volumes import locations, spec
 
 
@@ -30,7 +31,7 @@ class Deleter:
         self._locations = known
         self._deleted = deleted
 
-    def delete(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> None:
+    def delete(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> None:
         """Delete the volume; one that is gone is fine.
 
         Raises:
@@ -45,7 +46,7 @@ class Deleter:
         self._deleted()
 
 
-def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
+def _delete(place: locations.Place, handle: ids.VolumeHandle) -> None:
     images, held = Images(place.ioctx), store.Records(place.ioctx)
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if header is None:
@@ -77,7 +78,7 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
     steps.done("delete.trash", volume=str(handle))
 
 
-def _in_use(place: locations.Place, handle: handles.VolumeHandle, name: str) -> errors.Refused:
+def _in_use(place: locations.Place, handle: ids.VolumeHandle, name: str) -> errors.Refused:
     watchers = ", ".join(sorted(Images(place.ioctx).watchers(name))) or "somebody"
     return errors.Refused(
         f"volume {handle}: image {place.pool}/{name} is locked by {watchers} and is not deleted; "

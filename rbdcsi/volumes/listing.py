@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
+from rbdcsi.model import ids
 from rbdcsi.volumes import locations, spec
 
 _log = structlog.get_logger()
@@ -24,7 +25,7 @@ MOST_ENTRIES = 10_000
 class Listed:
     """A volume in a list; its size is left out, it would take a look into each image."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     image: str
     nodes: tuple[str, ...]
 
@@ -41,7 +42,7 @@ class Page:
 class Found:
     """One volume with its size in bytes, what it was made as (None: by hand), and its nodes."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     size: int
     image: str
     pool: str
@@ -49,7 +50,7 @@ class Found:
     nodes: tuple[str, ...]
 
 
-_Position = tuple[handles.Location, str]
+_Position = tuple[ids.Location, str]
 
 
 class Catalogue:
@@ -86,7 +87,7 @@ class Catalogue:
                 return Page(tuple(listed[:most]), _token(last))
         return Page(tuple(listed), "")
 
-    def get(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> Found:
+    def get(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> Found:
         """Return one volume.
 
         Raises:
@@ -110,7 +111,7 @@ def _volumes_at(place: locations.Place, after: _Position | None) -> Iterator[Lis
     start = after[1] if after and after[0] == place.location else ""
     for image_id, name in sorted(Images(place.ioctx).all(), key=lambda image: image[1]):
         if name > start and name.startswith(prefixes):
-            handle = handles.VolumeHandle(place.location, image_id)
+            handle = ids.VolumeHandle(place.location, image_id)
             yield Listed(handle, name, nodes.get(image_id, ()))
 
 
@@ -130,7 +131,7 @@ def _token(last: Listed) -> str:
 def _parse(token: str) -> _Position:
     try:
         cluster_id, pool_id, namespace, image = json.loads(base64.urlsafe_b64decode(token))
-        return handles.Location(str(cluster_id), int(pool_id), str(namespace)), str(image)
+        return ids.Location(str(cluster_id), int(pool_id), str(namespace)), str(image)
     except (ValueError, TypeError) as error:
         raise errors.Busy(
             f"starting_token {token[:64]!r} is none of this driver's: list from the start again"

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, header, omap, translate
 from rbdcsi.config import Credentials
-from rbdcsi.parameters import Parameters
+from rbdcsi.model import ids
+from rbdcsi.model.storage_class import Parameters
 
 MARKER = "rbdcsi.location"
 _PREFIX = "prefix."
@@ -22,7 +23,7 @@ _PREFIX = "prefix."
 class Place:
     """An opened location, with its pool's name for people."""
 
-    location: handles.Location
+    location: ids.Location
     pool: str
     ioctx: connections.Ioctx
 
@@ -37,7 +38,7 @@ class Locations:
 
     def __init__(self, pooled: connections.Connections) -> None:
         self._connections = pooled
-        self._prepared: set[tuple[handles.Location, str]] = set()
+        self._prepared: set[tuple[ids.Location, str]] = set()
         self._preparing = threading.Lock()
 
     def cluster_of(self, given: Parameters) -> str:
@@ -67,12 +68,12 @@ class Locations:
                 connection.pool_named(given.data_pool)
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
-        location = handles.Location(connection.cluster_id, pool.pool_id, namespace)
+        location = ids.Location(connection.cluster_id, pool.pool_id, namespace)
         place = Place(location, pool.name, connection.ioctx(pool.pool_id, namespace))
         self._prepare(connection, place, given.name_prefix)
         return place
 
-    def of(self, connection: connections.Connection, location: handles.Location) -> Place:
+    def of(self, connection: connections.Connection, location: ids.Location) -> Place:
         """Return the place of an existing volume.
 
         Raises:
@@ -117,7 +118,7 @@ class Locations:
 def _places_in(connection: connections.Connection, pool: connections.Pool) -> Iterator[Place]:
     try:
         for namespace in ("", *connection.namespaces(pool)):
-            location = handles.Location(connection.cluster_id, pool.pool_id, namespace)
+            location = ids.Location(connection.cluster_id, pool.pool_id, namespace)
             place = Place(location, pool.name, connection.ioctx(pool.pool_id, namespace))
             if place.prefixes():
                 yield place

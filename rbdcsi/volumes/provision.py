@@ -6,12 +6,13 @@ it. Who writes the metadata first, by compare-and-swap, decides what the volume 
 
 from dataclasses import dataclass
 
-from rbdcsi import errors, handles, sizes, steps
+from rbdcsi import errors, steps
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
-from rbdcsi.parameters import Parameters
+from rbdcsi.model import ids, image_names, sizes
+from rbdcsi.model.storage_class import Parameters
 from rbdcsi.volumes import locations, spec
 
 
@@ -19,7 +20,7 @@ from rbdcsi.volumes import locations, spec
 class Volume:
     """A volume that exists; size in bytes."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     size: int
     pool: str
     image: str
@@ -67,7 +68,7 @@ class Provisioner:
 def _create(place: locations.Place, request: Request, size: int) -> Volume:
     images, given = Images(place.ioctx), request.parameters
     wanted = spec.of(request.name, request.fs_type, given)
-    name = handles.image_name(given.name_prefix, request.name)
+    name = image_names.image_name(given.name_prefix, request.name)
     try:
         images.create(name, size, wanted.layout)
         created = True
@@ -77,7 +78,7 @@ def _create(place: locations.Place, request: Request, size: int) -> Volume:
     image_id = images.id_of(name)
     if image_id is None:
         raise errors.Busy(f"image {name} was removed while it was being created; try again")
-    volume = Volume(handles.VolumeHandle(place.location, image_id), size, place.pool, name)
+    volume = Volume(ids.VolumeHandle(place.location, image_id), size, place.pool, name)
     pairs = spec.metadata(wanted, given)
     if created and images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
         steps.done("create.metadata", image=name)

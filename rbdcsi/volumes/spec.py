@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.ceph.header import Header
-from rbdcsi.ceph.images import Layout
-from rbdcsi.features import mask, names
-from rbdcsi.parameters import NodeOptions, Parameters
+from rbdcsi.model.image_layout import Layout, mask, names
+from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.storage_class import Parameters
 
 VERSION = 1
 

@@ -9,7 +9,8 @@ import yaml
 
 import rbdcsi
 from e2e.release import manifests, programs, schemas
-from rbdcsi import cli, config, errors, parameters
+from rbdcsi import cli, config, errors
+from rbdcsi.model import storage_class
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
 
@@ -195,7 +196,7 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
     assert len(classes) == 6
     for found in classes:
         assert found["provisioner"] == rbdcsi.DRIVER_NAME
-        parameters.parse(found.get("parameters", {}))
+        storage_class.parse(found.get("parameters", {}))
 
 
 def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import errno
 import os
 from pathlib import Path
 
-from rbdcsi import deadlines, errors, features
+from rbdcsi import deadlines, errors
 from rbdcsi.host import devices, mappers, sysfs, udev, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
+from rbdcsi.model import image_layout
 
 _CURE = "take the mapper nbd for it (StorageClass: mounter), or `rbd feature disable` {}"
 _SEE_LOG = "`dmesg` has the kernel's own words"
@@ -118,7 +119,7 @@ class Krbd:
         unknown = image.features & ~int(known, 16) if known else 0
         if not unknown:
             return None
-        named = ", ".join(features.names(unknown))
+        named = ", ".join(image_layout.names(unknown))
         return f"its feature {named} is unknown to this kernel; {_CURE.format(named)}"
 
     def _verb(self, name: str) -> Path:

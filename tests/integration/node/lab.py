@@ -12,11 +12,11 @@ import rbd
 from e2e import volume
 from e2e.driver import Driver
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
 from rbdcsi.host import mountinfo
 from rbdcsi.host.mappers import storage_daemon
+from rbdcsi.model import ids
 from rbdcsi.staging import filesystem
 
 MIB = 1 << 20
@@ -68,7 +68,7 @@ class Lab:
 
     def image_id(self, made: Volume) -> str:
         """Return the id of the volume's image."""
-        return handles.parse(made.id).image_id
+        return ids.parse(made.id).image_id
 
     @contextlib.contextmanager
     def image(self, made: Volume, *, readonly: bool = False) -> Iterator[rbd.Image]:

@@ -7,9 +7,10 @@ import pytest
 
 from e2e import volume
 from e2e.driver import Driver
-from rbdcsi import config, errors, handles
+from rbdcsi import config, errors
 from rbdcsi.ceph import connections
 from rbdcsi.host.mappers import choice
+from rbdcsi.model import ids
 from rbdcsi.staging.device import Devices
 from rbdcsi.staging.leftovers import Hold, Leftovers
 from rbdcsi.staging.stage import Stager
@@ -20,11 +21,11 @@ from tests.integration.node.test_crash import CAPABILITIES, dying_after
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-def free(_handle: handles.VolumeHandle) -> contextlib.AbstractContextManager[None]:
+def free(_handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def busy(handle: handles.VolumeHandle) -> contextlib.AbstractContextManager[None]:
+def busy(handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
     raise errors.Busy(f"a call works on {handle}")
 
 

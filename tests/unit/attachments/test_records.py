@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rbdcsi import errors
 from rbdcsi.attachments import records
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 
 TEXT = st.text(max_size=40)
 ATTACHMENTS = st.builds(

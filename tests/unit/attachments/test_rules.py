@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rbdcsi import errors
 from rbdcsi.attachments import records, rules
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 
 VOLUME, NOW = "v1:c:1::a", "2026-01-01T00:00:00+00:00"
 NODES = st.sampled_from(["a", "b", "c"])

@@ -6,8 +6,8 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
 from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.staging import device
 
 NODE, OTHER = "node-a", "node-b"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import errors, features
+from rbdcsi import errors
 from rbdcsi.host import mappers
 from rbdcsi.host.mappers.krbd import Krbd
+from rbdcsi.model import image_layout
 from tests.unit.host.mappers.images import ACCESS, IMAGE, KEY
 
 ATTRIBUTES = {
@@ -166,7 +167,7 @@ def test_host_with_the_module_is_supported(sys: Path) -> None:
 
 
 def test_image_with_a_feature_that_the_kernel_lacks_is_another_mappers(sys: Path) -> None:
-    journaled = dataclasses.replace(IMAGE, features=features.mask(("layering", "journaling")))
+    journaled = dataclasses.replace(IMAGE, features=image_layout.mask(("layering", "journaling")))
 
     reason = Krbd(sys).unsupported(journaled) or ""
 
@@ -176,7 +177,7 @@ def test_image_with_a_feature_that_the_kernel_lacks_is_another_mappers(sys: Path
 
 
 def test_image_whose_features_the_kernel_has_is_supported(sys: Path) -> None:
-    image = dataclasses.replace(IMAGE, features=features.mask(features.DEFAULT))
+    image = dataclasses.replace(IMAGE, features=image_layout.mask(image_layout.DEFAULT))
 
     assert Krbd(sys).unsupported(image) is None
 

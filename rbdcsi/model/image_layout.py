@@ -1,7 +1,8 @@
-"""RBD image features by name, and which of them need which (librbd: features.h, create.cc)."""
+"""How an image is laid out: its features by name (librbd: features.h, create.cc), its objects."""
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rbdcsi import errors
 
@@ -26,6 +27,17 @@ _NEEDS = {
     "fast-diff": "object-map",
     "journaling": "exclusive-lock",
 }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `rbd create` is told beside name and size; sizes in bytes, None is RBD's default."""
+
+    features: tuple[str, ...]
+    object_bytes: int
+    stripe_unit: int | None = None
+    stripe_count: int | None = None
+    data_pool: str | None = None
 
 
 def parse(text: str) -> tuple[str, ...]:

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbdcsi import capabilities, errors
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
-from rbdcsi.capabilities import AccessMode, Capability
+from rbdcsi.model import capabilities
+from rbdcsi.model.capabilities import AccessMode, Capability
 
 MODES = st.sampled_from(AccessMode)
 

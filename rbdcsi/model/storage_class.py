@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rbdcsi import errors, features, handles
+from rbdcsi import errors
+from rbdcsi.model import ids, image_layout, image_names
+from rbdcsi.model.node_options import NodeOptions
 
 FSTYPE = "csi.storage.k8s.io/fstype"
 PVC_NAME = "csi.storage.k8s.io/pvc/name"
@@ -32,20 +34,6 @@ _SMALLEST_OBJECT, _DEFAULT_OBJECT, _LARGEST_OBJECT = 1 << 12, 1 << 22, 1 << 25
 
 
 @dataclass(frozen=True)
-class NodeOptions:
-    """What a node needs to know beyond the image: kept with the image, read at NodeStage.
-
-    Options are strings as the mapper or mkfs takes them; the mappings go by mapper name.
-    """
-
-    mapper: str | None = None
-    try_other_mappers: bool = False
-    map_options: Mapping[str, str] = field(default_factory=dict)
-    unmap_options: Mapping[str, str] = field(default_factory=dict)
-    mkfs_options: str = ""
-
-
-@dataclass(frozen=True)
 class Parameters:
     """A StorageClass as the driver understands it; None leaves it to the cluster's settings."""
 
@@ -53,13 +41,13 @@ class Parameters:
     pool: str | None = None
     data_pool: str | None = None
     namespace: str | None = None
-    features: tuple[str, ...] = features.DEFAULT
+    features: tuple[str, ...] = image_layout.DEFAULT
     name_prefix: str = "csi-"
     object_bytes: int = _DEFAULT_OBJECT
     stripe_unit: int | None = None
     stripe_count: int | None = None
     fs_type: str | None = None
-    node: NodeOptions = NodeOptions()
+    node: NodeOptions = field(default_factory=NodeOptions)
     pvc_name: str = ""
     pvc_namespace: str = ""
     pv_name: str = ""
@@ -75,12 +63,12 @@ def parse(given: Mapping[str, str]) -> Parameters:
         _check_known(name, given[name])
     stripe_unit, stripe_count = _striping(given)
     return Parameters(
-        cluster_id=_matching(given, "clusterID", handles.CLUSTER_ID),
+        cluster_id=_matching(given, "clusterID", ids.CLUSTER_ID),
         pool=given.get("pool") or None,
         data_pool=given.get("dataPool") or None,
-        namespace=_matching(given, "radosNamespace", handles.NAMESPACE),
-        features=features.parse(given.get("imageFeatures") or ",".join(features.DEFAULT)),
-        name_prefix=_matching(given, "volumeNamePrefix", handles.NAME_PREFIX) or "csi-",
+        namespace=_matching(given, "radosNamespace", ids.NAMESPACE),
+        features=image_layout.parse(given.get("imageFeatures") or ",".join(image_layout.DEFAULT)),
+        name_prefix=_matching(given, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
         object_bytes=_object_bytes(given),
         stripe_unit=stripe_unit,
         stripe_count=stripe_count,

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rbdcsi import errors, sizes
-from rbdcsi.sizes import MIB
+from rbdcsi import errors
+from rbdcsi.model import sizes
+from rbdcsi.model.sizes import MIB
 
 BYTES = st.integers(0, 1 << 62) | st.integers(0, 400 * MIB)
 FILESYSTEMS = st.sampled_from([None, "ext4", "xfs", "btrfs"])

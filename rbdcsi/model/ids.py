@@ -1,9 +1,8 @@
-"""Volume handles and image names: the two mappings that must never put two volumes in one image.
+"""Volume handles and locations: which image a CSI volume_id means.
 
-A handle is the CSI volume_id; nothing but this module looks inside one.
+Only this module knows how a volume_id is written; every other module takes the parsed handle.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 
@@ -15,10 +14,6 @@ CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
 NAMESPACE = re.compile(r"[A-Za-z0-9._-]{0,48}")
 _POOL_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 _IMAGE_ID = re.compile(r"[0-9a-z]{1,24}")  # librbd: hexadecimal digits; rbd CLI may set others
-
-NAME_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_HASHED = "sha256."
 
 _VERSION = "v1"
 
@@ -63,13 +58,3 @@ def parse(text: str) -> VolumeHandle:
         )
     _, cluster_id, pool_id, namespace, image_id = parts
     return VolumeHandle(Location(cluster_id, int(pool_id), namespace), image_id)
-
-
-def image_name(prefix: str, name: str) -> str:
-    """Return the image's name for a CSI name: readable where it can be, else hashed in full.
-
-    A name that only looks hashed is hashed again, so no two CSI names share an image.
-    """
-    if _PLAIN_NAME.fullmatch(name) and not name.startswith(_HASHED):
-        return prefix + name
-    return prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest()
