@@ -11,11 +11,11 @@ from rbdcsi import interceptors
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.attachments.registration import NodeFacts, Registration
 from rbdcsi.ceph import connections, readiness
-from rbdcsi.config import Config
+from rbdcsi.config.clusters import Config
+from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import choice
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.model import ids
-from rbdcsi.options import Options
 from rbdcsi.repeated import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity

@@ -18,8 +18,9 @@ from typing import Any
 import click
 
 import rbdcsi
-from rbdcsi import config, errors, logs
-from rbdcsi.options import Options, parse_address, parse_endpoint, parse_topology
+from rbdcsi import errors, logs
+from rbdcsi.config import clusters
+from rbdcsi.config.options import Options, parse_address, parse_endpoint, parse_topology
 
 # Read by gRPC's core when it is first imported, so before rbdcsi.server: it writes its own log
 # lines to stderr, and has no business in the children that host commands are run in.
@@ -140,10 +141,10 @@ def serve(endpoint: str, metrics_address: str, topology: tuple[str, ...], **sett
             **settings,
         )
         if options.role != "controller" and not options.node_id:
-            raise config.ConfigError(f"`serve {options.role}` needs --node-id, this node's name")
-        clusters = config.load(options.config)
+            raise errors.ConfigError(f"`serve {options.role}` needs --node-id, this node's name")
+        configured = clusters.load(options.config)
         _require_bindings()
-        leave(_run(options, clusters, stopping))
+        leave(_run(options, configured, stopping))
 
 
 def leave(finished: bool) -> None:
@@ -162,7 +163,7 @@ def _share_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
-def _run(options: Options, clusters: config.Config, stopping: threading.Event) -> bool:
+def _run(options: Options, configured: clusters.Config, stopping: threading.Event) -> bool:
     """Serve until a signal; whether every call was over in time."""
     for name, value in _GRPC_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -170,7 +171,7 @@ def _run(options: Options, clusters: config.Config, stopping: threading.Event) -
     from rbdcsi import app, health, server
     from rbdcsi.progress import Progress
 
-    application = app.build(options, clusters)
+    application = app.build(options, configured)
     progress = Progress()
     with contextlib.ExitStack() as running:
         application.start()
@@ -195,7 +196,7 @@ def _require_bindings() -> None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise config.ConfigError(
+            raise errors.ConfigError(
                 f"Ceph's Python module {module} cannot be imported ({error}); install the Debian "
                 f"package {package} for the Python that runs rbdcsi: {sys.executable}"
             ) from error
@@ -209,4 +210,4 @@ def _exit_on_errors() -> Iterator[None]:
     except errors.RbdCsiError as error:
         for line in str(error).splitlines():
             click.echo(f"rbdcsi: {line}", err=True)
-        sys.exit(2 if isinstance(error, config.ConfigError) else 1)
+        sys.exit(2 if isinstance(error, errors.ConfigError) else 1)

@@ -7,6 +7,7 @@
     ├── NotFound             NOT_FOUND
     ├── AlreadyExists        ALREADY_EXISTS
     ├── Refused              FAILED_PRECONDITION
+    │   └── ConfigError      (never reaches a caller: the driver does not start)
     ├── SizeOutOfRange       OUT_OF_RANGE
     ├── Exhausted            RESOURCE_EXHAUSTED
     ├── Busy                 ABORTED
@@ -61,6 +62,10 @@ class Refused(RbdCsiError):
     """The state of the volume forbids it now; somebody has to act first."""
 
     code = "FAILED_PRECONDITION"
+
+
+class ConfigError(Refused):
+    """The configuration cannot be used; each line of the message is one mistake and its fix."""
 
 
 class SizeOutOfRange(RbdCsiError):

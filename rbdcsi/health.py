@@ -16,7 +16,7 @@ import prometheus_client
 import structlog
 
 from rbdcsi import errors, metrics
-from rbdcsi.options import Address
+from rbdcsi.config.options import Address
 
 _log = structlog.get_logger()
 

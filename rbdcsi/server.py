@@ -12,9 +12,9 @@ import structlog
 
 from rbdcsi import interceptors, sockets
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.config.options import Options
 from rbdcsi.health import Health
 from rbdcsi.locks import KeyedLocks
-from rbdcsi.options import Options
 from rbdcsi.progress import Progress
 
 _log = structlog.get_logger()

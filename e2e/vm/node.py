@@ -13,7 +13,7 @@ from e2e.clusters import Cluster, commands
 from e2e.driver import CLUSTER_ID
 from e2e.vm.machine import KUBELET, Machine
 from rbdcsi.api import csi_pb2_grpc
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 _MODULES = ("rbd", "nbd")
 _SOCKET = f"{KUBELET}/plugins/rbdcsi/csi.sock"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import nodes, records, rules, store
 from rbdcsi.ceph import connections, images
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
 from rbdcsi.volumes import locations
 

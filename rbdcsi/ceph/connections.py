@@ -14,9 +14,11 @@ from typing import Any, Self, TypeAlias
 import rados
 import rbd
 
-from rbdcsi import config, errors
+from rbdcsi import errors
 from rbdcsi.ceph import commands, translate
-from rbdcsi.secret import Secret
+from rbdcsi.config import clusters
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.config.secret import Secret
 
 Ioctx: TypeAlias = rados.Ioctx  # a pool and RADOS namespace, opened
 
@@ -41,7 +43,7 @@ class Connection:
         self._ioctxs: dict[tuple[int, str], Ioctx] = {}
 
     @classmethod
-    def open(cls, cluster: config.Cluster, credentials: config.Credentials, timeout: float) -> Self:
+    def open(cls, cluster: clusters.Cluster, credentials: Credentials, timeout: float) -> Self:
         """Connect.
 
         Args:
@@ -144,14 +146,14 @@ class Connection:
 class Connections:
     """The pool of connections: `get` makes one where there is none."""
 
-    def __init__(self, configured: config.Config, *, timeout: float) -> None:
+    def __init__(self, configured: clusters.Config, *, timeout: float) -> None:
         """Keep connections to the configured clusters; `timeout` bounds one operation, seconds."""
         self.configured = configured
         self._timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
 
-    def get(self, cluster_id: str, credentials: config.Credentials | None = None) -> Connection:
+    def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
         """Return a connection, made anew if the key has changed.
 
         Args:
@@ -175,9 +177,7 @@ class Connections:
         return found
 
     @contextlib.contextmanager
-    def use(
-        self, cluster_id: str, credentials: config.Credentials | None = None
-    ) -> Iterator[Connection]:
+    def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
         """Give the body a connection; one that Ceph shuts meanwhile is forgotten.
 
         The call that met it ends with its error, the next one gets a new client.

@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rbdcsi.config.secret import Secret
 from rbdcsi.host import command
-from rbdcsi.secret import Secret
 
 _WRITER = Path(__file__).with_name("write_once.py")
 

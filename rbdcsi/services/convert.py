@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from rbdcsi import errors, keys
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
-from rbdcsi.config import Credentials
+from rbdcsi.config import keys
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities
 from rbdcsi.model.capabilities import AccessMode, Capability
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.host import content, mappers, mounts, paths, undo
 from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.staging import device as devices

@@ -12,7 +12,7 @@ from rbdcsi import clock, errors, steps
 from rbdcsi.attachments import records, rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.volumes import locations, spec
 

@@ -11,7 +11,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.volumes import locations, spec
 

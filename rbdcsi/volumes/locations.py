@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, header, omap, translate
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.model.storage_class import Parameters
 

@@ -10,7 +10,7 @@ from rbdcsi import errors, steps
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
-from rbdcsi.config import Credentials
+from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names, sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.volumes import locations, spec

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rbdcsi import errors, health
-from rbdcsi.options import Address
+from rbdcsi.config.options import Address
 
 LOCAL = Address("127.0.0.1", 0)
 

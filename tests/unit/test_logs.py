@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from rbdcsi import logs
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from rbdcsi import DRIVER_NAME, config
+from rbdcsi import DRIVER_NAME
+from rbdcsi.config import clusters
 from rbdcsi.model import storage_class
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def test_the_configuration_is_accepted(tmp_path: Path) -> None:
     key.chmod(0o600)
     file = tmp_path / "config.yaml"
     file.write_text(CLUSTERS.replace("/etc/rbdcsi/key", str(key)))
-    assert [cluster.cluster_id for cluster in config.load(file).clusters] == ["main"]
+    assert [cluster.cluster_id for cluster in clusters.load(file).clusters] == ["main"]
 
 
 def test_the_storage_class_is_accepted() -> None:

@@ -15,8 +15,8 @@ from google.protobuf import wrappers_pb2
 
 from rbdcsi import cli, errors, logs, server
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.config.options import Options
 from rbdcsi.locks import KeyedLocks
-from rbdcsi.options import Options
 from rbdcsi.progress import Progress
 
 

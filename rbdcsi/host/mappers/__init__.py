@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rbdcsi import errors
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from rbdcsi import errors, monitors
+from rbdcsi import errors
+from rbdcsi.config import monitors
 from rbdcsi.host.mappers import Access, Image
 
 # Set by the mapper itself, or would undo what it relies on (a client of its own for each device).

@@ -7,8 +7,9 @@ import pytest
 
 from e2e import volume
 from e2e.driver import Driver
-from rbdcsi import config, errors
+from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.config import clusters
 from rbdcsi.host.mappers import choice
 from rbdcsi.model import ids
 from rbdcsi.staging.device import Devices
@@ -31,7 +32,7 @@ def busy(handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
 
 def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
-    configured = config.load(Path(node.flags[node.flags.index("--config") + 1]))
+    configured = clusters.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
     devices = Devices(choice.every(node.directory / "state"), ("fuse",))
     stager = Stager(labs.node_id(node), node.kubelet, pooled, devices)

@@ -1,7 +1,7 @@
 """An image and an access for the mappers' tests."""
 
+from rbdcsi.config.secret import Secret
 from rbdcsi.host import mappers
-from rbdcsi.secret import Secret
 
 KEY = "AQDxyzCANARYKEYxyz=="
 IMAGE = mappers.Image(

@@ -5,7 +5,7 @@ import configparser
 import functools
 from pathlib import Path
 
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 
 def parse(text: str) -> Secret:

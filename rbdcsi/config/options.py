@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rbdcsi import config
+from rbdcsi import errors
 
 # sockaddr_un has 108 bytes with the final zero; the server binds under a name 9 bytes longer.
 LONGEST_SOCKET_PATH = 107 - 9
@@ -57,11 +57,11 @@ def parse_endpoint(text: str) -> Path:
     """
     match = re.fullmatch(r"(?:unix:)?(?://)?(/[^/\0][^\0]*)", text)
     if not match:
-        raise config.ConfigError(
+        raise errors.ConfigError(
             f"--endpoint {text!r} is not a unix socket; give one such as unix:///csi/csi.sock"
         )
     if len(match[1].encode()) > LONGEST_SOCKET_PATH:
-        raise config.ConfigError(
+        raise errors.ConfigError(
             f"--endpoint {text!r} is too long for a unix socket; {LONGEST_SOCKET_PATH} bytes fit"
         )
     return Path(match[1])
@@ -75,7 +75,7 @@ def parse_address(text: str) -> Address:
     """
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]*)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535:
-        raise config.ConfigError(
+        raise errors.ConfigError(
             f"--metrics-address {text!r} is not an address; give one such as 127.0.0.1:9808"
         )
     return Address(match[1] or match[2], int(match[3]))
@@ -91,11 +91,11 @@ def parse_topology(segments: Iterable[str]) -> dict[str, str]:
     for segment in segments:
         match = _TOPOLOGY.fullmatch(segment)
         if not match:
-            raise config.ConfigError(
+            raise errors.ConfigError(
                 f"--topology {segment!r} is not key=value; give one such as "
                 "topology.kubernetes.io/zone=a"
             )
         if match[1] in topology:
-            raise config.ConfigError(f"--topology {match[1]!r} is given twice; keep one")
+            raise errors.ConfigError(f"--topology {match[1]!r} is given twice; keep one")
         topology[match[1]] = match[2]
     return topology

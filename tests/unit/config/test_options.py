@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import config, options
+from rbdcsi import errors
+from rbdcsi.config import options
 
 
 @pytest.mark.parametrize("text", ["unix:///csi/csi.sock", "unix:/csi/csi.sock", "/csi/csi.sock"])
@@ -12,12 +13,12 @@ def test_an_endpoint_is_a_unix_socket(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "unix://csi.sock", "tcp://127.0.0.1:1", "csi.sock", "/a\0b"])
 def test_another_endpoint_is_refused(text: str) -> None:
-    with pytest.raises(config.ConfigError, match="is not a unix socket; give one such as"):
+    with pytest.raises(errors.ConfigError, match="is not a unix socket; give one such as"):
         options.parse_endpoint(text)
 
 
 def test_an_endpoint_too_long_for_a_socket_is_refused() -> None:
-    with pytest.raises(config.ConfigError, match="98 bytes fit"):
+    with pytest.raises(errors.ConfigError, match="98 bytes fit"):
         options.parse_endpoint("/" + "é" * 60)
 
 
@@ -31,7 +32,7 @@ def test_an_address_has_host_and_port(text: str, address: tuple[str, int]) -> No
 
 @pytest.mark.parametrize("text", ["9808", "a:b", "a:65536", "::1:80", "a b:1", "a:"])
 def test_another_address_is_refused(text: str) -> None:
-    with pytest.raises(config.ConfigError, match="is not an address"):
+    with pytest.raises(errors.ConfigError, match="is not an address"):
         options.parse_address(text)
 
 
@@ -42,10 +43,10 @@ def test_topology_is_read_as_segments() -> None:
 
 @pytest.mark.parametrize("text", ["zone", "zone=", "=a", "a/b/c=d", "zone=a b", "z" * 64 + "=a"])
 def test_another_topology_is_refused(text: str) -> None:
-    with pytest.raises(config.ConfigError, match="is not key=value"):
+    with pytest.raises(errors.ConfigError, match="is not key=value"):
         options.parse_topology([text])
 
 
 def test_a_topology_key_given_twice_is_refused() -> None:
-    with pytest.raises(config.ConfigError, match="'zone' is given twice"):
+    with pytest.raises(errors.ConfigError, match="'zone' is given twice"):
         options.parse_topology(["zone=a", "zone=b"])

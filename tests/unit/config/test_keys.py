@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import keys
-from rbdcsi.secret import Secret
+from rbdcsi.config import keys
+from rbdcsi.config.secret import Secret
 
 KEY = "AQAAAAAAAAAAABAAAQIDBAUGBwgJCgsMDQ4PEA=="
 

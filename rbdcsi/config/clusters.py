@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import structlog
 import yaml
 
-from rbdcsi import errors, keys, monitors
-from rbdcsi.secret import Secret
+from rbdcsi import errors
+from rbdcsi.config import keys, monitors
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.config.secret import Secret
 
 _log = structlog.get_logger()
 
@@ -31,18 +33,6 @@ _REQUIRED = {
     "pool": "name the pool of StorageClasses without one; node records live there, too",
     "user": "name the Ceph user, such as `rbdcsi` for client.rbdcsi",
 }
-
-
-class ConfigError(errors.Refused):
-    """The configuration cannot be used; each line of the message is one mistake and its fix."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A Ceph user (without the leading `client.`) and its key."""
-
-    user: str
-    key: Secret
 
 
 @dataclass(frozen=True)
@@ -63,12 +53,12 @@ class Cluster:
         """Return user and key; a key file or keyring is read anew, so a rotated key is seen.
 
         Raises:
-            ConfigError: the file cannot be read or holds no key any more.
+            errors.ConfigError: the file cannot be read or holds no key any more.
         """
         try:
             return Credentials(self.user, self._current_key())
         except ValueError as error:
-            raise ConfigError(f"cluster {self.cluster_id}: {error}") from None
+            raise errors.ConfigError(f"cluster {self.cluster_id}: {error}") from None
 
     def _current_key(self) -> Secret:
         if self.key_file is not None:
@@ -105,7 +95,7 @@ def load(path: Path) -> Config:
     """Read and check the configuration file.
 
     Raises:
-        ConfigError: a line for every mistake: file, key, what is wrong, what to do.
+        errors.ConfigError: a line for every mistake: file, key, what is wrong, what to do.
     """
     mistakes: list[str] = []
     try:
@@ -113,7 +103,7 @@ def load(path: Path) -> Config:
     except ValueError as error:
         mistakes.append(str(error))
     if mistakes:
-        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+        raise errors.ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     for file in sorted(set(_files_with_keys(path, config))):
         if file.stat().st_mode & stat.S_IROTH:
             _log.warning("everybody on this machine can read a key: chmod 600", file=str(file))

@@ -1,6 +1,6 @@
 import pytest
 
-from rbdcsi import monitors
+from rbdcsi.config import monitors
 
 
 @pytest.mark.parametrize(
