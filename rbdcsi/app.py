@@ -16,7 +16,7 @@ from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import choice
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.model import ids
-from rbdcsi.repeated import Repeated
+from rbdcsi.runtime.periodic import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node

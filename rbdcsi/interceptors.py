@@ -17,9 +17,10 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from rbdcsi import deadlines, errors, metrics, redact, steps
+from rbdcsi import errors, metrics, redact, steps
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.progress import Progress
+from rbdcsi.runtime import deadlines
 
 _log = structlog.get_logger()
 

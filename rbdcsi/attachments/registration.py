@@ -7,9 +7,10 @@ from pathlib import Path
 import structlog
 
 import rbdcsi
-from rbdcsi import clock, errors
+from rbdcsi import errors
 from rbdcsi.attachments import attach, nodes
 from rbdcsi.ceph import connections
+from rbdcsi.runtime import clock
 
 _log = structlog.get_logger()
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import rados
 import rbd
 
-from rbdcsi import deadlines, errors, metrics
+from rbdcsi import errors, metrics
+from rbdcsi.runtime import deadlines
 
 
 class ConnectionLost(errors.Unavailable):

@@ -11,7 +11,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
+from rbdcsi.runtime import deadlines
 
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or not before the kernel lets go
 _ENVIRONMENT = {

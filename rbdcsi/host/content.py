@@ -10,8 +10,9 @@ from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import command, devices
+from rbdcsi.runtime import deadlines
 
 HEAD_BYTES = 4 << 20  # every file system, partition table and LUKS header begins in here
 TAIL_BYTES = 1 << 20  # GPT's second table, RAID and ZFS labels

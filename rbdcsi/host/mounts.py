@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import command, holders, mountinfo, paths, selinux
+from rbdcsi.runtime import deadlines
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _BINDER = Path(__file__).with_name("bind_readonly.py")

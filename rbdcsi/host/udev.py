@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pyudev
 
-from rbdcsi import deadlines
+from rbdcsi.runtime import deadlines
 
 _LOOK_AGAIN_SECONDS = 1.0  # the kernel drops events for a reader whose buffer is full
 

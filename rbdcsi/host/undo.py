@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
+from rbdcsi.runtime import deadlines
 
 UNDO_SECONDS = 10.0  # the caller's time may be what ran out
 

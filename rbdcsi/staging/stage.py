@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import clock, errors, steps
+from rbdcsi import errors, steps
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host import content, mappers, mounts, paths, undo
 from rbdcsi.model import capabilities, ids, node_options
+from rbdcsi.runtime import clock
 from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.volume import Volume, opened

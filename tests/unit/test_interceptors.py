@@ -10,10 +10,11 @@ import grpc
 import pytest
 import structlog
 
-from rbdcsi import deadlines, errors, interceptors, logs, metrics
+from rbdcsi import errors, interceptors, logs, metrics
 from rbdcsi.api import csi_pb2
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.progress import Progress
+from rbdcsi.runtime import deadlines
 
 CALL = interceptors.Call("Controller", "DeleteVolume", "r1")
 REQUEST = csi_pb2.DeleteVolumeRequest(volume_id="v1", secrets={"userKey": "AQCanary=="})

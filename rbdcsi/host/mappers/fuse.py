@@ -9,9 +9,10 @@ way, a flush is Ceph's.
 import shutil
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
+from rbdcsi.runtime import deadlines
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
 _LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away

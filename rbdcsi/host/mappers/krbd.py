@@ -8,10 +8,11 @@ import errno
 import os
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import devices, mappers, sysfs, udev, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
 from rbdcsi.model import image_layout
+from rbdcsi.runtime import deadlines
 
 _CURE = "take the mapper nbd for it (StorageClass: mounter), or `rbd feature disable` {}"
 _SEE_LOG = "`dmesg` has the kernel's own words"

@@ -9,9 +9,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import anonymous, cgroup, command, devices, mappers, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states
+from rbdcsi.runtime import deadlines
 
 _LIST_SECONDS = 10.0
 _OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook: it names a program

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import anonymous, cgroup, command
 from rbdcsi.host.mappers import Access, Image
+from rbdcsi.runtime import deadlines
 
 PROGRAM = "qemu-storage-daemon"
 _PAUSE = 0.02  # seconds

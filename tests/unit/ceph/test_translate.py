@@ -7,9 +7,10 @@ import pytest
 import rados
 import rbd
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.ceph import translate
 from rbdcsi.ceph.translate import ConnectionLost
+from rbdcsi.runtime import deadlines
 
 EXPECTED: dict[ModuleType, dict[str, type[errors.RbdCsiError]]] = {
     rados: {

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
 from rbdcsi.host import anonymous, command
+from rbdcsi.runtime import deadlines
 
 
 def test_output_exit_code_and_both_streams_come_back() -> None:
