@@ -18,9 +18,10 @@ from typing import Any
 import click
 
 import rbdcsi
-from rbdcsi import errors, logs
+from rbdcsi import errors
 from rbdcsi.config import clusters
 from rbdcsi.config.options import Options, parse_address, parse_endpoint, parse_topology
+from rbdcsi.telemetry import logs
 
 # Read by gRPC's core when it is first imported, so before rbdcsi.server: it writes its own log
 # lines to stderr, and has no business in the children that host commands are run in.

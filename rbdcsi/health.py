@@ -15,8 +15,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import prometheus_client
 import structlog
 
-from rbdcsi import errors, metrics
+from rbdcsi import errors
 from rbdcsi.config.options import Address
+from rbdcsi.telemetry import metrics
 
 _log = structlog.get_logger()
 

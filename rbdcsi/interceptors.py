@@ -17,10 +17,11 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from rbdcsi import errors, metrics, redact, steps
+from rbdcsi import errors, redact
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.progress import Progress
 from rbdcsi.runtime import deadlines
+from rbdcsi.telemetry import metrics, steps
 
 _log = structlog.get_logger()
 

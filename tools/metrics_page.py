@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from rbdcsi import metrics
+from rbdcsi.telemetry import metrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 

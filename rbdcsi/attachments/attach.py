@@ -6,12 +6,13 @@ so a call that comes late or twice never harms a newer attachment.
 
 from collections.abc import Callable
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.attachments import nodes, records, rules, store
 from rbdcsi.ceph import connections, images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
 from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes import locations
 
 

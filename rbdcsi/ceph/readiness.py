@@ -5,8 +5,9 @@ import time
 
 import structlog
 
-from rbdcsi import errors, metrics
+from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.telemetry import metrics
 
 _log = structlog.get_logger()
 

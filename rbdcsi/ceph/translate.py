@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import rados
 import rbd
 
-from rbdcsi import errors, metrics
+from rbdcsi import errors
 from rbdcsi.runtime import deadlines
+from rbdcsi.telemetry import metrics
 
 
 class ConnectionLost(errors.Unavailable):

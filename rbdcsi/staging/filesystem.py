@@ -10,9 +10,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.ceph.images import Images
 from rbdcsi.host import content, filesystems
+from rbdcsi.telemetry import steps
 
 KEY = "rbdcsi.filesystem"
 

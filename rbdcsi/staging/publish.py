@@ -14,13 +14,14 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.host import devices as block_devices
 from rbdcsi.host import filesystems, mountinfo, mounts, paths, undo
 from rbdcsi.host.mappers import MappedDevice
 from rbdcsi.model import capabilities, ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS
+from rbdcsi.telemetry import steps
 
 _STATS_SECONDS = 5.0
 

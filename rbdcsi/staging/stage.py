@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.config.credentials import Credentials
@@ -19,6 +19,7 @@ from rbdcsi.runtime import clock
 from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.volume import Volume, opened
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes import locations
 
 MOUNT_SECONDS = 60.0

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from rbdcsi import errors, metrics
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
+from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity, locations
 
 _log = structlog.get_logger()

@@ -8,13 +8,14 @@ takes an image that somebody else put into the trash.
 import dataclasses
 from collections.abc import Callable
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.attachments import records, rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes import locations, spec
 
 

@@ -6,13 +6,14 @@ it. Who writes the metadata first, by compare-and-swap, decides what the volume 
 
 from dataclasses import dataclass
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names, sizes
 from rbdcsi.model.storage_class import Parameters
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes import locations, spec
 
 

@@ -11,10 +11,11 @@ from concurrent import futures
 
 import structlog
 
-from rbdcsi import errors, steps
+from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, lease
 from rbdcsi.ceph.images import Images
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes import locations
 
 _log = structlog.get_logger()

@@ -10,11 +10,12 @@ import grpc
 import pytest
 import structlog
 
-from rbdcsi import errors, interceptors, logs, metrics
+from rbdcsi import errors, interceptors
 from rbdcsi.api import csi_pb2
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.progress import Progress
 from rbdcsi.runtime import deadlines
+from rbdcsi.telemetry import logs, metrics
 
 CALL = interceptors.Call("Controller", "DeleteVolume", "r1")
 REQUEST = csi_pb2.DeleteVolumeRequest(volume_id="v1", secrets={"userKey": "AQCanary=="})

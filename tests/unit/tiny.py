@@ -13,11 +13,12 @@ import grpc
 import structlog
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import cli, errors, logs, server
+from rbdcsi import cli, errors, server
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.config.options import Options
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.progress import Progress
+from rbdcsi.telemetry import logs
 
 
 class Identity(csi_pb2_grpc.IdentityServicer):

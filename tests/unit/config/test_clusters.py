@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import errors, logs
+from rbdcsi import errors
 from rbdcsi.config import clusters, credentials
 from rbdcsi.config.secret import Secret
+from rbdcsi.telemetry import logs
 
 KEY = "AQAAAAAAAAAAABAAAQIDBAUGBwgJCgsMDQ4PEA=="
 OTHER_KEY = "AQAAAAAAAAAAABAAEA8ODQwLCgkIBwYFBAMCAQ=="

@@ -1,6 +1,6 @@
 import re
 
-from rbdcsi import metrics
+from rbdcsi.telemetry import metrics
 from tools import metrics_page
 
 

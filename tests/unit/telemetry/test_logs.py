@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from rbdcsi import logs
 from rbdcsi.config.secret import Secret
+from rbdcsi.telemetry import logs
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from rbdcsi import metrics
+from rbdcsi.telemetry import metrics
 
 _log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-from rbdcsi import metrics, steps
+from rbdcsi.telemetry import metrics, steps
 
 
 def observed(step: str) -> float:
