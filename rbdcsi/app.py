@@ -13,7 +13,7 @@ from rbdcsi.attachments.registration import NodeFacts, Registration
 from rbdcsi.ceph import connections, readiness
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
-from rbdcsi.host.mappers import choice
+from rbdcsi.host.mappers import select
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.model import ids
 from rbdcsi.runtime.periodic import Repeated
@@ -87,8 +87,8 @@ def build(options: Options, clusters: Config) -> Application:
 
 
 def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
-    preferred = choice.NAMES if options.mapper == "auto" else (options.mapper,)
-    devices = Devices(choice.every(options.state_dir, options.daemon_cgroup), preferred)
+    preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
+    devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred)
     stager = Stager(options.node_id, options.kubelet_dir, pooled, devices)
     publisher = Publisher(options.kubelet_dir, devices)
     application.node = Node(

@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from rbdcsi.metrics; a test compares the two (`make docs`)."""
+"""Writes docs/metrics.md from rbdcsi.telemetry.metrics; a test compares the two (`make docs`)."""
 
 from collections.abc import Iterator
 from pathlib import Path

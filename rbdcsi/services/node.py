@@ -7,7 +7,7 @@ import grpc
 
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.host import filesystems
+from rbdcsi.host.fs import filesystems
 from rbdcsi.model import ids
 from rbdcsi.services import convert
 from rbdcsi.staging.publish import Publisher, PublishRequest

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.host import mountinfo
-from rbdcsi.host.mappers import Image, MappedDevice, Mapper, choice
+from rbdcsi.host.fs import mountinfo
+from rbdcsi.host.mappers import select
+from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper
 from rbdcsi.model import ids
 from rbdcsi.model.node_options import NodeOptions
 
@@ -42,7 +43,7 @@ class Devices:
         written = None if readonly else image  # a reader need not know every feature
         if there:
             return self._mapper(there)
-        return choice.choose(self.mappers, self._names(options), written)
+        return select.choose(self.mappers, self._names(options), written)
 
     def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
         """Unmap; Busy while somebody has it mounted or open."""

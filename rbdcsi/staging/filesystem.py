@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.ceph.images import Images
-from rbdcsi.host import content, filesystems
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import filesystems
 from rbdcsi.telemetry import steps
 
 KEY = "rbdcsi.filesystem"
@@ -90,7 +91,7 @@ def read_mark(text: str | None, image: str) -> Mark | None:
 
 def decide(
     mark: Mark | None,
-    found: content.Blank | content.Signature,
+    found: signature.Blank | signature.Signature,
     fs_type: str,
     *,
     readonly: bool,
@@ -110,7 +111,7 @@ def decide(
     Raises:
         Refused: the two do not agree, or nothing was ever written and may not be now.
     """
-    there = None if isinstance(found, content.Blank) else found.fs_type
+    there = None if isinstance(found, signature.Blank) else found.fs_type
     if by_hand and mark is None:
         return _action_by_hand(there, fs_type, image)
     action = _action(mark, there, fs_type, image)
@@ -160,7 +161,7 @@ def _action_by_hand(there: str | None, fs_type: str, image: str) -> Action:
 def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
     if there is None:
         return Action.MAKE
-    if there in (fs_type, content.UNKNOWN):
+    if there in (fs_type, signature.UNKNOWN):
         return Action.MAKE_AGAIN
     raise errors.Refused(
         f"image {image}: making {fs_type} on it was interrupted, and now it holds {there}, which "
@@ -171,7 +172,7 @@ def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
 def prepare(
     image: Marked,
     device: Path,
-    found: content.Blank | content.Signature,
+    found: signature.Blank | signature.Signature,
     fs_type: str,
     mkfs_options: str,
     *,
@@ -208,10 +209,10 @@ def prepare(
 
 
 def _make(
-    device: Path, fs_type: str, mkfs_options: str, found: content.Blank | content.Signature
+    device: Path, fs_type: str, mkfs_options: str, found: signature.Blank | signature.Signature
 ) -> None:
-    if found != content.Blank():
+    if found != signature.Blank():
         # what an interrupted mkfs left is zeroed, so mkfs itself is never told to force
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
-        found = content.content(device, seconds=READ_SECONDS)
+        found = signature.content(device, seconds=READ_SECONDS)
     filesystems.make(device, fs_type, shlex.split(mkfs_options), found, seconds=_MAKE_SECONDS)

@@ -13,8 +13,8 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
-from rbdcsi.host import mounts
-from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.host.fs import mounts
+from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import Stager

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import devices as block_devices
-from rbdcsi.host import filesystems, mountinfo, mounts, paths, undo
-from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.host import undo
+from rbdcsi.host.block import devices as block_devices
+from rbdcsi.host.fs import filesystems, mountinfo, mounts, paths
+from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS

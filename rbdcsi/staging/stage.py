@@ -13,7 +13,10 @@ from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.host import content, mappers, mounts, paths, undo
+from rbdcsi.host import undo
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import mounts, paths
+from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.runtime import clock
 from rbdcsi.staging import device as devices
@@ -79,7 +82,7 @@ class Stager:
                     self._bind(request, device, held.readonly)
                 else:
                     # the device is read meanwhile; nothing is written to it before that
-                    reading = content.reading(device.path, seconds=filesystem.READ_SECONDS)
+                    reading = signature.reading(device.path, seconds=filesystem.READ_SECONDS)
                     found = ending.enter_context(reading)
                     note()
                     self._mount(volume, request, device, found(), held.readonly)
@@ -126,7 +129,7 @@ class Stager:
         steps.done("unstage.unmount", volume=str(handle))
         self.let_go(handle, found)
 
-    def let_go(self, handle: ids.VolumeHandle, found: mappers.MappedDevice | None) -> None:
+    def let_go(self, handle: ids.VolumeHandle, found: interface.MappedDevice | None) -> None:
         """Unmap the volume's device, if there is one, and record that it is released.
 
         Raises:
@@ -139,7 +142,7 @@ class Stager:
             with contextlib.suppress(errors.NotFound):
                 self._release(connection, handle)
 
-    def _require_unpublished(self, device: mappers.MappedDevice, staging_path: Path) -> None:
+    def _require_unpublished(self, device: interface.MappedDevice, staging_path: Path) -> None:
         """Refuse while a target shows the device: its name may soon be another volume's."""
         staged = self._mounts.under(staging_path)
         for entry in self._mounts.under(self._base):
@@ -159,7 +162,7 @@ class Stager:
         readonly: bool,
         undoing: contextlib.ExitStack,
         ending: contextlib.ExitStack,
-    ) -> tuple[mappers.MappedDevice, Callable[[], None]]:
+    ) -> tuple[interface.MappedDevice, Callable[[], None]]:
         """Map; beside the device comes what notes its client in the record, so it can be fenced.
 
         That must be called next, before `ending` ends.
@@ -185,7 +188,7 @@ class Stager:
         self,
         volume: Volume,
         request: StageRequest,
-        device: mappers.MappedDevice,
+        device: interface.MappedDevice,
         watching: Callable[[], frozenset[str]],
         before: frozenset[str] | None,
     ) -> None:
@@ -201,7 +204,7 @@ class Stager:
         steps.done("stage.record", volume=name, client=client)
 
     def _unmapping(
-        self, volume: Volume, request: StageRequest, device: mappers.MappedDevice
+        self, volume: Volume, request: StageRequest, device: interface.MappedDevice
     ) -> Callable[..., bool]:
         """Return the undo of a mapping that this call made."""
 
@@ -214,7 +217,7 @@ class Stager:
 
         return unmap
 
-    def _bind(self, request: StageRequest, device: mappers.MappedDevice, readonly: bool) -> None:
+    def _bind(self, request: StageRequest, device: interface.MappedDevice, readonly: bool) -> None:
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._base, "file")
         self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
@@ -224,8 +227,8 @@ class Stager:
         self,
         volume: Volume,
         request: StageRequest,
-        device: mappers.MappedDevice,
-        found: content.Blank | content.Signature,
+        device: interface.MappedDevice,
+        found: signature.Blank | signature.Signature,
         readonly: bool,
     ) -> None:
         if volume.raw_only:

@@ -8,7 +8,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
-from rbdcsi.host import mappers
+from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.staging import filesystem
 from rbdcsi.volumes import locations, spec
@@ -20,8 +20,8 @@ class Volume:
 
     images: Images
     records: store.Records
-    image: mappers.Image
-    access: mappers.Access
+    image: interface.Image
+    access: interface.Access
     made: spec.VolumeSpec | None
     mark: str | None
 
@@ -48,7 +48,7 @@ class Volume:
         return asked or made_for or capabilities.DEFAULT_FILESYSTEM
 
     def watching(
-        self, mapper: mappers.Mapper
+        self, mapper: interface.Mapper
     ) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
         """Give what lists the image's watchers, not needed where the mapper tells its client."""
         if mapper.tells_client:
@@ -68,7 +68,7 @@ def opened(
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if name is None or header is None:
         raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-    image = mappers.Image(
+    image = interface.Image(
         connection.fsid,
         handle.location.pool_id,
         place.pool,
@@ -81,7 +81,7 @@ def opened(
         images,
         store.Records(place.ioctx),
         image,
-        mappers.Access(connection.monitors, connection.user, connection.key),
+        interface.Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
         header.metadata.get(filesystem.KEY),
     )

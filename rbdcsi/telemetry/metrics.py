@@ -1,4 +1,4 @@
-"""What the driver counts of itself, in one registry. rbdcsi.health shows it over HTTP.
+"""What the driver counts of itself, in one registry. rbdcsi.server.health shows it over HTTP.
 
 Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is generated from here.
 """

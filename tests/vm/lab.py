@@ -16,7 +16,7 @@ from e2e.vm.node import Node
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.model import ids
 
 MIB = 1 << 20

@@ -10,8 +10,12 @@ import shutil
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
+from rbdcsi.host import command, undo
+from rbdcsi.host.block import devices, loop
+from rbdcsi.host.fs import mounts
+from rbdcsi.host.kernel import cgroup
+from rbdcsi.host.mappers import interface, state_dir, storage_daemon
+from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.runtime import deadlines
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
@@ -30,7 +34,7 @@ class Fuse:
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._group = group
-        self._states = states.States(state)
+        self._states = state_dir.States(state)
         self._mounts = mounts.Mounts(self._states.root)
 
     def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
@@ -46,7 +50,7 @@ class Fuse:
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
         with deadlines.within(deadlines.remaining(seconds)):
-            found = mappers.adoptable(self, image, readonly=readonly)
+            found = interface.adoptable(self, image, readonly=readonly)
             if found and not found.fault:
                 return found
             directory = self._states.directory(image)
@@ -86,7 +90,7 @@ class Fuse:
     def _map(
         self, image: Image, access: Access, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
-        record = states.Record(image, readonly)
+        record = state_dir.Record(image, readonly)
         directory = self._states.create(record)
         storage_daemon.start(
             directory,
@@ -115,7 +119,7 @@ class Fuse:
         self._mounts.unmount(file, seconds=seconds)
         self._states.remove(directory)
 
-    def _device(self, directory: Path, record: states.Record, answers: bool) -> MappedDevice:
+    def _device(self, directory: Path, record: state_dir.Record, answers: bool) -> MappedDevice:
         device = _loop_in(directory)
         path = device or storage_daemon.file_in(directory)
         return record.device(self.name, path, _fault(device is not None, answers))

@@ -9,8 +9,11 @@ import os
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import devices, mappers, sysfs, udev, undo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
+from rbdcsi.host import undo
+from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import sysfs, udev
+from rbdcsi.host.mappers import interface, krbd_options
+from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.model import image_layout
 from rbdcsi.runtime import deadlines
 
@@ -57,7 +60,7 @@ class Krbd:
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
         with deadlines.within(deadlines.remaining(seconds)):
-            if found := mappers.adoptable(self, image, readonly=readonly):
+            if found := interface.adoptable(self, image, readonly=readonly):
                 return found
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
             key = sysfs.Key(krbd_options.key_name(access), access.key)
@@ -71,7 +74,7 @@ class Krbd:
             raise errors.InvalidRequest(f"unmap options {options!r}: the krbd mapper has none")
         with deadlines.within(deadlines.remaining(seconds)):
             for found in self.list():
-                if mappers.same_image(found, device):
+                if interface.same_image(found, device):
                     self._unmap(found, force, seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
@@ -89,7 +92,7 @@ class Krbd:
 
     def _mapped(self, image: Image, seconds: float) -> MappedDevice:
         """Return the new device, by the ids that the kernel has read: names may have moved."""
-        if found := mappers.find(self, image):
+        if found := interface.find(self, image):
             if not udev.wait_until(found.path.is_block_device, seconds=seconds):
                 raise errors.Failed(
                     f"{found.path}: the kernel has mapped {image} so, but there is no such node; "

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import command, devices, loop, mounts, paths
+from rbdcsi.host import command
+from rbdcsi.host.block import devices, loop
+from rbdcsi.host.fs import mounts, paths
 from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

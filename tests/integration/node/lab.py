@@ -14,7 +14,7 @@ from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
 from rbdcsi.model import ids
 from rbdcsi.staging import filesystem

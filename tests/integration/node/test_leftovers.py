@@ -10,7 +10,7 @@ from e2e.driver import Driver
 from rbdcsi import errors
 from rbdcsi.ceph import connections
 from rbdcsi.config import clusters
-from rbdcsi.host.mappers import choice
+from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.staging.device import Devices
 from rbdcsi.staging.leftovers import Hold, Leftovers
@@ -34,7 +34,7 @@ def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
     configured = clusters.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
-    devices = Devices(choice.every(node.directory / "state"), ("fuse",))
+    devices = Devices(select.every(node.directory / "state"), ("fuse",))
     stager = Stager(labs.node_id(node), node.kubelet, pooled, devices)
     leftovers = Leftovers(stager, devices, node.kubelet, pooled, hold)
     before = labs.held_at(node)

@@ -6,7 +6,7 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.host.mappers import MappedDevice
+from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.staging import device
 

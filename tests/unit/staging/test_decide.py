@@ -5,19 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbdcsi import errors
-from rbdcsi.host import content, filesystems
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import filesystems
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.filesystem import Action, Mark, Phase
 
-BLANK = content.Blank()
-UNKNOWN = content.Signature(content.UNKNOWN)
-EXT4, XFS = content.Signature("ext4", "some-uuid"), content.Signature("xfs")
+BLANK = signature.Blank()
+UNKNOWN = signature.Signature(signature.UNKNOWN)
+EXT4, XFS = signature.Signature("ext4", "some-uuid"), signature.Signature("xfs")
 FORMATTING, FORMATTED = Mark(Phase.FORMATTING, "ext4"), Mark(Phase.FORMATTED, "ext4")
 
 TYPES = st.sampled_from(filesystems.FS_TYPES)
 MARKS = st.none() | st.builds(Mark, st.sampled_from(Phase), TYPES)
-STRANGE = st.sampled_from([content.UNKNOWN, "crypto_LUKS", "dos", "LVM2_member"])
-FOUND = st.just(BLANK) | st.builds(content.Signature, TYPES | STRANGE)
+STRANGE = st.sampled_from([signature.UNKNOWN, "crypto_LUKS", "dos", "LVM2_member"])
+FOUND = st.just(BLANK) | st.builds(signature.Signature, TYPES | STRANGE)
 
 TABLE = [
     (None, BLANK, Action.MAKE),
@@ -37,7 +38,7 @@ TABLE = [
 
 def _decide(
     mark: Mark | None,
-    found: content.Blank | content.Signature,
+    found: signature.Blank | signature.Signature,
     fs_type: str = "ext4",
     *,
     readonly: bool = False,
@@ -50,16 +51,16 @@ def _decide(
 
 @pytest.mark.parametrize(("mark", "found", "action"), TABLE)
 def test_each_cell_is_decided_as_the_table_says(
-    mark: Mark | None, found: content.Blank | content.Signature, action: Action | None
+    mark: Mark | None, found: signature.Blank | signature.Signature, action: Action | None
 ) -> None:
     assert _decide(mark, found) is action
 
 
 @given(FOUND, TYPES, st.booleans())
 def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
-    found: content.Blank | content.Signature, fs_type: str, readonly: bool
+    found: signature.Blank | signature.Signature, fs_type: str, readonly: bool
 ) -> None:
-    holds_it = isinstance(found, content.Signature) and found.fs_type == fs_type
+    holds_it = isinstance(found, signature.Signature) and found.fs_type == fs_type
 
     def decide() -> Action:
         return filesystem.decide(
@@ -75,17 +76,17 @@ def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
 
 @given(MARKS, FOUND, TYPES, st.booleans())
 def test_nothing_is_made_where_data_could_be(
-    mark: Mark | None, found: content.Blank | content.Signature, fs_type: str, readonly: bool
+    mark: Mark | None, found: signature.Blank | signature.Signature, fs_type: str, readonly: bool
 ) -> None:
     action = _decide(mark, found, fs_type, readonly=readonly)
     if action in {Action.MAKE, Action.MAKE_AGAIN}:
         assert not readonly
         begun_by_us = mark == Mark(Phase.FORMATTING, fs_type)
         assert begun_by_us or (mark is None and found == BLANK)
-        assert found in (BLANK, UNKNOWN) or found == content.Signature(fs_type)
+        assert found in (BLANK, UNKNOWN) or found == signature.Signature(fs_type)
     if action is Action.MOUNT:
         assert mark == Mark(Phase.FORMATTED, fs_type)
-        assert found == content.Signature(fs_type)
+        assert found == signature.Signature(fs_type)
 
 
 @given(MARKS)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import command, holders, mountinfo, paths, selinux
+from rbdcsi.host import command, processes
+from rbdcsi.host.fs import mountinfo, paths, selinux
 from rbdcsi.runtime import deadlines
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -137,7 +138,7 @@ class Mounts:
     def _busy(
         self, target: Path, entry: mountinfo.MountEntry, error: command.CommandFailed
     ) -> errors.Busy:
-        users = holders.using(self._real(target)) or holders.NOBODY
+        users = processes.using(self._real(target)) or processes.NOBODY
         return errors.Busy(
             f"{target}: still mounted, {entry.source} is in use by {users} "
             f"({error.stderr.strip()}); the same call succeeds once they let go"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import mountinfo, selinux
+from rbdcsi.host.fs import mountinfo, selinux
 
 LABEL = 'context="system_u:object_r:container_file_t:s0:c1,c2"'
 SELINUXFS = "33 32 0:31 / /sys/fs/selinux {} - selinuxfs selinuxfs {}\n"

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import command, devices
+from rbdcsi.host import command
+from rbdcsi.host.block import devices
 
 _SYS_BLOCK = Path("/sys/block")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import command, devices
+from rbdcsi.host import command
+from rbdcsi.host.block import devices
 from rbdcsi.runtime import deadlines
 
 HEAD_BYTES = 4 << 20  # every file system, partition table and LUKS header begins in here

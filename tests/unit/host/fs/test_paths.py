@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import paths
+from rbdcsi.host.fs import paths
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host.mappers import Image, Mapper
 from rbdcsi.host.mappers.fuse import Fuse
+from rbdcsi.host.mappers.interface import Image, Mapper
 from rbdcsi.host.mappers.krbd import Krbd
 from rbdcsi.host.mappers.nbd import Nbd
 

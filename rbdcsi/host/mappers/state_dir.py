@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi.host.mappers import Image, MappedDevice
+from rbdcsi.host.mappers.interface import Image, MappedDevice
 
 _RECORD = "image.json"
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 
 _PROC = Path("/proc")
 _SELF = _PROC / "self"

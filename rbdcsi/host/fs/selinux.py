@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 
 _OPTIONS = {"context", "fscontext", "defcontext", "rootcontext"}  # mount(8)
 _CONFIG = "etc/selinux/config"

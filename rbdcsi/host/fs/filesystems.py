@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import command, content, devices
+from rbdcsi.host import command
+from rbdcsi.host.block import devices, signature
 
 _MAKE_DEFAULTS = {
     "ext4": ("-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1"),
@@ -36,7 +37,7 @@ def make(
     device: Path,
     fs_type: str,
     options: Sequence[str],
-    found: content.Blank | content.Signature,
+    found: signature.Blank | signature.Signature,
     *,
     seconds: float,
 ) -> None:
@@ -56,7 +57,7 @@ def make(
     _require_known(fs_type)
     if forced := _FORCE.intersection(options):
         raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
-    if found != content.Blank():
+    if found != signature.Blank():
         raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
     argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))
     command.run(argv, seconds=seconds)
@@ -72,12 +73,12 @@ def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
         CommandFailed: among others, the device is mounted.
     """
     _require_known(fs_type)
-    found = content.content(device, seconds=seconds)
-    if found == content.Blank():
+    found = signature.content(device, seconds=seconds)
+    if found == signature.Blank():
         return
-    if isinstance(found, content.Signature) and found.fs_type not in (fs_type, content.UNKNOWN):
+    if isinstance(found, signature.Signature) and found.fs_type not in (fs_type, signature.UNKNOWN):
         raise errors.Refused(f"{device}: must hold an unfinished {fs_type}, found {found}")
-    for offset, length in content.ends(devices.size(device)):
+    for offset, length in signature.ends(devices.size(device)):
         # blkdiscard opens the device exclusively, so one that is mounted is not touched
         argv = ("blkdiscard", "--zeroout", f"--offset={offset}", f"--length={length}", str(device))
         command.run(argv, seconds=seconds)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 
 SAMPLE = mountinfo.parse((Path(__file__).parent / "data/mountinfo").read_text())
 

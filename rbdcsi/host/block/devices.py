@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import holders, udev
+from rbdcsi.host import processes
+from rbdcsi.host.kernel import udev
 
 
 def size(device: Path) -> int:
@@ -62,12 +63,12 @@ def require_unused(device: Path, server: int | None = None) -> None:
         if error.errno == errno.EBUSY:
             raise in_use(device, server) from error
         raise errors.Failed(f"{device}: cannot be opened: {error.strerror}") from error
-    if holders.using(device, server):
+    if processes.using(device, server):
         raise in_use(device, server)
 
 
 def in_use(device: Path, server: int | None = None) -> errors.Busy:
     """Return the error that names who uses the device; `server` is as in `require_unused`."""
-    users = filter(None, (holders.mounting(number(device)), holders.using(device, server)))
-    named = "; ".join(users) or holders.NOBODY
+    users = filter(None, (processes.mounting(number(device)), processes.using(device, server)))
+    named = "; ".join(users) or processes.NOBODY
     return errors.Busy(f"{device}: in use by {named}; unmount and close it, then repeat the call")
