@@ -10,7 +10,7 @@ import grpc
 from rbdcsi import interceptors
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.attachments.registration import NodeFacts, Registration
-from rbdcsi.ceph import connections, readiness
+from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
@@ -75,7 +75,7 @@ def build(options: Options, clusters: Config) -> Application:
     """Build what `rbdcsi serve` was asked for."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
     with_controller, with_node = options.role != "node", options.role != "controller"
-    application = Application(Identity(readiness.Readiness(pooled)))
+    application = Application(Identity(probe.Readiness(pooled)))
     if with_controller:
         apart = connections.Connections(clusters, timeout=options.operation_timeout)
         sweeper = Sweeper(pooled, apart)

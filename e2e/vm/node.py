@@ -75,7 +75,7 @@ class Node:
         """Start it as a fresh machine needs it, too, and return when it answers.
 
         Args:
-            kill_after: the step (rbdcsi.telemetry.steps) after which it dies by SIGKILL; empty for none.
+            kill_after: the step (telemetry.steps) after which it dies by SIGKILL; empty: none.
         """
         self.machine.run("modprobe", "-a", *_MODULES)
         self.make_directory(Path(_SOCKET).parent)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 from rbdcsi import errors
 from rbdcsi.attachments import nodes, records, rules, store
-from rbdcsi.ceph import connections, images
+from rbdcsi.ceph import connections, images, locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import locations
 
 
 class Attachments:
@@ -59,7 +58,7 @@ class Attachments:
             held = store.Records(ioctx)
             # the reads are under way together
             record = held.begin_see(handle.image_id)
-            registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
+            registered = nodes.Nodes(connection.home()).begin_get(node_id)
             name = images.Images(ioctx).begin_name_of(handle.image_id)
             node, seen = registered(), record()
             if name() is None:
@@ -119,7 +118,7 @@ class Attachments:
         long as the node has not staged it, so a controller that died before the count is no hole.
         """
         others = sum(
-            (place.location, image_id) != (handle.location, handle.image_id)
+            (place.id, image_id) != (handle.location, handle.image_id)
             for place in self._locations.of_cluster(handle.location.cluster_id)
             for image_id in store.Records(place.ioctx).held_by(node.node_id)
         )
@@ -129,13 +128,6 @@ class Attachments:
                 f"allows, so volume {handle} cannot be attached there; detach another one, or use "
                 "another node"
             )
-
-
-def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:
-    """Return the place of the cluster's node registry: its configured pool and namespace."""
-    cluster = pooled.configured.cluster(connection.cluster_id)
-    pool = connection.pool_named(cluster.pool)
-    return connection.ioctx(pool.pool_id, cluster.rados_namespace)
 
 
 def _open(connection: connections.Connection, handle: ids.VolumeHandle) -> connections.Ioctx:

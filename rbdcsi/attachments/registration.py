@@ -8,7 +8,7 @@ import structlog
 
 import rbdcsi
 from rbdcsi import errors
-from rbdcsi.attachments import attach, nodes
+from rbdcsi.attachments import nodes
 from rbdcsi.ceph import connections
 from rbdcsi.runtime import clock
 
@@ -53,8 +53,7 @@ class Registration:
     def _register(self, cluster_id: str) -> bool:
         try:
             with self._connections.use(cluster_id) as connection:
-                home = attach.home(connection, self._connections)
-                nodes.Nodes(home).register(self._record(connection))
+                nodes.Nodes(connection.home()).register(self._record(connection))
         except errors.RbdCsiError as error:
             _log.warning(
                 "node not registered, to be repeated", cluster=cluster_id, error=str(error)

@@ -19,7 +19,7 @@ _VERSION = "v1"
 
 
 @dataclass(frozen=True, order=True)
-class Location:
+class LocationId:
     """Where an image lives: a cluster by its clusterID, a pool by its number, a RADOS namespace."""
 
     cluster_id: str
@@ -31,13 +31,19 @@ class Location:
 class VolumeHandle:
     """A volume's identity: its location and the image's id, which outlives a rename."""
 
-    location: Location
+    location: LocationId
     image_id: str
 
     def __str__(self) -> str:
-        place = self.location
+        location = self.location
         return ":".join(
-            (_VERSION, place.cluster_id, str(place.pool_id), place.namespace, self.image_id)
+            (
+                _VERSION,
+                location.cluster_id,
+                str(location.pool_id),
+                location.namespace,
+                self.image_id,
+            )
         )
 
 
@@ -57,4 +63,4 @@ def parse(text: str) -> VolumeHandle:
             f"{_VERSION}:clusterID:pool-number:namespace:image-id"
         )
     _, cluster_id, pool_id, namespace, image_id = parts
-    return VolumeHandle(Location(cluster_id, int(pool_id), namespace), image_id)
+    return VolumeHandle(LocationId(cluster_id, int(pool_id), namespace), image_id)

@@ -8,12 +8,13 @@ from google.protobuf import wrappers_pb2
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.attachments.attach import Attachments
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.model import capabilities, ids, storage_class
 from rbdcsi.services import convert
-from rbdcsi.volumes import capacity, locations
+from rbdcsi.volumes import capacity
 from rbdcsi.volumes.delete import Deleter
 from rbdcsi.volumes.listing import Catalogue, Found
+from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.provision import Provisioner, Request, Volume
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
@@ -36,11 +37,12 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def __init__(self, pooled: connections.Connections, deleted: Callable[[], None]) -> None:
         """Serve from these connections, and tell `deleted` when there is data to remove."""
         self._connections = pooled
-        self._locations = locations.Locations(pooled)
-        self._provisioner = Provisioner(pooled, self._locations)
-        self._deleter = Deleter(pooled, self._locations, deleted)
-        self._attachments = Attachments(pooled, self._locations)
-        self._catalogue = Catalogue(pooled, self._locations)
+        self._placement = Placement(pooled)
+        located = locations.Locations(pooled)
+        self._provisioner = Provisioner(pooled, self._placement)
+        self._deleter = Deleter(pooled, located, deleted)
+        self._attachments = Attachments(pooled, located)
+        self._catalogue = Catalogue(pooled, located)
 
     def ControllerGetCapabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
@@ -174,7 +176,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Return what the pool can still take."""
         wanted = tuple(convert.capability(c) for c in request.volume_capabilities)
         given = storage_class.parse(request.parameters)
-        found = capacity.of(self._connections, self._locations, given, _filesystem(wanted, given))
+        found = capacity.of(self._connections, self._placement, given, _filesystem(wanted, given))
         return csi_pb2.GetCapacityResponse(
             available_capacity=found.available,
             maximum_volume_size=wrappers_pb2.Int64Value(value=found.largest),

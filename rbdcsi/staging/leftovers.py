@@ -12,13 +12,12 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.host.fs import mounts
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.staging import device as devices
 from rbdcsi.staging.stage import Stager
-from rbdcsi.volumes import locations
 
 _log = structlog.get_logger()
 
@@ -76,11 +75,11 @@ class Leftovers:
     def _volumes(self, device: MappedDevice) -> Iterator[ids.VolumeHandle]:
         """Yield what the device is of: somebody else's image is attached to this node by nobody."""
         for cluster in self._connections.configured.clusters:
-            place = ids.Location(cluster.cluster_id, device.pool_id, device.namespace)
+            place = ids.LocationId(cluster.cluster_id, device.pool_id, device.namespace)
             with self._connections.use(cluster.cluster_id) as connection:
                 if device.fsid not in (None, connection.fsid):
                     continue
-                records = store.Records(self._locations.of(connection, place).ioctx)
+                records = store.Records(self._locations.open(connection, place).ioctx)
                 held = records.get(device.image_id).attachments
             if self._stager.node_id in held:
                 yield ids.VolumeHandle(place, device.image_id)

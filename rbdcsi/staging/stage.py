@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host import undo
 from rbdcsi.host.block import signature
@@ -23,7 +23,6 @@ from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.volume import Volume, opened
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import locations
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
@@ -153,7 +152,7 @@ class Stager:
                 )
 
     def _open(self, connection: connections.Connection, handle: ids.VolumeHandle) -> Volume:
-        return opened(connection, self._locations.of(connection, handle.location), handle)
+        return opened(connection, self._locations.open(connection, handle.location), handle)
 
     def _map(
         self,
@@ -261,7 +260,7 @@ class Stager:
             return node_options.NodeOptions()
 
     def _release(self, connection: connections.Connection, handle: ids.VolumeHandle) -> None:
-        place = self._locations.of(connection, handle.location)
+        place = self._locations.open(connection, handle.location)
         self._note_release(store.Records(place.ioctx), handle)
         steps.done("unstage.record", volume=str(handle))
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.staging import filesystem
-from rbdcsi.volumes import locations, spec
+from rbdcsi.volumes import spec
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Volume:
 
 
 def opened(
-    connection: connections.Connection, place: locations.Place, handle: ids.VolumeHandle
+    connection: connections.Connection, place: locations.Location, handle: ids.VolumeHandle
 ) -> Volume:
     """Return the volume.
 

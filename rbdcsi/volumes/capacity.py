@@ -6,7 +6,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import connections
 from rbdcsi.model import sizes
 from rbdcsi.model.storage_class import Parameters
-from rbdcsi.volumes import locations
+from rbdcsi.volumes.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Capacity:
 
 def of(
     pooled: connections.Connections,
-    known: locations.Locations,
+    placement: Placement,
     given: Parameters,
     fs_type: str | None,
 ) -> Capacity:
@@ -41,7 +41,7 @@ def of(
         InvalidRequest: cluster or pool is unknown.
         Unavailable: the pool is so new that Ceph has not counted it yet.
     """
-    cluster_id = known.cluster_of(given)
+    cluster_id = placement.cluster_of(given)
     with pooled.use(cluster_id) as connection:
         wanted = given.data_pool or given.pool or pooled.configured.cluster(cluster_id).pool
         try:

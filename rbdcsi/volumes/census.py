@@ -7,10 +7,10 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.telemetry import metrics
-from rbdcsi.volumes import capacity, locations
+from rbdcsi.volumes import capacity
 
 _log = structlog.get_logger()
 
@@ -54,19 +54,19 @@ class Census:
     def _count(self, count: _Count) -> None:
         for place in self._locations.all():
             _count_volumes(place, count)
-            with self._connections.use(place.location.cluster_id) as connection:
-                pool = place.location.cluster_id, place.pool
-                usage = capacity.usage(connection, place.location.pool_id)
+            with self._connections.use(place.id.cluster_id) as connection:
+                pool = place.id.cluster_id, place.pool
+                usage = capacity.usage(connection, place.id.pool_id)
                 if usage is not None:
                     count.stored[pool], count.available[pool] = usage.stored, usage.available
 
 
-def _count_volumes(place: locations.Place, count: _Count) -> None:
-    where = place.location.cluster_id, place.pool, place.location.namespace
+def _count_volumes(place: locations.Location, count: _Count) -> None:
+    where = place.id.cluster_id, place.pool, place.id.namespace
     prefixes = place.prefixes()
     count.volumes[where] = sum(name.startswith(prefixes) for _, name in Images(place.ioctx).all())
     count.deleting[where] = 0
     for _, record in store.Records(place.ioctx).all():
         count.deleting[where] += record.deleting is not None
         for node, held in record.attachments.items():
-            count.attachments[place.location.cluster_id, node, held.state.value] += 1
+            count.attachments[place.id.cluster_id, node, held.state.value] += 1

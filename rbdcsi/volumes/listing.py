@@ -9,11 +9,11 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
-from rbdcsi.volumes import locations, spec
+from rbdcsi.volumes import spec
 
 _log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class Found:
     nodes: tuple[str, ...]
 
 
-_Position = tuple[ids.Location, str]
+_Position = tuple[ids.LocationId, str]
 
 
 class Catalogue:
@@ -79,7 +79,7 @@ class Catalogue:
         after = _parse(token) if token else None
         listed: list[Listed] = []
         for place in self._locations.all():
-            if after and place.location < after[0]:
+            if after and place.id < after[0]:
                 continue
             listed += _volumes_at(place, after)
             if len(listed) > most:
@@ -94,7 +94,7 @@ class Catalogue:
             NotFound: it does not exist, or is being deleted.
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
-            place = self._locations.of(connection, handle.location)
+            place = self._locations.open(connection, handle.location)
             images = Images(place.ioctx)
             name, header = images.name_of(handle.image_id), images.header(handle.image_id)
             if name is None or header is None:
@@ -105,17 +105,17 @@ class Catalogue:
             return Found(handle, header.size, name, place.pool, made, nodes)
 
 
-def _volumes_at(place: locations.Place, after: _Position | None) -> Iterator[Listed]:
+def _volumes_at(place: locations.Location, after: _Position | None) -> Iterator[Listed]:
     prefixes = place.prefixes()
     nodes = _nodes_by_image(place)
-    start = after[1] if after and after[0] == place.location else ""
+    start = after[1] if after and after[0] == place.id else ""
     for image_id, name in sorted(Images(place.ioctx).all(), key=lambda image: image[1]):
         if name > start and name.startswith(prefixes):
-            handle = ids.VolumeHandle(place.location, image_id)
+            handle = ids.VolumeHandle(place.id, image_id)
             yield Listed(handle, name, nodes.get(image_id, ()))
 
 
-def _nodes_by_image(place: locations.Place) -> dict[str, tuple[str, ...]]:
+def _nodes_by_image(place: locations.Location) -> dict[str, tuple[str, ...]]:
     return {
         image_id: tuple(sorted(record.attachments))
         for image_id, record in store.Records(place.ioctx).all()
@@ -131,7 +131,7 @@ def _token(last: Listed) -> str:
 def _parse(token: str) -> _Position:
     try:
         cluster_id, pool_id, namespace, image = json.loads(base64.urlsafe_b64decode(token))
-        return ids.Location(str(cluster_id), int(pool_id), str(namespace)), str(image)
+        return ids.LocationId(str(cluster_id), int(pool_id), str(namespace)), str(image)
     except (ValueError, TypeError) as error:
         raise errors.Busy(
             f"starting_token {token[:64]!r} is none of this driver's: list from the start again"

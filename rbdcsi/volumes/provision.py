@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names, sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import locations, spec
+from rbdcsi.volumes import spec
+from rbdcsi.volumes.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Request:
 class Provisioner:
     """Creates volumes."""
 
-    def __init__(self, pooled: connections.Connections, known: locations.Locations) -> None:
+    def __init__(self, pooled: connections.Connections, placement: Placement) -> None:
         self._connections = pooled
-        self._locations = known
+        self._placement = placement
 
     def create(self, request: Request, credentials: Credentials | None = None) -> Volume:
         """Create the volume, or recognise it if the same request did so before.
@@ -61,12 +62,12 @@ class Provisioner:
             fs_type=request.fs_type,
             object_bytes=given.object_bytes,
         )
-        with self._connections.use(self._locations.cluster_of(given), credentials) as connection:
-            place = self._locations.for_request(connection, given)
+        with self._connections.use(self._placement.cluster_of(given), credentials) as connection:
+            place = self._placement.location(connection, given)
             return _create(place, request, size)
 
 
-def _create(place: locations.Place, request: Request, size: int) -> Volume:
+def _create(place: locations.Location, request: Request, size: int) -> Volume:
     images, given = Images(place.ioctx), request.parameters
     wanted = spec.of(request.name, request.fs_type, given)
     name = image_names.image_name(given.name_prefix, request.name)
@@ -79,7 +80,7 @@ def _create(place: locations.Place, request: Request, size: int) -> Volume:
     image_id = images.id_of(name)
     if image_id is None:
         raise errors.Busy(f"image {name} was removed while it was being created; try again")
-    volume = Volume(ids.VolumeHandle(place.location, image_id), size, place.pool, name)
+    volume = Volume(ids.VolumeHandle(place.id, image_id), size, place.pool, name)
     pairs = spec.metadata(wanted, given)
     if created and images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
         steps.done("create.metadata", image=name)
@@ -89,7 +90,7 @@ def _create(place: locations.Place, request: Request, size: int) -> Volume:
 
 def _recognise(
     images: Images,
-    place: locations.Place,
+    place: locations.Location,
     request: Request,
     wanted: spec.VolumeSpec,
     volume: Volume,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rbdcsi import errors
-from rbdcsi.ceph.header import Header
+from rbdcsi.ceph.objects import Header
 from rbdcsi.model.image_layout import Layout, mask, names
 from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.model.storage_class import Parameters

@@ -13,10 +13,9 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, lease
+from rbdcsi.ceph import connections, lease, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import locations
 
 _log = structlog.get_logger()
 
@@ -82,7 +81,7 @@ class Sweeper:
                 )
         return done
 
-    def _sweep_at(self, place: locations.Place) -> bool:
+    def _sweep_at(self, place: locations.Location) -> bool:
         if not store.Records(place.ioctx).deleting():
             return True
         held = lease.Lease(place.ioctx, locations.MARKER, "rbdcsi.sweeper")
@@ -93,8 +92,8 @@ class Sweeper:
         finally:
             held.give_back()
 
-    def _remove_all(self, place: locations.Place, held: lease.Lease) -> bool:
-        where, records = place.location, store.Records(place.ioctx)
+    def _remove_all(self, place: locations.Location, held: lease.Lease) -> bool:
+        where, records = place.id, store.Records(place.ioctx)
         with self._apart.use(where.cluster_id) as connection:
             images = Images(connection.ioctx(where.pool_id, where.namespace))
             deleted, trashed = records.deleting(), images.trashed()

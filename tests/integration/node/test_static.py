@@ -28,7 +28,7 @@ def _by_hand(lab: Lab, content: bytes = b"") -> Iterator[Volume]:
     with rbd.Image(lab.ioctx, "by-hand") as image:
         image.write(content, 0)
         image_id = image.id()
-    location = ids.Location("local", lab.ioctx.get_pool_id(), "")
+    location = ids.LocationId("local", lab.ioctx.get_pool_id(), "")
     made = Volume(str(ids.VolumeHandle(location, image_id)), volume.mounted())
     try:
         volume.attach(lab.controller, made, labs.node_id(node))

@@ -6,7 +6,7 @@ from rbdcsi import errors
 from rbdcsi.model import ids
 
 LOCATIONS = st.builds(
-    ids.Location,
+    ids.LocationId,
     st.from_regex(ids.CLUSTER_ID, fullmatch=True),
     st.integers(0, 9_999_999_999),
     st.from_regex(ids.NAMESPACE, fullmatch=True),

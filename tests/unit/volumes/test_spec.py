@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbdcsi import errors
-from rbdcsi.ceph.header import Header
+from rbdcsi.ceph.objects import Header
 from rbdcsi.model import image_layout, storage_class
 from rbdcsi.model.image_layout import Layout
 from rbdcsi.model.node_options import NodeOptions

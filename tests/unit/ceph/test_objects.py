@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbdcsi.ceph import header
+from rbdcsi.ceph import objects
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]))
 PLAIN = {
@@ -19,7 +19,7 @@ PLAIN = {
 
 
 def test_a_plain_header_is_read() -> None:
-    assert header.decode(PLAIN) == header.Header(
+    assert objects.decode(PLAIN) == objects.Header(
         size=5 << 20,
         object_bytes=4 << 20,
         features=61,
@@ -35,24 +35,24 @@ def test_a_plain_header_is_read() -> None:
 def test_a_header_with_a_part_missing_or_short_is_none(missing: str, value: bytes | None) -> None:
     rest = {key: found for key, found in PLAIN.items() if key != missing}
     with pytest.raises(ValueError, match="not the header of a version 2 image"):
-        header.decode(rest if value is None else {**rest, missing: value})
+        objects.decode(rest if value is None else {**rest, missing: value})
 
 
 @given(WORDS)
 def test_text_is_read_by_its_length_whatever_follows(words: str) -> None:
     encoded = struct.pack("<I", len(words.encode())) + words.encode()
-    assert header.text(encoded + b"more") == words
+    assert objects.text(encoded + b"more") == words
 
 
 @given(st.dictionaries(WORDS, WORDS, max_size=5))
 def test_the_argument_of_metadata_set_is_a_counted_map(pairs: dict[str, str]) -> None:
-    left = header.metadata_set_argument(pairs)
+    left = objects.metadata_set_argument(pairs)
     (count,) = struct.unpack_from("<I", left)
     left, found = left[4:], {}
     for _ in range(count):
-        key = header.text(left)
+        key = objects.text(left)
         left = left[4 + len(key.encode()) :]
-        found[key] = header.text(left)
+        found[key] = objects.text(left)
         left = left[4 + len(found[key].encode()) :]
     assert found == pairs
     assert left == b""

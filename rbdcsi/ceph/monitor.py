@@ -6,7 +6,7 @@ from typing import Any
 import rados
 
 from rbdcsi import errors
-from rbdcsi.ceph import translate
+from rbdcsi.ceph import ceph_errors
 
 
 def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
@@ -18,10 +18,10 @@ def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
         Failed: the monitor refused, in its own words.
     """
     command = json.dumps({"prefix": prefix, "format": "json", **arguments})
-    with translate.translated("monitor command", repr(prefix)) as doing:
+    with ceph_errors.translated("monitor command", repr(prefix)) as doing:
         code, output, words = cluster.mon_command(command, b"")
         if code:
-            raise translate.of_errno(code, words, doing)
+            raise ceph_errors.of_errno(code, words, doing)
     try:
         return json.loads(output) if output.strip() else None
     except ValueError as error:

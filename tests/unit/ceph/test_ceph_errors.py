@@ -8,8 +8,8 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import translate
-from rbdcsi.ceph.translate import ConnectionLost
+from rbdcsi.ceph import ceph_errors
+from rbdcsi.ceph.ceph_errors import ConnectionLost
 from rbdcsi.runtime import deadlines
 
 EXPECTED: dict[ModuleType, dict[str, type[errors.RbdCsiError]]] = {
@@ -79,7 +79,9 @@ def _made(kind: type[Exception]) -> Exception:
 
 @pytest.mark.parametrize("module", EXPECTED, ids=lambda module: module.__name__)
 def test_each_exception_class_becomes_the_error_it_stands_for(module: ModuleType) -> None:
-    found = {name: translate.error_class(_made(kind)) for name, kind in _exceptions(module).items()}
+    found = {
+        name: ceph_errors.error_class(_made(kind)) for name, kind in _exceptions(module).items()
+    }
     assert found == EXPECTED[module]
 
 
@@ -120,16 +122,16 @@ def test_an_errno_means_the_same_from_a_plain_exception_and_from_a_return_code(
     number: int, expected: type[errors.RbdCsiError]
 ) -> None:
     for signed in (number, -number):
-        assert type(translate.of_errno(signed, "", "doing")) is expected
+        assert type(ceph_errors.of_errno(signed, "", "doing")) is expected
         for plain in (rados.OSError("x", signed), rbd.OSError("x", signed)):
-            assert translate.error_class(plain) is expected
+            assert ceph_errors.error_class(plain) is expected
 
 
 def test_the_message_says_what_was_done_what_ceph_said_and_what_to_do() -> None:
-    full = translate.of(rbd.DiskQuotaExceeded("x", errno.EDQUOT), "creating image a")
+    full = ceph_errors.of(rbd.DiskQuotaExceeded("x", errno.EDQUOT), "creating image a")
     assert str(full).startswith("creating image a: Ceph said DiskQuotaExceeded(EDQUOT); the pool")
     assert "ceph osd pool set-quota" in str(full)
-    told = translate.of_errno(-errno.EPERM, "access denied", "monitor command 'df'")
+    told = ceph_errors.of_errno(-errno.EPERM, "access denied", "monitor command 'df'")
     assert str(told).startswith(
         "monitor command 'df': Ceph said EPERM access denied; give the user"
     )
@@ -148,5 +150,5 @@ def test_nothing_is_asked_of_ceph_when_the_callers_time_is_over() -> None:
 
 
 def _raise_translated(error: Exception) -> None:
-    with translate.translated("doing this"):
+    with ceph_errors.translated("doing this"):
         raise error
