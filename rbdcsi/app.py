@@ -9,13 +9,13 @@ import grpc
 
 from rbdcsi import interceptors
 from rbdcsi.api import csi_pb2_grpc
-from rbdcsi.attachments.registration import NodeFacts, Registration
 from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
 from rbdcsi.locks import KeyedLocks
 from rbdcsi.model import ids
+from rbdcsi.nodes.heartbeat import NodeFacts, Registration
 from rbdcsi.runtime.periodic import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity

@@ -7,10 +7,11 @@ so a call that comes late or twice never harms a newer attachment.
 from collections.abc import Callable
 
 from rbdcsi import errors
-from rbdcsi.attachments import nodes, records, rules, store
+from rbdcsi.attachments import records, rules, store
 from rbdcsi.ceph import connections, images, locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
+from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import steps
 
@@ -58,7 +59,7 @@ class Attachments:
             held = store.Records(ioctx)
             # the reads are under way together
             record = held.begin_see(handle.image_id)
-            registered = nodes.Nodes(connection.home()).begin_get(node_id)
+            registered = registry.Nodes(connection.home()).begin_get(node_id)
             name = images.Images(ioctx).begin_name_of(handle.image_id)
             node, seen = registered(), record()
             if name() is None:
@@ -111,7 +112,7 @@ class Attachments:
             held.change(handle.image_id, lambda r: r.without(node_id))
             steps.done("detach.record", volume=str(handle), node=node_id)
 
-    def _require_room(self, handle: ids.VolumeHandle, node: nodes.NodeRecord) -> None:
+    def _require_room(self, handle: ids.VolumeHandle, node: registry.NodeRecord) -> None:
         """Refuse an attachment that is one too many.
 
         Counted after it is recorded, so two controllers together never exceed the limit; and as

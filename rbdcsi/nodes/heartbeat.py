@@ -8,8 +8,8 @@ import structlog
 
 import rbdcsi
 from rbdcsi import errors
-from rbdcsi.attachments import nodes
 from rbdcsi.ceph import connections
+from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
 
 _log = structlog.get_logger()
@@ -53,7 +53,7 @@ class Registration:
     def _register(self, cluster_id: str) -> bool:
         try:
             with self._connections.use(cluster_id) as connection:
-                nodes.Nodes(connection.home()).register(self._record(connection))
+                registry.Nodes(connection.home()).register(self._record(connection))
         except errors.RbdCsiError as error:
             _log.warning(
                 "node not registered, to be repeated", cluster=cluster_id, error=str(error)
@@ -61,8 +61,8 @@ class Registration:
             return False
         return True
 
-    def _record(self, connection: connections.Connection) -> nodes.NodeRecord:
-        return nodes.NodeRecord(
+    def _record(self, connection: connections.Connection) -> registry.NodeRecord:
+        return registry.NodeRecord(
             node_id=self._facts.node_id,
             addresses=(connection.address(),),
             boot_id=_BOOT_ID.read_text().strip(),
