@@ -24,8 +24,8 @@ from rbdcsi.staging.device import Devices
 from rbdcsi.staging.leftovers import Leftovers
 from rbdcsi.staging.publish import Publisher
 from rbdcsi.staging.stage import Stager
-from rbdcsi.volumes.census import Census
-from rbdcsi.volumes.sweep import Sweeper
+from rbdcsi.volumes.purge import Sweeper
+from rbdcsi.volumes.usage_metrics import Census
 
 
 class Background(Protocol):

@@ -12,10 +12,10 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.model import capabilities, ids, storage_class
 from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
+from rbdcsi.volumes.create import Provisioner, Request, Volume
 from rbdcsi.volumes.delete import Deleter
-from rbdcsi.volumes.listing import Catalogue, Found
+from rbdcsi.volumes.list import Catalogue, Found
 from rbdcsi.volumes.placement import Placement
-from rbdcsi.volumes.provision import Provisioner, Request, Volume
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
 
