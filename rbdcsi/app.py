@@ -20,8 +20,8 @@ from rbdcsi.runtime.periodic import Repeated
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node
-from rbdcsi.staging.device import Devices
-from rbdcsi.staging.leftovers import Leftovers
+from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.orphans import Leftovers
 from rbdcsi.staging.publish import Publisher
 from rbdcsi.staging.stage import Stager
 from rbdcsi.volumes.purge import Sweeper

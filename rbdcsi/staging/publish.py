@@ -20,7 +20,7 @@ from rbdcsi.host.block import devices as block_devices
 from rbdcsi.host.fs import filesystems, mountinfo, mounts, paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
-from rbdcsi.staging import device as devices
+from rbdcsi.staging import device_stack as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS
 from rbdcsi.telemetry import steps
 

@@ -19,8 +19,8 @@ from rbdcsi.host.fs import mounts, paths
 from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
 from rbdcsi.runtime import clock
-from rbdcsi.staging import device as devices
-from rbdcsi.staging import filesystem
+from rbdcsi.staging import device_stack as devices
+from rbdcsi.staging import format
 from rbdcsi.staging.volume import Volume, opened
 from rbdcsi.telemetry import steps
 
@@ -81,7 +81,7 @@ class Stager:
                     self._bind(request, device, held.readonly)
                 else:
                     # the device is read meanwhile; nothing is written to it before that
-                    reading = signature.reading(device.path, seconds=filesystem.READ_SECONDS)
+                    reading = signature.reading(device.path, seconds=format.READ_SECONDS)
                     found = ending.enter_context(reading)
                     note()
                     self._mount(volume, request, device, found(), held.readonly)
@@ -236,7 +236,7 @@ class Stager:
                 "no signature tells of, so it gets no filesystem; use it as a block device"
             )
         fs_type = volume.fs_type(request.capability.fs_type)
-        filesystem.prepare(
+        format.prepare(
             volume.marked,
             device.path,
             found,

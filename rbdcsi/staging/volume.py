@@ -10,7 +10,7 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
-from rbdcsi.staging import filesystem
+from rbdcsi.staging import format
 from rbdcsi.volumes import spec
 
 
@@ -36,9 +36,9 @@ class Volume:
         return self.made is not None and self.made.fs_type is None
 
     @property
-    def marked(self) -> filesystem.Marked:
+    def marked(self) -> format.Marked:
         """The image with what its metadata says of the filesystem."""
-        return filesystem.Marked(
+        return format.Marked(
             self.images, self.image.image_id, str(self.image), self.mark, self.made is None
         )
 
@@ -83,5 +83,5 @@ def opened(
         image,
         interface.Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
-        header.metadata.get(filesystem.KEY),
+        header.metadata.get(format.KEY),
     )

@@ -17,7 +17,7 @@ from rbdcsi.attachments import records, store
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
 from rbdcsi.model import ids
-from rbdcsi.staging import filesystem
+from rbdcsi.staging import format
 
 MIB = 1 << 20
 
@@ -94,11 +94,11 @@ class Lab:
         with self.image(made, readonly=True) as image:
             return {watcher["addr"] for watcher in image.watchers_list()}
 
-    def mark(self, made: Volume) -> filesystem.Mark | None:
+    def mark(self, made: Volume) -> format.Mark | None:
         """Return what the image's metadata says of its filesystem."""
         with self.image(made, readonly=True) as image:
-            text = dict(image.metadata_list()).get(filesystem.KEY)
-        return filesystem.read_mark(text, made.id)
+            text = dict(image.metadata_list()).get(format.KEY)
+        return format.read_mark(text, made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""

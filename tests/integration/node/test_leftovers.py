@@ -12,8 +12,8 @@ from rbdcsi.ceph import connections
 from rbdcsi.config import clusters
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
-from rbdcsi.staging.device import Devices
-from rbdcsi.staging.leftovers import Hold, Leftovers
+from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.orphans import Hold, Leftovers
 from rbdcsi.staging.stage import Stager
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab

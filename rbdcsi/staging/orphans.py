@@ -16,7 +16,7 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.host.fs import mounts
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
-from rbdcsi.staging import device as devices
+from rbdcsi.staging import device_stack as devices
 from rbdcsi.staging.stage import Stager
 
 _log = structlog.get_logger()

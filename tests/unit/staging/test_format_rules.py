@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rbdcsi import errors
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import filesystems
-from rbdcsi.staging import filesystem
-from rbdcsi.staging.filesystem import Action, Mark, Phase
+from rbdcsi.staging import format
+from rbdcsi.staging.format import Action, Mark, Phase
 
 BLANK = signature.Blank()
 UNKNOWN = signature.Signature(signature.UNKNOWN)
@@ -44,7 +44,7 @@ def _decide(
     readonly: bool = False,
 ) -> Action | None:
     try:
-        return filesystem.decide(mark, found, fs_type, readonly=readonly, image="pool/image")
+        return format.decide(mark, found, fs_type, readonly=readonly, image="pool/image")
     except errors.Refused:
         return None
 
@@ -63,7 +63,7 @@ def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
     holds_it = isinstance(found, signature.Signature) and found.fs_type == fs_type
 
     def decide() -> Action:
-        return filesystem.decide(
+        return format.decide(
             None, found, fs_type, readonly=readonly, image="pool/image", by_hand=True
         )
 
@@ -91,10 +91,10 @@ def test_nothing_is_made_where_data_could_be(
 
 @given(MARKS)
 def test_a_mark_is_read_as_it_was_written(mark: Mark | None) -> None:
-    assert filesystem.read_mark(mark.encode() if mark else None, "image") == mark
+    assert format.read_mark(mark.encode() if mark else None, "image") == mark
 
 
 @given(st.text())
 def test_any_other_mark_is_an_error_and_never_none(text: str) -> None:
     with pytest.raises(errors.Failed, match=r"image pool/image: .* nothing is formatted"):
-        filesystem.read_mark(text, "pool/image")
+        format.read_mark(text, "pool/image")
