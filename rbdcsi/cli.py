@@ -169,8 +169,8 @@ def _run(options: Options, configured: clusters.Config, stopping: threading.Even
     for name, value in _GRPC_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _share_memory()
-    from rbdcsi import app, health, server
-    from rbdcsi.progress import Progress
+    from rbdcsi.server import app, grpc_server, health
+    from rbdcsi.server.activity import Progress
 
     application = app.build(options, configured)
     progress = Progress()
@@ -178,9 +178,9 @@ def _run(options: Options, configured: clusters.Config, stopping: threading.Even
         application.start()
         running.callback(application.stop)
         if options.metrics_address:
-            probe = functools.partial(server.probe, options.socket, progress)
+            probe = functools.partial(grpc_server.probe, options.socket, progress)
             running.enter_context(health.serving(options.metrics_address, probe))
-        return server.serve(options, application.add_to, stopping, application.locks, progress)
+        return grpc_server.serve(options, application.add_to, stopping, application.locks, progress)
 
 
 def stop_on_signals() -> threading.Event:

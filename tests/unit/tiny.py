@@ -13,11 +13,12 @@ import grpc
 import structlog
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import cli, errors, server
+from rbdcsi import cli, errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.config.options import Options
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.progress import Progress
+from rbdcsi.server import grpc_server
+from rbdcsi.server.activity import Progress
+from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.telemetry import logs
 
 
@@ -77,7 +78,7 @@ def main(socket: str, grace: str) -> None:
     logs.configure("json", "info")
     stopping, tiny = cli.stop_on_signals(), Tiny(lasts=2)
     chosen = options(Path(socket), stop_grace=float(grace))
-    finished = server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Progress())
+    finished = grpc_server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Progress())
     cli.leave(finished)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rbdcsi import errors, health
+from rbdcsi import errors
 from rbdcsi.config.options import Address
+from rbdcsi.server import health
 
 LOCAL = Address("127.0.0.1", 0)
 

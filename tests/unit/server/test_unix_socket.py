@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import errors, sockets
+from rbdcsi import errors
+from rbdcsi.server import unix_socket
 
 Bind = Callable[[Path], None]
 
@@ -45,7 +46,7 @@ def test_the_socket_is_for_its_owner_and_alone_in_its_folder(tmp_path: Path, bin
 
     before = os.umask(0)
     try:
-        with sockets.published(path, bind_and_look):
+        with unix_socket.published(path, bind_and_look):
             connect(path)
             modes.append(stat.S_IMODE(path.stat().st_mode))
             assert list(tmp_path.iterdir()) == [path]
@@ -60,7 +61,7 @@ def test_a_dead_socket_is_replaced(tmp_path: Path, bind: Bind) -> None:
     path = tmp_path / "csi.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with sockets.published(path, bind):
+    with unix_socket.published(path, bind):
         connect(path)
 
 
@@ -69,7 +70,7 @@ def test_a_socket_that_answers_is_never_taken(tmp_path: Path, bind: Bind) -> Non
     bind(path)
     with (
         pytest.raises(errors.Refused, match=f"another driver answers at {path}; stop it, or"),
-        sockets.published(path, bind),
+        unix_socket.published(path, bind),
     ):
         pytest.fail("two drivers at one socket")
     connect(path)
@@ -88,7 +89,7 @@ def test_a_socket_whose_queue_is_full_is_not_taken_for_dead(
         listeners.append(client)
         client.setblocking(False)
         client.connect_ex(str(path))
-    with pytest.raises(errors.Refused, match="answers at"), sockets.published(path, bind):
+    with pytest.raises(errors.Refused, match="answers at"), unix_socket.published(path, bind):
         pytest.fail("two drivers at one socket")
 
 
@@ -98,7 +99,7 @@ def test_what_is_no_socket_is_never_removed(
 ) -> None:
     path = tmp_path / "csi.sock"
     make(path)
-    with pytest.raises(errors.Refused, match="is not a socket"), sockets.published(path, bind):
+    with pytest.raises(errors.Refused, match="is not a socket"), unix_socket.published(path, bind):
         pytest.fail("it was replaced")
     assert list(tmp_path.iterdir()) == [path]
 
@@ -107,7 +108,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, bind: Bind) -> None:
     path = tmp_path / "none" / "csi.sock"
     with (
         pytest.raises(errors.Refused, match=r"none cannot be used: No such .*; create it"),
-        sockets.published(path, bind),
+        unix_socket.published(path, bind),
     ):
         pytest.fail("there is no folder")
 
@@ -117,7 +118,7 @@ def test_a_bind_that_fails_leaves_nothing(tmp_path: Path) -> None:
         path.touch()
         raise RuntimeError("no")
 
-    with pytest.raises(RuntimeError), sockets.published(tmp_path / "csi.sock", bind):
+    with pytest.raises(RuntimeError), unix_socket.published(tmp_path / "csi.sock", bind):
         pytest.fail("nothing is bound")
     assert list(tmp_path.iterdir()) == []
 
@@ -133,7 +134,7 @@ def test_of_many_that_start_at_the_same_moment_one_gets_the_socket(
     def drive(number: int) -> None:
         start.wait()
         try:
-            with sockets.published(path, bind):
+            with unix_socket.published(path, bind):
                 won.append(number)
                 end.wait(10)
         except errors.Refused:
@@ -153,9 +154,9 @@ def test_the_socket_of_the_next_driver_is_left_alone(
     tmp_path: Path, bind: Bind, listeners: list[socket.socket]
 ) -> None:
     path = tmp_path / "csi.sock"
-    with sockets.published(path, bind):
+    with unix_socket.published(path, bind):
         listeners[0].close()
-        next_driver = sockets.published(path, bind)
+        next_driver = unix_socket.published(path, bind)
         next_driver.__enter__()
     connect(path)
     next_driver.__exit__(None, None, None)

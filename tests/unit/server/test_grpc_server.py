@@ -19,10 +19,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from rbdcsi import errors, server
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.progress import Progress
+from rbdcsi.server import grpc_server
+from rbdcsi.server.activity import Progress
+from rbdcsi.server.locks import KeyedLocks
 from tests.unit import tiny
 
 Code = grpc.StatusCode
@@ -63,7 +64,7 @@ def running(path: Path, **changes: Any) -> Iterator[Running]:
         options = tiny.options(path, **changes)
         progress = Progress()
         finished = pool.submit(
-            server.serve, options, services.add_to, stopping, KeyedLocks(), progress
+            grpc_server.serve, options, services.add_to, stopping, KeyedLocks(), progress
         )
         try:
             grpc.channel_ready_future(channel).result(timeout=10)
@@ -112,7 +113,7 @@ def test_the_socket_is_private_and_removed_at_the_end(path: Path) -> None:
 def test_a_second_driver_is_refused_and_the_first_goes_on(driver: Running) -> None:
     options = tiny.options(driver.socket)
     with pytest.raises(errors.Refused, match="another driver answers at"):
-        server.serve(options, tiny.Tiny().add_to, threading.Event(), KeyedLocks(), Progress())
+        grpc_server.serve(options, tiny.Tiny().add_to, threading.Event(), KeyedLocks(), Progress())
     assert driver.identity.Probe(csi_pb2.ProbeRequest(), timeout=10).ready.value
 
 
@@ -170,35 +171,35 @@ def test_text_that_is_no_request_harms_nobody(driver: Running) -> None:
 
 
 def test_probe_of_the_own_socket_tells_ready_and_not_ready(driver: Running) -> None:
-    health = server.probe(driver.socket, driver.progress)
+    health = grpc_server.probe(driver.socket, driver.progress)
     assert (health.alive, health.ready) == (True, True)
     driver.tiny.identity.ready = False
-    health = server.probe(driver.socket, driver.progress)
+    health = grpc_server.probe(driver.socket, driver.progress)
     assert (health.alive, health.ready) == (True, False)
 
 
 def test_who_answers_that_ceph_does_not_is_alive(driver: Running) -> None:
     driver.tiny.identity.error = errors.Unavailable("cluster a does not answer")
-    health = server.probe(driver.socket, driver.progress)
+    health = grpc_server.probe(driver.socket, driver.progress)
     assert (health.alive, health.ready) == (True, False)
     assert health.words == "cluster a does not answer"
 
 
 def test_who_cannot_be_reached_is_not_alive(path: Path) -> None:
-    assert not server.probe(path, Progress()).alive
+    assert not grpc_server.probe(path, Progress()).alive
 
 
 def test_who_is_busy_lives_until_no_call_has_ended_for_too_long(path: Path) -> None:
     with running(path, workers=1) as driver:
         first = driver.delete("v1")
         assert driver.tiny.controller.entered.wait(10)
-        health = server.probe(path, driver.progress, seconds=0.2)
+        health = grpc_server.probe(path, driver.progress, seconds=0.2)
         assert (health.alive, health.ready) == (True, False)
         assert health.words.startswith("busy: every worker serves a call; the last one ended ")
-        assert not server.probe(path, driver.progress, seconds=0.2, patience=0.1).alive
+        assert not grpc_server.probe(path, driver.progress, seconds=0.2, patience=0.1).alive
         driver.tiny.controller.released.set()
         first.result()
-        assert server.probe(path, driver.progress, patience=0.1).ready
+        assert grpc_server.probe(path, driver.progress, patience=0.1).ready
 
 
 def test_health_and_reflection_are_served_only_when_asked_for(path: Path) -> None:

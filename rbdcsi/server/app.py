@@ -7,16 +7,16 @@ from typing import Protocol
 
 import grpc
 
-from rbdcsi import interceptors
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
-from rbdcsi.locks import KeyedLocks
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
 from rbdcsi.runtime.periodic import Repeated
+from rbdcsi.server import interceptors
+from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.locks import KeyedLocks
+from rbdcsi.server.locks import KeyedLocks
 
 
 class Stuck(Exception):

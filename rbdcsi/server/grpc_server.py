@@ -10,12 +10,12 @@ from urllib.parse import quote
 import grpc
 import structlog
 
-from rbdcsi import interceptors, sockets
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.config.options import Options
-from rbdcsi.health import Health
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.progress import Progress
+from rbdcsi.server import interceptors, unix_socket
+from rbdcsi.server.activity import Progress
+from rbdcsi.server.health import Health
+from rbdcsi.server.locks import KeyedLocks
 
 _log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ def serve(
         maximum_concurrent_rpcs=options.max_concurrent,
     )
     _add_extras(server, options, tuple(add_services(server)))
-    with sockets.published(options.socket, lambda path: _listen(server, path)):
+    with unix_socket.published(options.socket, lambda path: _listen(server, path)):
         server.start()
         _log.info("serving", socket=str(options.socket))
         stopping.wait()

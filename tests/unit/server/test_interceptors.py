@@ -10,11 +10,12 @@ import grpc
 import pytest
 import structlog
 
-from rbdcsi import errors, interceptors
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.progress import Progress
 from rbdcsi.runtime import deadlines
+from rbdcsi.server import interceptors
+from rbdcsi.server.activity import Progress
+from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.telemetry import logs, metrics
 
 CALL = interceptors.Call("Controller", "DeleteVolume", "r1")

@@ -2,8 +2,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from rbdcsi import redact
 from rbdcsi.api import csi_pb2
+from rbdcsi.server import redact
 
 CANARY = "AQCanary=="
 SECRET: Any = csi_pb2.csi_secret  # the types of protobuf do not know extensions

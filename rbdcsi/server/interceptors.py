@@ -17,10 +17,11 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from rbdcsi import errors, redact
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.progress import Progress
+from rbdcsi import errors
 from rbdcsi.runtime import deadlines
+from rbdcsi.server import redact
+from rbdcsi.server.activity import Progress
+from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.telemetry import metrics, steps
 
 _log = structlog.get_logger()
