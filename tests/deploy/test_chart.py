@@ -9,7 +9,8 @@ import yaml
 
 import rbdcsi
 from e2e.release import manifests, programs, schemas
-from rbdcsi import cli, errors
+from rbdcsi import errors
+from rbdcsi.cli import serve
 from rbdcsi.config import clusters
 from rbdcsi.model import storage_class
 
@@ -79,7 +80,7 @@ def test_overlay_is_valid_and_lets_its_one_node_be_drained(overlay: Path, tmp_pa
 def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_ceph() -> None:
     (development,) = (path for path in OVERLAYS if path.name == "development")
     (workload,) = by_kind(manifests.kustomized(development))["DaemonSet"]
-    options = cli.serve.make_context("serve", driver_args(workload)).params
+    options = serve.serve.make_context("serve", driver_args(workload)).params
     assert options["mapper"] == "fuse"
     (init,) = workload["spec"]["template"]["spec"]["initContainers"]
     assert init["command"] == ["modprobe", "--all", "fuse", "loop"]
@@ -134,7 +135,7 @@ def test_value_that_no_template_reads_is_refused(value: str) -> None:
 def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
     objects = rendered(*flags)
     for workload in (*objects["StatefulSet"], *objects["DaemonSet"]):
-        assert cli.serve.make_context("serve", driver_args(workload)).params["endpoint"]
+        assert serve.serve.make_context("serve", driver_args(workload)).params["endpoint"]
 
 
 def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import grpc
 import structlog
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import cli, errors
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.cli import serve
 from rbdcsi.config.options import Options
 from rbdcsi.server import grpc_server
 from rbdcsi.server.activity import Progress
@@ -76,10 +77,10 @@ def options(socket: Path, **changes: Any) -> Options:
 def main(socket: str, grace: str) -> None:
     """Serve until SIGTERM; calls take two seconds."""
     logs.configure("json", "info")
-    stopping, tiny = cli.stop_on_signals(), Tiny(lasts=2)
+    stopping, tiny = serve.stop_on_signals(), Tiny(lasts=2)
     chosen = options(Path(socket), stop_grace=float(grace))
     finished = grpc_server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Progress())
-    cli.leave(finished)
+    serve.leave(finished)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rbdcsi
-from rbdcsi import cli
+from rbdcsi.cli import serve
 
 
 def invoke(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, env=environment)
+    return CliRunner().invoke(serve.main, arguments, env=environment)
 
 
 def test_version_is_printed() -> None:
