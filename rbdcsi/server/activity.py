@@ -1,19 +1,19 @@
-"""When a call ended last: it tells a driver that is busy from one that hangs."""
+"""When a call last ended: it tells a driver that is busy from one that hangs."""
 
 import time
 
 
-class Progress:
-    """Shared by all threads: a float is replaced as a whole."""
+class Activity:
+    """Shared by all threads without a lock: a float is replaced as a whole."""
 
     def __init__(self) -> None:
-        """Begin with the present, as if a call had just ended."""
-        self._last = time.monotonic()
+        """Start as if a call had ended just now."""
+        self._last_end = time.monotonic()
 
-    def made(self) -> None:
-        """Take note that a call has ended now."""
-        self._last = time.monotonic()
+    def call_ended(self) -> None:
+        """Record that a call ended now."""
+        self._last_end = time.monotonic()
 
     def age(self) -> float:
-        """Return the seconds since then."""
-        return time.monotonic() - self._last
+        """Return the seconds since a call last ended."""
+        return time.monotonic() - self._last_end

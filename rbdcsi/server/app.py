@@ -1,7 +1,6 @@
 """Wiring: from options and configuration to services and the threads behind them."""
 
 import contextlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
 from rbdcsi.runtime.periodic import Repeated
-from rbdcsi.server import interceptors
+from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
@@ -48,17 +47,13 @@ class Application:
     background: list[Background] = field(default_factory=list)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
 
-    def add_to(self, server: grpc.Server) -> Iterable[str]:
-        """Add the services to the server and return their full names."""
+    def add_to(self, server: grpc.Server) -> None:
+        """Add the services to the server."""
         csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
-        names = ["csi.v1.Identity"]
         if self.controller:
             csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
-            names.append("csi.v1.Controller")
         if self.node:
             csi_pb2_grpc.add_NodeServicer_to_server(self.node, server)
-            names.append("csi.v1.Node")
-        return names
 
     def start(self) -> None:
         """Start the threads."""
@@ -107,5 +102,5 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
 def _held(
     application: Application, handle: ids.VolumeHandle
 ) -> contextlib.AbstractContextManager[None]:
-    key = interceptors.lock_key("Node", "volume_id", str(handle))
+    key = volume_lock.lock_key("Node", "volume_id", str(handle))
     return application.locks.hold(key, f"unmapping what was left of volume {handle}")

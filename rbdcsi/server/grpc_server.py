@@ -1,7 +1,7 @@
 """The gRPC server on its unix socket: threads, limits, orderly stop, and its own Probe asked."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import structlog
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.config.options import Options
 from rbdcsi.server import interceptors, unix_socket
-from rbdcsi.server.activity import Progress
+from rbdcsi.server.activity import Activity
 from rbdcsi.server.health import Health
+from rbdcsi.server.interceptors.call import REQUEST_ID
+from rbdcsi.server.interceptors.layered import Layered
 from rbdcsi.server.locks import KeyedLocks
 
 _log = structlog.get_logger()
@@ -25,19 +27,19 @@ PROBE_SECONDS = 5.0
 
 def serve(
     options: Options,
-    add_services: Callable[[grpc.Server], Iterable[str]],
+    add_services: Callable[[grpc.Server], None],
     stopping: threading.Event,
     locks: KeyedLocks,
-    progress: Progress,
+    activity: Activity,
 ) -> bool:
     """Serve until `stopping` is set, then refuse new calls and finish those that run.
 
     Args:
         options: socket, limits and times.
-        add_services: adds the CSI services to the server and returns their full names.
-        stopping: set by whoever wants the server to end.
-        locks: of what calls change.
-        progress: is told of each call's end; `probe` asks it.
+        add_services: adds the CSI services to the server.
+        stopping: an event that ends the server.
+        locks: held by calls that change a volume.
+        activity: records each call's end; `probe` reads it.
 
     Returns:
         Whether every call was over within `stop_grace`; if not, threads of this process still run.
@@ -46,14 +48,13 @@ def serve(
         Refused: the socket cannot be had; the message says why and what to do.
     """
     workers = _started_workers(options.workers)
-    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, progress)
+    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity)
     server = grpc.server(
         workers,
-        interceptors=[interceptors.Layered(layers)],
-        options=[("grpc.max_receive_message_length", options.max_message_size)],
+        interceptors=[Layered(layers)],
         maximum_concurrent_rpcs=options.max_concurrent,
     )
-    _add_extras(server, options, tuple(add_services(server)))
+    add_services(server)
     with unix_socket.published(options.socket, lambda path: _listen(server, path)):
         server.start()
         _log.info("serving", socket=str(options.socket))
@@ -65,7 +66,7 @@ def serve(
 
 def probe(
     socket: Path,
-    progress: Progress,
+    activity: Activity,
     seconds: float = PROBE_SECONDS,
     patience: float = LONGEST_CALL,
 ) -> Health:
@@ -77,7 +78,7 @@ def probe(
 
     Args:
         socket: the driver's own.
-        progress: the one that its server has.
+        activity: the one that its server records calls in.
         seconds: that it has to answer.
         patience: seconds.
     """
@@ -87,7 +88,7 @@ def probe(
                 csi_pb2.ProbeRequest(), timeout=seconds
             )
         except grpc.RpcError as error:  # it is a grpc.Call, too
-            age = progress.age()
+            age = activity.age()
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and age < patience:
                 words = f"busy: every worker serves a call; the last one ended {age:.0f} s ago"
                 return Health(True, False, words)
@@ -98,7 +99,7 @@ def probe(
 
 def _failed_probe(error: Any) -> Health:
     """Tell a driver that answered with an error, and so lives, from one that did not answer."""
-    answered = any(key == interceptors.REQUEST_ID for key, _ in error.trailing_metadata() or ())
+    answered = any(key == REQUEST_ID for key, _ in error.trailing_metadata() or ())
     busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # max_concurrent is reached
     return Health(answered or busy, False, error.details() or error.code().name)
 
@@ -129,19 +130,3 @@ def _listen(server: grpc.Server, path: Path) -> None:
 
 def _target(socket: Path) -> str:
     return f"unix:{quote(str(socket))}"
-
-
-def _add_extras(server: grpc.Server, options: Options, services: tuple[str, ...]) -> None:
-    """Add gRPC's own health and reflection services, loaded only where they are asked for."""
-    if options.grpc_health:
-        from grpc_health.v1 import health as grpc_health
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-        servicer = grpc_health.HealthServicer()
-        for name in ("", *services):
-            servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    if options.grpc_reflection:
-        from grpc_reflection.v1alpha import reflection
-
-        reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)

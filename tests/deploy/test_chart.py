@@ -135,7 +135,7 @@ def test_value_that_no_template_reads_is_refused(value: str) -> None:
 def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
     objects = rendered(*flags)
     for workload in (*objects["StatefulSet"], *objects["DaemonSet"]):
-        assert serve.serve.make_context("serve", driver_args(workload)).params["endpoint"]
+        assert serve.serve.make_context("serve", driver_args(workload)).params["socket"]
 
 
 def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -> None:

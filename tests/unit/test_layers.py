@@ -13,11 +13,9 @@ PLACES = {
     "rados": ("ceph/",),
     "rbd": ("ceph/",),
     "pyudev": ("host/",),
-    "grpc": ("services/", "app.py", "server.py", "interceptors.py"),
-    "grpc_health": ("server.py",),
-    "grpc_reflection": ("server.py",),
-    "google.protobuf": ("services/", "server.py", "interceptors.py", "redact.py"),
-    "rbdcsi.api": ("services/", "app.py", "server.py", "interceptors.py", "redact.py"),
+    "grpc": ("services/", "server/"),
+    "google.protobuf": ("services/", "server/"),
+    "rbdcsi.api": ("services/", "server/"),
 }
 
 

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rbdcsi
-from rbdcsi.cli import serve
+from rbdcsi.cli.main import main
 
 
 def invoke(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(serve.main, arguments, env=environment)
+    return CliRunner().invoke(main, arguments, env=environment)
 
 
 def test_version_is_printed() -> None:
@@ -71,6 +71,6 @@ def test_help_names_every_variable() -> None:
         "RBDCSI_ENDPOINT",
         "RBDCSI_NODE_ID",
         "RBDCSI_STOP_GRACE",
-        "RBDCSI_GRPC_HEALTH",
+        "RBDCSI_MAX_VOLUMES",
     ):
         assert variable in words

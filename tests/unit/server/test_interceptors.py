@@ -14,11 +14,21 @@ from rbdcsi import errors
 from rbdcsi.api import csi_pb2
 from rbdcsi.runtime import deadlines
 from rbdcsi.server import interceptors
-from rbdcsi.server.activity import Progress
+from rbdcsi.server.activity import Activity
+from rbdcsi.server.interceptors import (
+    call,
+    deadline,
+    layered,
+    logging,
+    status,
+    volume_lock,
+)
+from rbdcsi.server.interceptors import metrics as call_metrics
+from rbdcsi.server.interceptors.call import Call, Layer
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.telemetry import logs, metrics
 
-CALL = interceptors.Call("Controller", "DeleteVolume", "r1")
+CALL = Call("Controller", "DeleteVolume", "r1")
 REQUEST = csi_pb2.DeleteVolumeRequest(volume_id="v1", secrets={"userKey": "AQCanary=="})
 RESPONSE = csi_pb2.DeleteVolumeResponse()
 
@@ -57,10 +67,10 @@ class Context:
 
 
 def run(
-    layer: interceptors.Layer,
+    layer: Layer,
     proceed: Callable[[], Any],
     context: Context | None = None,
-    call: interceptors.Call = CALL,
+    call: Call = CALL,
     request: Any = REQUEST,
 ) -> Context:
     """Run one layer to its end and return the context as the caller would see it."""
@@ -93,7 +103,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", errors.RbdCsiError.__subclasses__())
 def test_a_domain_error_becomes_its_code_with_its_words(kind: type[errors.RbdCsiError]) -> None:
-    context = run(interceptors.errors_to_status, failing(kind("volume v1 is not there")))
+    context = run(status.errors_to_status, failing(kind("volume v1 is not there")))
     assert context.status is grpc.StatusCode[kind.code]
     assert context.words == "volume v1 is not there"
 
@@ -101,12 +111,12 @@ def test_a_domain_error_becomes_its_code_with_its_words(kind: type[errors.RbdCsi
 def test_faults_of_the_undo_are_told_with_the_first_error() -> None:
     error = errors.Failed("mount failed")
     error.add_note("unmap failed, too")
-    context = run(interceptors.errors_to_status, failing(error))
+    context = run(status.errors_to_status, failing(error))
     assert context.words == "mount failed; unmap failed, too"
 
 
 def test_any_other_error_tells_the_caller_only_where_to_look(stream: io.StringIO) -> None:
-    context = run(interceptors.errors_to_status, failing(KeyError("inside")))
+    context = run(status.errors_to_status, failing(KeyError("inside")))
     assert context.status is grpc.StatusCode.INTERNAL
     assert context.words == "internal error; request id r1: see the driver's log"
     (line,) = lines(stream)
@@ -118,20 +128,20 @@ def test_any_other_error_tells_the_caller_only_where_to_look(stream: io.StringIO
 def test_running_out_of_means_is_unavailable_so_the_caller_repeats(
     error: Exception, stream: io.StringIO
 ) -> None:
-    context = run(interceptors.errors_to_status, failing(error))
+    context = run(status.errors_to_status, failing(error))
     assert context.status is grpc.StatusCode.UNAVAILABLE
     assert len(lines(stream)) == 1
 
 
 def test_a_method_that_is_not_served_is_unimplemented() -> None:
-    context = run(interceptors.errors_to_status, failing(NotImplementedError("x")))
+    context = run(status.errors_to_status, failing(NotImplementedError("x")))
     assert context.status is grpc.StatusCode.UNIMPLEMENTED
     assert context.words == "Controller has no DeleteVolume in this driver"
 
 
 @pytest.mark.parametrize("words", ["é" * 5000, "a" + "😀" * 5000, "\udcff" * 3000])
 def test_words_of_any_length_fit_the_header_that_carries_them(words: str) -> None:
-    context = run(interceptors.errors_to_status, failing(errors.Failed(words)))
+    context = run(status.errors_to_status, failing(errors.Failed(words)))
     assert 1000 < len(context.words.encode()) < 2010
 
 
@@ -140,7 +150,7 @@ def test_words_of_any_length_fit_the_header_that_carries_them(words: str) -> Non
 
 def test_the_callers_deadline_reaches_the_steps() -> None:
     left: list[float] = []
-    layer = interceptors.bounded(300)
+    layer = deadline.bounded(300)
     run(layer, lambda: left.append(deadlines.remaining(1000)), Context(seconds=20))
     run(layer, lambda: left.append(deadlines.remaining(1000)), Context(seconds=9e9))
     assert 19 < left[0] <= 20
@@ -149,21 +159,21 @@ def test_the_callers_deadline_reaches_the_steps() -> None:
 
 def test_a_call_whose_time_is_over_begins_no_step() -> None:
     with pytest.raises(errors.DeadlineExceeded):
-        run(interceptors.bounded(300), lambda: deadlines.remaining(1), Context(seconds=0))
+        run(deadline.bounded(300), lambda: deadlines.remaining(1), Context(seconds=0))
 
 
 # ---- lock
 
 
 def overlap(first: tuple[str, str, Any], second: tuple[str, str, Any]) -> None:
-    layer = interceptors.locked(KeyedLocks())
+    layer = volume_lock.locked(KeyedLocks())
 
     def inner() -> None:
         service, method, request = second
-        run(layer, lambda: RESPONSE, call=interceptors.Call(service, method, "r2"), request=request)
+        run(layer, lambda: RESPONSE, call=Call(service, method, "r2"), request=request)
 
     service, method, request = first
-    run(layer, inner, call=interceptors.Call(service, method, "r1"), request=request)
+    run(layer, inner, call=Call(service, method, "r1"), request=request)
 
 
 ATTACH = csi_pb2.ControllerPublishVolumeRequest(volume_id="v1", node_id="n1")
@@ -208,7 +218,7 @@ def test_calls_without_a_volume_are_left_to_the_checks_of_the_request() -> None:
 def test_every_locked_method_and_its_field_are_in_csi() -> None:
     services = csi_pb2.DESCRIPTOR.services_by_name.values()
     methods = {method.name: method for service in services for method in service.methods}
-    for method, field in interceptors.LOCKED_BY.items():
+    for method, field in volume_lock.LOCKED_BY.items():
         assert field in methods[method].input_type.fields_by_name
 
 
@@ -217,7 +227,7 @@ def test_every_locked_method_and_its_field_are_in_csi() -> None:
 
 def test_a_call_is_one_line_with_its_facts(stream: io.StringIO) -> None:
     context = Context()
-    run(interceptors.logged("n1"), lambda: RESPONSE, context)
+    run(logging.logged("n1"), lambda: RESPONSE, context)
     (line,) = lines(stream)
     assert line["seconds"] >= 0
     facts = ("level", "event", "request_id", "method", "volume", "node", "code")
@@ -229,7 +239,7 @@ def test_a_call_is_one_line_with_its_facts(stream: io.StringIO) -> None:
 
 
 def test_what_a_call_logs_carries_its_facts_and_nothing_of_them_stays(stream: io.StringIO) -> None:
-    run(interceptors.logged(""), lambda: structlog.get_logger().info("in trash"))
+    run(logging.logged(""), lambda: structlog.get_logger().info("in trash"))
     structlog.get_logger().info("afterwards")
     inside, _, after = lines(stream)
     assert (inside["request_id"], inside["volume"]) == ("r1", "v1")
@@ -242,7 +252,7 @@ def test_a_failed_call_is_a_warning_with_its_words(stream: io.StringIO) -> None:
 
     context = Context()
     context.active = False
-    run(interceptors.logged(""), proceed, context)
+    run(logging.logged(""), proceed, context)
     (line,) = lines(stream)
     assert (line["level"], line["code"], line["error"]) == (
         "warning", "NOT_FOUND", "no such volume",
@@ -253,7 +263,7 @@ def test_a_failed_call_is_a_warning_with_its_words(stream: io.StringIO) -> None:
 def test_debug_shows_the_request_without_its_secrets() -> None:
     stream = io.StringIO()
     logs.configure("json", "debug", stream)
-    run(interceptors.logged(""), lambda: RESPONSE)
+    run(logging.logged(""), lambda: RESPONSE)
     (line,) = lines(stream)
     assert line["request"] == {"volume_id": "v1", "secrets": "***"}
     assert "Canary" not in stream.getvalue()
@@ -263,8 +273,8 @@ def test_debug_shows_the_request_without_its_secrets() -> None:
     "method", ["Probe", "GetPluginCapabilities", "ControllerGetCapabilities", "NodeGetCapabilities"]
 )
 def test_what_is_asked_all_day_is_quiet_while_it_is_well(method: str, stream: io.StringIO) -> None:
-    call = interceptors.Call("Identity", method, "r1")
-    layer = interceptors.logged("")
+    call = Call("Identity", method, "r1")
+    layer = logging.logged("")
     run(layer, lambda: RESPONSE, call=call, request=csi_pb2.ProbeRequest())
     assert lines(stream) == []
     context = Context()
@@ -275,7 +285,7 @@ def test_what_is_asked_all_day_is_quiet_while_it_is_well(method: str, stream: io
 
 def test_an_id_of_any_length_makes_a_line_that_can_be_read(stream: io.StringIO) -> None:
     request = csi_pb2.DeleteVolumeRequest(volume_id="v\n" * 100_000)
-    run(interceptors.logged(""), lambda: RESPONSE, request=request)
+    run(logging.logged(""), lambda: RESPONSE, request=request)
     assert len(stream.getvalue()) < 2000
 
 
@@ -284,7 +294,7 @@ def test_an_id_of_any_length_makes_a_line_that_can_be_read(stream: io.StringIO) 
 
 def id_of(*metadata: tuple[str, str | bytes]) -> str:
     details = SimpleNamespace(method="/csi.v1.Identity/Probe", invocation_metadata=metadata)
-    return interceptors.request_id(cast("grpc.HandlerCallDetails", details))
+    return call.request_id(cast("grpc.HandlerCallDetails", details))
 
 
 def test_the_callers_request_id_is_kept_when_it_is_fit_for_a_log() -> None:
@@ -311,7 +321,7 @@ def test_calls_are_counted_by_method_and_code_and_while_they_run() -> None:
 
     before = count("rbdcsi_rpc_requests_total", method="DeleteVolume", code="ABORTED")
     context = Context()
-    run(interceptors.counted, proceed, context)
+    run(call_metrics.counted, proceed, context)
     assert count("rbdcsi_rpc_in_flight", method="DeleteVolume") == 0
     labels = {"method": "DeleteVolume", "code": "ABORTED"}
     assert count("rbdcsi_rpc_requests_total", **labels) == before + 1
@@ -323,7 +333,7 @@ def test_calls_are_counted_by_method_and_code_and_while_they_run() -> None:
 
 def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO) -> None:
     entered, leave = threading.Event(), threading.Event()
-    layers = interceptors.standard("n1", 300, KeyedLocks(), Progress())
+    layers = interceptors.standard("n1", 300, KeyedLocks(), Activity())
 
     def slow(_request: object, _context: object) -> Any:
         entered.set()
@@ -333,7 +343,7 @@ def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO)
     def call(context: Context) -> None:
         caller = cast("grpc.ServicerContext", context)
         with contextlib.suppress(Aborted):
-            interceptors.run_layers(layers, CALL, REQUEST, caller, slow)
+            layered.run_layers(layers, CALL, REQUEST, caller, slow)
 
     first, second = Context(), Context()
     thread = threading.Thread(target=call, args=(first,))
