@@ -1,8 +1,8 @@
-"""Locks by key inside this process: who comes second is refused at once, nobody waits.
+"""Locks by key inside this process: a second holder is refused at once and never waits.
 
-A lock belongs to the call and ends with it. The one exception: while a child that could not be
-killed (in the kernel's D state) still works on the object, the object stays refused; the thread is
-free. Between processes exclusion is the business of the records in Ceph.
+A lock belongs to the call and ends with it. The one exception: while a child process that could not
+be killed still works on the object, the object stays locked and the call's thread goes free.
+Between processes, the records in Ceph exclude.
 """
 
 import contextlib
@@ -10,88 +10,83 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from rbdcsi import errors
 
 
-class Child(Protocol):
-    """A child process, as subprocess.Popen has it."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Return None while the child lives."""
-
-
 @dataclass(frozen=True)
-class _Holding:
-    what: str
+class _Holder:
+    operation: str
     since: float
-    left: tuple[tuple[Child, str], ...] = ()  # children of an ended call, what was told of each
+    stuck: tuple[errors.ChildStuck, ...] = ()  # set when the call has ended
 
-    def stuck(self) -> tuple[Child, str] | None:
-        """Find a child that still lives."""
-        return next(((child, told) for child, told in self.left if child.poll() is None), None)
+    def living_child(self) -> errors.ChildStuck | None:
+        """Return the error of a child that is still there."""
+        return next((error for error in self.stuck if error.child.poll() is None), None)
 
     def refusal(self) -> errors.Busy:
+        """Return the error for a call that wants the same lock."""
         age = time.monotonic() - self.since
-        stuck = self.stuck()
-        if stuck is None:
-            return errors.Busy(f"{self.what} has run for {age:.1f} s; repeat the call after it")
-        child, told = stuck
+        error = self.living_child()
+        if error is None:
+            return errors.Busy(
+                f"{self.operation} has run for {age:.1f} s; repeat the call after it"
+            )
         return errors.Busy(
-            f"{self.what} began {age:.1f} s ago and its child {child.pid} is still there ({told}); "
-            "the call can be served when that child is gone"
+            f"{self.operation} began {age:.1f} s ago and its child {error.child.pid} is still "
+            f"there ({error}); the call can be served when that child is gone"
         )
 
 
 class KeyedLocks:
-    """One lock a key; keys cost nothing while nobody holds them."""
+    """One lock for each key; a key that is not locked costs no memory."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._held: dict[Hashable, _Holding] = {}
+        self._holders: dict[Hashable, _Holder] = {}
 
     @contextlib.contextmanager
-    def hold(self, key: Hashable, what: str) -> Iterator[None]:
-        """Hold `key` for the body; `what` names the operation and its object to who is refused.
+    def hold(self, key: Hashable, operation: str) -> Iterator[None]:
+        """Hold the lock of `key` for the body.
 
-        An error of the body that carries a living child in `process` (or was caused by one that
-        does) leaves the key held until the child is gone.
+        If the body raises `ChildStuck`, or an error caused by one, the lock stays held until that
+        child is gone.
+
+        Args:
+            key: the object that the body changes.
+            operation: names the operation and the object in the message to a call that is refused.
 
         Raises:
-            Busy: somebody holds the key; the message says who, since when.
+            Busy: another call holds the lock; the message names it and its age.
         """
-        holding = _Holding(what, time.monotonic())
-        self._take(key, holding)
+        holder = _Holder(operation, time.monotonic())
+        self._take(key, holder)
         try:
             yield
         except BaseException as error:
-            holding = replace(holding, left=tuple(_children(error)))
+            holder = replace(holder, stuck=tuple(_stuck_children(error)))
             raise
         finally:
-            self._end(key, holding)
+            self._end(key, holder)
 
-    def _take(self, key: Hashable, holding: _Holding) -> None:
+    def _take(self, key: Hashable, holder: _Holder) -> None:
         with self._mutex:
-            held = self._held.get(key)
-            if held and (not held.left or held.stuck()):
-                raise held.refusal()
-            self._held[key] = holding
+            current = self._holders.get(key)
+            if current and (not current.stuck or current.living_child()):
+                raise current.refusal()
+            self._holders[key] = holder
 
-    def _end(self, key: Hashable, holding: _Holding) -> None:
+    def _end(self, key: Hashable, holder: _Holder) -> None:
         with self._mutex:
-            if holding.stuck():
-                self._held[key] = holding
+            if holder.living_child():
+                self._holders[key] = holder
             else:
-                del self._held[key]
+                del self._holders[key]
 
 
-def _children(error: BaseException | None) -> Iterator[tuple[Child, str]]:
-    """Find the children that an error and its causes left behind."""
+def _stuck_children(error: BaseException | None) -> Iterator[errors.ChildStuck]:
+    """Yield the error itself and its causes, as far as they are stuck children."""
     while error is not None:
-        child: Child | None = getattr(error, "process", None)
-        if child is not None:
-            yield child, str(error)
+        if isinstance(error, errors.ChildStuck):
+            yield error
         error = error.__cause__ or error.__context__

@@ -5,11 +5,12 @@ Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is 
 
 import platform
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+import rbdcsi
 
 REGISTRY = prometheus_client.CollectorRegistry()
 prometheus_client.ProcessCollector(registry=REGISTRY)
@@ -58,7 +59,7 @@ CLUSTER_READY = prometheus_client.Gauge(
     registry=REGISTRY,
 )
 _BUILD = prometheus_client.Info("rbdcsi_build", "What is running.", registry=REGISTRY)
-_BUILD.info({"version": metadata.version("rbdcsi"), "python": platform.python_version()})
+_BUILD.info({"version": rbdcsi.__version__, "python": platform.python_version()})
 
 
 class Counted(Collector):

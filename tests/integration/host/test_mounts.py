@@ -242,7 +242,8 @@ def test_command_held_by_the_kernel_frees_the_thread_and_is_watched(
     with _frozen(base / "stage"):
         with pytest.raises(command.CommandStuck) as caught:
             command.run(("touch", str(base / "stage/never")), seconds=0.3)
-        process = caught.value.process
+        process = caught.value.child
+        assert isinstance(process, subprocess.Popen)
         assert process.poll() is None
         assert f"child {process.pid}" in str(caught.value)
         assert command.run(("echo", "others go on"), seconds=5).text

@@ -8,10 +8,8 @@ from rbdcsi import errors
 from rbdcsi.server.locks import KeyedLocks
 
 
-class Stuck(Exception):
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        super().__init__("umount does not die")
+def stuck(child: subprocess.Popen[bytes]) -> errors.ChildStuck:
+    return errors.ChildStuck("umount does not die", child)
 
 
 @pytest.fixture
@@ -74,8 +72,8 @@ def test_a_child_that_cannot_be_killed_keeps_the_key_until_it_is_gone(
     child: subprocess.Popen[bytes],
 ) -> None:
     locks = KeyedLocks()
-    with pytest.raises(Stuck), locks.hold("v", "NodeUnstageVolume of volume 'v'"):
-        raise Stuck(child)
+    with pytest.raises(errors.ChildStuck), locks.hold("v", "NodeUnstageVolume of volume 'v'"):
+        raise stuck(child)
     for _ in range(2):
         with (
             pytest.raises(
@@ -95,7 +93,7 @@ def test_a_child_that_cannot_be_killed_keeps_the_key_until_it_is_gone(
 def test_a_child_behind_another_error_is_found(child: subprocess.Popen[bytes]) -> None:
     locks = KeyedLocks()
     with pytest.raises(errors.Failed), locks.hold("v", "NodeStageVolume"):
-        raise errors.Failed("stage failed") from Stuck(child)
+        raise errors.Failed("stage failed") from stuck(child)
     with pytest.raises(errors.Busy, match=f"child {child.pid}"), locks.hold("v", "again"):
         pytest.fail("the child still works on the volume")
 
@@ -104,7 +102,7 @@ def test_a_child_that_died_in_the_meantime_keeps_nothing(child: subprocess.Popen
     locks = KeyedLocks()
     child.kill()
     child.wait()
-    with pytest.raises(Stuck), locks.hold("v", "NodeUnstageVolume"):
-        raise Stuck(child)
+    with pytest.raises(errors.ChildStuck), locks.hold("v", "NodeUnstageVolume"):
+        raise stuck(child)
     with locks.hold("v", "NodeStageVolume"):
         pass
