@@ -73,7 +73,7 @@ class Stager:
                     note()
                 elif request.capability.block:
                     note()
-                    self._bind(request, device, held.readonly)
+                    self._bind(volume, request, device, held.readonly)
                 else:
                     # the device is read meanwhile; nothing is written to it before that
                     reading = content.reading(device.path, seconds=filesystem.READ_SECONDS)
@@ -211,7 +211,11 @@ class Stager:
 
         return unmap
 
-    def _bind(self, request: StageRequest, device: mappers.MappedDevice, readonly: bool) -> None:
+    def _bind(
+        self, volume: Volume, request: StageRequest, device: mappers.MappedDevice, readonly: bool
+    ) -> None:
+        if volume.may_be_formatted and not readonly:
+            filesystem.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._base, "file")
         self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
@@ -232,7 +236,7 @@ class Stager:
             )
         fs_type = volume.fs_type(request.capability.fs_type)
         filesystem.prepare(
-            volume.marked,
+            volume.marked(request.generation),
             device.path,
             found,
             fs_type,

@@ -35,10 +35,15 @@ class Volume:
         return self.made is not None and self.made.fs_type is None
 
     @property
-    def marked(self) -> filesystem.Marked:
-        """The image with what its metadata says of the filesystem."""
+    def may_be_formatted(self) -> bool:
+        """Whether a mount may make a filesystem on it: it was made by this driver, for one."""
+        return self.made is not None and not self.raw_only
+
+    def marked(self, generation: int) -> filesystem.Marked:
+        """Return the image with its mark, used by the attachment of that generation."""
+        image_id, name = self.image.image_id, str(self.image)
         return filesystem.Marked(
-            self.images, self.image.image_id, str(self.image), self.mark, self.made is None
+            self.images, image_id, name, self.mark, self.made is None, generation
         )
 
     def fs_type(self, asked: str) -> str:
