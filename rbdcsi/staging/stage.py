@@ -67,6 +67,7 @@ class Stager:
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self.node_id, request.generation)
             staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
+            rules.require_covered(held, request.capability, str(handle), self.node_id)
             with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
                 device, note = self._map(volume, request, held.readonly, undoing, ending)
                 if staged:

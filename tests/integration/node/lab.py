@@ -1,6 +1,7 @@
 """A controller and two nodes on one pool, with Ceph's and the host's own view of what they did."""
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,18 @@ class Lab:
         """Return the volume's attachment at a node."""
         held = store.Records(self.ioctx).get(self.image_id(made))
         return held.attachments[node_id(at)]
+
+    def forget_access_type(self, made: Volume) -> None:
+        """Make the record one of a driver that did not note the access type."""
+
+        def without(record: records.VolumeRecord) -> records.VolumeRecord:
+            older = {
+                node: dataclasses.replace(attachment, block=None)
+                for node, attachment in record.attachments.items()
+            }
+            return dataclasses.replace(record, attachments=older)
+
+        store.Records(self.ioctx).change(self.image_id(made), without)
 
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""
