@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from rbdcsi import capabilities, clock, errors, handles, parameters, steps
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections
@@ -18,6 +20,8 @@ from rbdcsi.staging import device as devices
 from rbdcsi.staging import filesystem
 from rbdcsi.staging.volume import Volume, opened
 from rbdcsi.volumes import locations
+
+_log = structlog.get_logger()
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
@@ -253,10 +257,13 @@ class Stager:
     def _options(
         self, connection: connections.Connection, handle: handles.VolumeHandle
     ) -> parameters.NodeOptions:
-        """Return the volume's options; the defaults if its image is gone."""
+        """Return the volume's options; the defaults if image or metadata cannot be read."""
         try:
             return self._open(connection, handle).options
         except errors.NotFound:
+            return parameters.NodeOptions()
+        except errors.Failed as error:
+            _log.warning("unmapped without its options", volume=str(handle), error=str(error))
             return parameters.NodeOptions()
 
     def _release(self, connection: connections.Connection, handle: handles.VolumeHandle) -> None:

@@ -9,12 +9,17 @@ way, a flush is Ceph's.
 import shutil
 from pathlib import Path
 
+import structlog
+
 from rbdcsi import deadlines, errors
 from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
 from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
 
+_log = structlog.get_logger()
+
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
 _LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away
+_ORDERLY_SECONDS = 5.0
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
@@ -57,13 +62,21 @@ class Fuse:
                     self._clear(directory, force=True, seconds=undo.UNDO_SECONDS)
                 raise
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the fuse mapper has none")
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
+        """Unmap; with `force` a daemon that does not end in order soon is killed.
+
+        Killed at once, it would leave its watch and its lock in Ceph, so that the volume could not
+        be detached for half a minute.
+        """
+        directory = self._states.directory(device)
         with deadlines.within(deadlines.remaining(seconds)):
-            self._clear(self._states.directory(device), force=force, seconds=seconds)
+            if force:
+                try:
+                    with deadlines.within(deadlines.remaining(_ORDERLY_SECONDS)):
+                        return self._clear(directory, force=False, seconds=_ORDERLY_SECONDS)
+                except (errors.Busy, errors.DeadlineExceeded) as error:
+                    _log.info("unmapping by force", device=str(device.path), error=str(error))
+            return self._clear(directory, force=force, seconds=seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
         return tuple(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rbdcsi.attachments import records, store
 from rbdcsi.host import mountinfo
 from rbdcsi.host.mappers import storage_daemon
 from rbdcsi.staging import filesystem
+from rbdcsi.volumes import spec
 
 MIB = 1 << 20
 
@@ -105,6 +107,13 @@ class Lab:
         """Change image metadata behind the driver's back."""
         with self.image(made) as image:
             image.metadata_set(key, value)
+
+    def change_spec(self, made: Volume, **node_options: object) -> None:
+        """Change what the volume's metadata says of it, as a tenant of the pool can."""
+        with self.image(made) as image:
+            facts = json.loads(image.metadata_get(spec.KEY))
+            facts["node"].update(node_options)
+            image.metadata_set(spec.KEY, json.dumps(facts))
 
     def remove_metadata(self, made: Volume, key: str) -> None:
         """Lose image metadata behind the driver's back."""
