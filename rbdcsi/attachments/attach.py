@@ -45,14 +45,14 @@ class Attachments:
             Refused, AlreadyExists, Busy: see `rules.attach`.
             Exhausted: the node holds as many volumes as it may.
         """
-        mode, readonly = capability.mode, readonly or capability.mode.reader_only
+        readonly = readonly or capability.mode.reader_only
         volume, now = str(handle), self._now()
         entered = False  # by this call
 
         def rule(record: records.VolumeRecord) -> records.VolumeRecord:
             nonlocal entered
             entered = node_id not in record.attachments
-            return rules.attach(record, volume, node_id, mode, readonly, now)
+            return rules.attach(record, volume, node_id, capability, readonly, now)
 
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             ioctx = _open(connection, handle)

@@ -154,12 +154,22 @@ class Images:
             with contextlib.suppress(rbd.Error):  # nothing was written through it
                 image.close()
 
-    def holds_data(self, name: str) -> bool:
+    def holds_data(self, image_id: str) -> bool:
         """Tell whether anything was written into the image; without fast-diff it takes time."""
-        doing = ceph_errors.translated("looking for data in image", name)
-        with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
-            extents: list[int] = []
-            image.diff_iterate(0, image.size(), None, lambda at, *_: extents.append(at))
+        extents: list[int] = []
+
+        def stop(offset: int, _length: int, _exists: bool) -> int:
+            extents.append(offset)
+            return -errno.ECANCELED
+
+        doing = ceph_errors.translated("looking for data in image", image_id)
+        with doing, rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
+            try:
+                # of whole objects the object map tells, where the image has one
+                image.diff_iterate(0, image.size(), None, stop, whole_object=True)
+            except rbd.Error:
+                if not extents:
+                    raise
             return bool(extents)
 
     def all(self) -> list[tuple[str, str]]:

@@ -41,6 +41,25 @@ class Capability:
     fs_type: str = ""
     mount_flags: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{'block' if self.block else 'mount'} {self.mode.value}"
+
+
+def covers(attached: AccessMode, asked: AccessMode) -> bool:
+    """Tell whether a node that has a volume attached in one mode may use it in another.
+
+    The two differ in Kubernetes: the external-attacher takes all accessModes of the
+    PersistentVolume together, the kubelet the first one.
+    """
+    if asked.reader_only:
+        return asked.single_node or not attached.single_node
+    if attached.reader_only:
+        return False
+    if not asked.single_node:
+        return attached in {asked, AccessMode.MULTI_NODE_MULTI_WRITER}
+    alone = AccessMode.SINGLE_NODE_SINGLE_WRITER
+    return attached is not alone or asked is alone
+
 
 def check(capability: Capability) -> None:
     """Refuse a capability that no RBD volume can have.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FORCE = "force"  # the one option for unmapping
+
 
 @dataclass(frozen=True)
 class NodeOptions:

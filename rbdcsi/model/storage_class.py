@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rbdcsi import errors
 from rbdcsi.model import ids, image_layout, image_names
-from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.node_options import FORCE, NodeOptions
 
 FSTYPE = "csi.storage.k8s.io/fstype"
 PVC_NAME = "csi.storage.k8s.io/pvc/name"
@@ -28,6 +28,7 @@ _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse
 
 _BYTES = re.compile(r"([0-9]{1,12})(?:([KM])i?B?)?")
 _UNIT = {None: 1, "K": 1 << 10, "M": 1 << 20}
+
 
 # librbd: an object is 2**order bytes with 12 <= order <= 25.
 _SMALLEST_OBJECT, _DEFAULT_OBJECT, _LARGEST_OBJECT = 1 << 12, 1 << 22, 1 << 25
@@ -146,7 +147,7 @@ def _node_options(given: Mapping[str, str]) -> NodeOptions:
         mapper=_MAPPERS[mounter] if mounter else None,
         try_other_mappers=_flag(given, "tryOtherMounters"),
         map_options=_by_mapper(given, "mapOptions"),
-        unmap_options=_by_mapper(given, "unmapOptions"),
+        unmap_options=_unmap_options(given),
         mkfs_options=_words(given, "mkfsOptions"),
     )
 
@@ -168,6 +169,17 @@ def _by_mapper(given: Mapping[str, str], name: str) -> dict[str, str]:
         if key in options:
             raise errors.InvalidRequest(f"{name}: options for {key} are given twice in {part!r}")
         options[key] = value
+    return options
+
+
+def _unmap_options(given: Mapping[str, str]) -> dict[str, str]:
+    options = _by_mapper(given, "unmapOptions")
+    for mapper, option in options.items():
+        if option != FORCE:
+            raise errors.InvalidRequest(
+                f"unmapOptions: {option!r} for {mapper}; write {FORCE}, which does not wait for "
+                "outstanding I/O, or leave the parameter out"
+            )
     return options
 
 

@@ -5,13 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from rbdcsi import errors
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import select
 from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper
 from rbdcsi.model import ids
-from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.node_options import FORCE, NodeOptions
+
+_log = structlog.get_logger()
 
 MAP_SECONDS = 60.0
 
@@ -46,10 +50,11 @@ class Devices:
         return select.choose(self.mappers, self._names(options), written)
 
     def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
-        """Unmap; Busy while somebody has it mounted or open."""
-        mapper = self._mapper(device)
-        chosen = options.unmap_options.get(mapper.name, "")
-        mapper.unmap(device, options=chosen, seconds=MAP_SECONDS)
+        """Unmap; Busy while it is mounted or open. An option that is not known is ignored."""
+        chosen = options.unmap_options.get(device.mapper, "")
+        if chosen not in {"", FORCE}:
+            _log.warning("unmap option ignored", device=str(device.path), option=chosen)
+        self._mapper(device).unmap(device, force=chosen == FORCE, seconds=MAP_SECONDS)
 
     def supported(self) -> tuple[str, ...]:
         """Return the names of the mappers that work on this host."""

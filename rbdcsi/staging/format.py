@@ -1,14 +1,18 @@
 """The filesystem on a staged device, by the rule that data is never destroyed.
 
-Two things must agree before mkfs: the image's metadata says that no filesystem was ever finished,
-and the device, read to be sure, is blank. `decide` is that rule, whole; the rest carries it out.
+Two things must agree before mkfs: the image's metadata says that no filesystem was ever finished
+and that no workload used the image as a raw block device, and the device, read to be sure, is
+blank. `decide` and `needs_raw_mark` are that rule, whole; the rest carries it out.
 """
 
+import dataclasses
 import enum
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rbdcsi import errors
 from rbdcsi.ceph.images import Images
@@ -24,29 +28,40 @@ _CHECK_SECONDS = 300.0
 
 
 class Phase(enum.Enum):
-    """How far the one mkfs in a volume's life is."""
+    """How the image was used so far."""
 
+    RAW = "raw"  # as a block device; it may hold data that no signature tells of
     FORMATTING = "formatting"  # begun; the device may hold anything mkfs writes, and no data
     FORMATTED = "formatted"  # finished; the device may hold data
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What image metadata says about the filesystem."""
+    """What image metadata says about the filesystem.
+
+    `fs_type` under `raw` is the one that the volume was made for. `generation` is that of the
+    attachment whose node wrote the mark: the marks of two nodes differ by it, so a slow node does
+    not take another one's mark for its own. `unknown` are the fields that this driver does not
+    know; it writes them back.
+    """
 
     phase: Phase
     fs_type: str
+    generation: int | None = field(default=None, compare=False)
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def encode(self) -> str:
         """Write the mark as the metadata's value."""
-        return json.dumps({"state": self.phase.value, "type": self.fs_type})
+        facts = {**self.unknown, "state": self.phase.value, "type": self.fs_type}
+        return json.dumps(facts | ({"generation": self.generation} if self.generation else {}))
 
 
 @dataclass(frozen=True)
 class Marked:
     """An image, by its id and its name for messages, with the text of its mark.
 
-    One made by hand, not by this driver, is never formatted: it may hold anything.
+    One made by hand, not by this driver, is never formatted: it may hold anything. `generation` is
+    that of the attachment by which the image is used now.
     """
 
     images: Images
@@ -54,13 +69,25 @@ class Marked:
     name: str
     text: str | None
     by_hand: bool
+    generation: int
+
+    @property
+    def mark(self) -> Mark | None:
+        """The mark that the text stands for; Failed if it is damaged."""
+        return read_mark(self.text, self.name)
+
+    def next_mark(self, phase: Phase, fs_type: str) -> Mark:
+        """Return the mark that follows this one, written by this attachment."""
+        before = self.mark or Mark(phase, fs_type)
+        return dataclasses.replace(before, phase=phase, fs_type=fs_type, generation=self.generation)
 
     def set(self, old: str | None, new: Mark) -> None:
-        """Change the mark; Busy if it is not the old one any more."""
-        text = new.encode()
-        if text != old and not self.images.set_metadata(
-            self.image_id, {KEY: text}, key=KEY, old=old
-        ):
+        """Change the mark; Busy if it is not the old one any more.
+
+        It is swapped even if it stays as it is: only the swap shows that no other node changed it.
+        """
+        pairs = {KEY: new.encode()}
+        if not self.images.set_metadata(self.image_id, pairs, key=KEY, old=old):
             raise errors.Busy(
                 f"image {self.name}: another node changed metadata {KEY} just now; try again"
             )
@@ -80,8 +107,10 @@ def read_mark(text: str | None, image: str) -> Mark | None:
         return None
     try:
         facts = json.loads(text)
-        return Mark(Phase(facts["state"]), str(facts["type"]))
-    except (ValueError, KeyError, TypeError) as error:
+        phase, fs_type = Phase(facts.pop("state")), str(facts.pop("type"))
+        generation = facts.pop("generation", None)
+        return Mark(phase, fs_type, generation and int(generation), facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.Failed(
             f"image {image}: metadata {KEY} is damaged ({text!r}), so it cannot be told whether "
             "there is data, and nothing is formatted; look at the image, then set it to "
@@ -115,6 +144,12 @@ def decide(
     if by_hand and mark is None:
         return _action_by_hand(there, fs_type, image)
     action = _action(mark, there, fs_type, image)
+    if by_hand and action is not Action.MOUNT:
+        raise errors.Refused(
+            f"image {image} was not made by this driver, so it is never formatted, but its "
+            f"metadata {KEY} says that making {fs_type} on it was begun; look at the image, then "
+            f"remove that metadata: `rbd image-meta remove {image} {KEY}`"
+        )
     if readonly and action is not Action.MOUNT:
         raise errors.Refused(
             f"image {image} holds no filesystem yet, and read-only use cannot make one; "
@@ -131,6 +166,13 @@ def _action(mark: Mark | None, there: str | None, fs_type: str, image: str) -> A
             f"image {image} was never formatted by this driver, but holds {there}; it is left as "
             f"it is. If that is to be used: `rbd image-meta set {image} {KEY} "
             f"'{Mark(Phase.FORMATTED, there).encode()}'`"
+        )
+    if mark.phase is Phase.RAW:
+        raise errors.Refused(
+            f"image {image} was used as a raw block device, and may hold data that no signature "
+            f"tells of (it reads as {there or 'blank'}), so it is neither formatted nor mounted; "
+            f"use it as a block device. If it holds a filesystem: `rbd image-meta set {image} "
+            f"{KEY} '{Mark(Phase.FORMATTED, fs_type).encode()}'`"
         )
     if mark.fs_type != fs_type:
         raise errors.Refused(
@@ -169,6 +211,35 @@ def _action_unfinished(there: str | None, fs_type: str, image: str) -> Action:
     )
 
 
+def needs_raw_mark(mark: Mark | None, image: str) -> bool:
+    """Tell whether raw use has to be marked, so that the image is never formatted after it.
+
+    Raises:
+        Refused: making a filesystem was begun; it would be made again, over what raw use wrote.
+    """
+    if mark is None or mark.phase is Phase.RAW:
+        return True
+    if mark.phase is Phase.FORMATTING:
+        raise errors.Refused(
+            f"image {image}: making {mark.fs_type} on it was interrupted, so it cannot be used as "
+            "a raw block device; stage it once with that filesystem, which finishes it, or remove "
+            f"the mark if the image shall be used raw: `rbd image-meta remove {image} {KEY}`"
+        )
+    return False
+
+
+def prepare_raw(image: Marked, made_for: str) -> None:
+    """Mark the image, made for that filesystem, before it is used as a writable block device.
+
+    Raises:
+        Refused: see `needs_raw_mark`.
+        Busy: another node changed the mark.
+    """
+    if needs_raw_mark(image.mark, image.name):
+        image.set(image.text, image.next_mark(Phase.RAW, made_for))
+        steps.done("stage.raw", image=image.name)
+
+
 def prepare(
     image: Marked,
     device: Path,
@@ -192,20 +263,32 @@ def prepare(
         Refused: see `decide`, and damage that fsck does not mend by itself.
         Busy: another node changed the mark.
     """
-    name, mark = image.name, read_mark(image.text, image.name)
+    name, mark = image.name, image.mark
     match decide(mark, found, fs_type, readonly=readonly, image=name, by_hand=image.by_hand):
         case Action.MAKE | Action.MAKE_AGAIN:
-            begun = Mark(Phase.FORMATTING, fs_type)
+            if mark is None:
+                _require_empty(image)
+            begun = image.next_mark(Phase.FORMATTING, fs_type)
             image.set(image.text, begun)
             steps.done("stage.formatting", image=name, fs_type=fs_type)
             _make(device, fs_type, mkfs_options, found)
             steps.done("stage.mkfs", image=name, fs_type=fs_type)
-            image.set(begun.encode(), Mark(Phase.FORMATTED, fs_type))
+            image.set(begun.encode(), image.next_mark(Phase.FORMATTED, fs_type))
             steps.done("stage.formatted", image=name, fs_type=fs_type)
         case Action.MOUNT if not readonly:
             filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
         case Action.MOUNT:
             pass
+
+
+def _require_empty(image: Marked) -> None:
+    """Refuse an image that holds data outside of what was read, by its objects in Ceph."""
+    if image.images.holds_data(image.image_id):
+        raise errors.Refused(
+            f"image {image.name} was never formatted by this driver, and reads as blank at its "
+            "start and end, but holds data between them (`rbd diff` lists where), so it is not "
+            "formatted. If it holds nothing of worth, delete the volume and make another one"
+        )
 
 
 def _make(

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections, locations
@@ -23,6 +25,8 @@ from rbdcsi.staging import device_stack as devices
 from rbdcsi.staging import format
 from rbdcsi.staging.volume import Volume, opened
 from rbdcsi.telemetry import steps
+
+_log = structlog.get_logger()
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
@@ -72,13 +76,14 @@ class Stager:
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self.node_id, request.generation)
             staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
+            rules.require_covered(held, request.capability, str(handle), self.node_id)
             with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
                 device, note = self._map(volume, request, held.readonly, undoing, ending)
                 if staged:
                     note()
                 elif request.capability.block:
                     note()
-                    self._bind(request, device, held.readonly)
+                    self._bind(volume, request, device, held.readonly)
                 else:
                     # the device is read meanwhile; nothing is written to it before that
                     reading = signature.reading(device.path, seconds=format.READ_SECONDS)
@@ -216,7 +221,11 @@ class Stager:
 
         return unmap
 
-    def _bind(self, request: StageRequest, device: interface.MappedDevice, readonly: bool) -> None:
+    def _bind(
+        self, volume: Volume, request: StageRequest, device: interface.MappedDevice, readonly: bool
+    ) -> None:
+        if volume.may_be_formatted and not readonly:
+            format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._base, "file")
         self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
@@ -237,7 +246,7 @@ class Stager:
             )
         fs_type = volume.fs_type(request.capability.fs_type)
         format.prepare(
-            volume.marked,
+            volume.marked(request.generation),
             device.path,
             found,
             fs_type,
@@ -253,10 +262,13 @@ class Stager:
     def _options(
         self, connection: connections.Connection, handle: ids.VolumeHandle
     ) -> node_options.NodeOptions:
-        """Return the volume's options; the defaults if its image is gone."""
+        """Return the volume's options; the defaults if image or metadata cannot be read."""
         try:
             return self._open(connection, handle).options
         except errors.NotFound:
+            return node_options.NodeOptions()
+        except errors.Failed as error:
+            _log.warning("unmapped without its options", volume=str(handle), error=str(error))
             return node_options.NodeOptions()
 
     def _release(self, connection: connections.Connection, handle: ids.VolumeHandle) -> None:

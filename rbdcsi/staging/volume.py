@@ -36,11 +36,14 @@ class Volume:
         return self.made is not None and self.made.fs_type is None
 
     @property
-    def marked(self) -> format.Marked:
-        """The image with what its metadata says of the filesystem."""
-        return format.Marked(
-            self.images, self.image.image_id, str(self.image), self.mark, self.made is None
-        )
+    def may_be_formatted(self) -> bool:
+        """Whether a mount may make a filesystem on it: it was made by this driver, for one."""
+        return self.made is not None and not self.raw_only
+
+    def marked(self, generation: int) -> format.Marked:
+        """Return the image with its mark, used by the attachment of that generation."""
+        image_id, name = self.image.image_id, str(self.image)
+        return format.Marked(self.images, image_id, name, self.mark, self.made is None, generation)
 
     def fs_type(self, asked: str) -> str:
         """Return the filesystem for a request that asks for this one, or for none."""

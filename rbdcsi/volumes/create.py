@@ -114,7 +114,7 @@ def _recognise(
     )
     if half_made:
         reasons += spec.layout_differences(header, wanted.layout)
-        if not reasons and images.holds_data(volume.image):
+        if not reasons and images.holds_data(image_id):
             reasons.append("it holds data, which a volume that is just being made does not")
     if reasons:
         made = "and is not a volume of this driver" if half_made else ""

@@ -9,6 +9,8 @@ way, a flush is Ceph's.
 import shutil
 from pathlib import Path
 
+import structlog
+
 from rbdcsi import errors
 from rbdcsi.host import command, undo
 from rbdcsi.host.block import devices, loop
@@ -18,8 +20,11 @@ from rbdcsi.host.mappers import interface, state_dir, storage_daemon
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.runtime import deadlines
 
+_log = structlog.get_logger()
+
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
 _LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away
+_ORDERLY_SECONDS = 5.0
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
@@ -62,13 +67,21 @@ class Fuse:
                     self._clear(directory, force=True, seconds=undo.UNDO_SECONDS)
                 raise
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the fuse mapper has none")
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
+        """Unmap; with `force` a daemon that does not end in order soon is killed.
+
+        Killed at once, it would leave its watch and its lock in Ceph, so that the volume could not
+        be detached for half a minute.
+        """
+        directory = self._states.directory(device)
         with deadlines.within(deadlines.remaining(seconds)):
-            self._clear(self._states.directory(device), force=force, seconds=seconds)
+            if force:
+                try:
+                    with deadlines.within(deadlines.remaining(_ORDERLY_SECONDS)):
+                        return self._clear(directory, force=False, seconds=_ORDERLY_SECONDS)
+                except (errors.Busy, errors.DeadlineExceeded) as error:
+                    _log.info("unmapping by force", device=str(device.path), error=str(error))
+            return self._clear(directory, force=force, seconds=seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
         return tuple(

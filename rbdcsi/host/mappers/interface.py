@@ -102,14 +102,11 @@ class Mapper(Protocol):
             Failed: anything else, in the words of the kernel or the tool.
         """
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
         """Unmap; a device that is not mapped is fine. Never lazy: OK means that it is gone.
 
         Args:
             device: as `map` or `list` returned it.
-            options: the mapper's own options, comma separated.
             force: do not wait for outstanding I/O (a fenced client); it ends with errors.
                 A device in use is refused all the same.
             seconds: how long it may take.

@@ -67,11 +67,7 @@ class Krbd:
             _write(self._verb("add"), line, f"{image}: krbd cannot map it", seconds, key)
             return self._mapped(image, seconds)
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the krbd mapper has none")
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
         with deadlines.within(deadlines.remaining(seconds)):
             for found in self.list():
                 if interface.same_image(found, device):

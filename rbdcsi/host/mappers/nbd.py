@@ -60,13 +60,10 @@ class Nbd:
         self,
         device: MappedDevice,
         *,
-        options: str = "",
         force: bool = False,  # noqa: ARG002  every mapper takes it
         seconds: float,
     ) -> None:
         """Unmap; `force` is without effect, rbd-nbd drops what Ceph refuses."""
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the nbd mapper has none")
         with deadlines.within(deadlines.remaining(seconds)):
             self._clear(self._states.directory(device), seconds)
 

@@ -63,3 +63,27 @@ def test_the_capability_s_filesystem_goes_before_the_parameter_s(
 def test_two_filesystems_in_one_volume_are_refused() -> None:
     with pytest.raises(errors.InvalidRequest, match="ext4, xfs are asked"):
         capabilities.filesystem([_mount("xfs"), _mount("ext4")], None)
+
+
+SNW, SNRO = AccessMode.SINGLE_NODE_WRITER, AccessMode.SINGLE_NODE_READER_ONLY
+SNSW, SNMW = AccessMode.SINGLE_NODE_SINGLE_WRITER, AccessMode.SINGLE_NODE_MULTI_WRITER
+MNRO, MNSW = AccessMode.MULTI_NODE_READER_ONLY, AccessMode.MULTI_NODE_SINGLE_WRITER
+MNMW = AccessMode.MULTI_NODE_MULTI_WRITER
+
+COVERED = {
+    SNW: {SNW, SNMW, SNSW, SNRO},
+    SNMW: {SNW, SNMW, SNSW, SNRO},
+    SNSW: {SNSW, SNRO},
+    SNRO: {SNRO},
+    MNRO: {MNRO, SNRO},
+    MNSW: {MNSW, SNW, SNMW, SNSW, MNRO, SNRO},
+    MNMW: {MNMW, MNSW, SNW, SNMW, SNSW, MNRO, SNRO},
+}
+
+
+@pytest.mark.parametrize("attached", AccessMode)
+@pytest.mark.parametrize("asked", AccessMode)
+def test_an_attachment_covers_these_modes_and_no_others(
+    attached: AccessMode, asked: AccessMode
+) -> None:
+    assert capabilities.covers(attached, asked) == (asked in COVERED[attached])

@@ -92,6 +92,10 @@ def test_encryption_that_is_switched_off_is_fine() -> None:
         ({"mounter": "qemu"}, "mounter: 'qemu' is unknown; use one of krbd"),
         ({"tryOtherMounters": "yes"}, "write true or false"),
         ({"mapOptions": "krbd:a;rbd:b"}, "options for krbd are given twice"),
+        ({"unmapOptions": "full-force"}, "unmapOptions: 'full-force' for krbd; write force"),
+        ({"unmapOptions": "krbd:force;nbd:wait"}, "unmapOptions: 'wait' for nbd; write force"),
+        ({"unmapOptions": "force,lazy"}, "unmapOptions: 'force,lazy' for krbd"),
+        ({"unmapOptions": "qemu:force"}, "unmapOptions: 'qemu:force' for krbd"),
         ({"mkfsOptions": "-L 'x"}, "open quotation"),
         ({"imageFeatures": "layering,fast-diff"}, "fast-diff needs object-map"),
     ],
@@ -100,3 +104,18 @@ def test_a_malformed_value_is_refused_by_its_name(given_: dict[str, str], words:
     with pytest.raises(errors.InvalidRequest) as refused:
         storage_class.parse(given_)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("force", {"krbd": "force"}),
+        ("krbd:force", {"krbd": "force"}),
+        ("krbd:force;nbd:force", {"krbd": "force", "nbd": "force"}),
+        ("rbd-nbd:force; fuse:force", {"nbd": "force", "fuse": "force"}),
+    ],
+)
+def test_unmap_options_of_ceph_csi_s_and_rook_s_examples_are_read(
+    text: str, options: dict[str, str]
+) -> None:
+    assert storage_class.parse({"unmapOptions": text}).node.unmap_options == options

@@ -1,5 +1,7 @@
 """The rule of never destroying, as the table in docs/architecture.md has it, cell by cell."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from rbdcsi.staging.format import Action, Mark, Phase
 BLANK = signature.Blank()
 UNKNOWN = signature.Signature(signature.UNKNOWN)
 EXT4, XFS = signature.Signature("ext4", "some-uuid"), signature.Signature("xfs")
+RAW = Mark(Phase.RAW, "ext4")
 FORMATTING, FORMATTED = Mark(Phase.FORMATTING, "ext4"), Mark(Phase.FORMATTED, "ext4")
 
 TYPES = st.sampled_from(filesystems.FS_TYPES)
@@ -25,6 +28,10 @@ TABLE = [
     (None, EXT4, None),
     (None, UNKNOWN, None),
     (None, XFS, None),
+    (RAW, BLANK, None),
+    (RAW, EXT4, None),
+    (RAW, UNKNOWN, None),
+    (RAW, XFS, None),
     (FORMATTING, BLANK, Action.MAKE),
     (FORMATTING, EXT4, Action.MAKE_AGAIN),
     (FORMATTING, UNKNOWN, Action.MAKE_AGAIN),
@@ -74,6 +81,30 @@ def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
             decide()
 
 
+@pytest.mark.parametrize("found", [BLANK, EXT4, UNKNOWN])
+def test_an_image_made_by_hand_is_not_formatted_by_a_mark_either(
+    found: signature.Blank | signature.Signature,
+) -> None:
+    with pytest.raises(errors.Refused, match="never formatted"):
+        format.decide(FORMATTING, found, "ext4", readonly=False, image="i", by_hand=True)
+
+
+def test_raw_use_is_told_how_to_mount_what_it_may_hold() -> None:
+    with pytest.raises(errors.Refused, match=r"rbd image-meta set pool/image .*formatted"):
+        format.decide(RAW, EXT4, "ext4", readonly=False, image="pool/image")
+
+
+def test_raw_use_is_marked_unless_the_image_is_formatted() -> None:
+    assert format.needs_raw_mark(None, "pool/image")
+    assert format.needs_raw_mark(RAW, "pool/image")
+    assert not format.needs_raw_mark(FORMATTED, "pool/image")
+
+
+def test_raw_use_under_an_unfinished_format_is_refused() -> None:
+    with pytest.raises(errors.Refused, match="making ext4 on it was interrupted"):
+        format.needs_raw_mark(FORMATTING, "pool/image")
+
+
 @given(MARKS, FOUND, TYPES, st.booleans())
 def test_nothing_is_made_where_data_could_be(
     mark: Mark | None, found: signature.Blank | signature.Signature, fs_type: str, readonly: bool
@@ -92,6 +123,24 @@ def test_nothing_is_made_where_data_could_be(
 @given(MARKS)
 def test_a_mark_is_read_as_it_was_written(mark: Mark | None) -> None:
     assert format.read_mark(mark.encode() if mark else None, "image") == mark
+
+
+def test_a_mark_of_a_driver_without_generations_is_read() -> None:
+    mark = format.read_mark('{"state": "formatted", "type": "xfs"}', "image")
+    assert mark == Mark(Phase.FORMATTED, "xfs")
+    assert mark.generation is None
+
+
+def test_a_mark_is_rewritten_with_the_fields_of_a_newer_driver() -> None:
+    text = '{"state": "formatting", "type": "ext4", "generation": 7, "label": ["a"]}'
+    mark = format.read_mark(text, "image")
+    assert mark
+    assert mark.generation == 7
+    assert json.loads(mark.encode()) == json.loads(text)
+
+
+def test_marks_of_two_attachments_differ_in_their_text() -> None:
+    assert Mark(Phase.FORMATTING, "ext4", 1).encode() != Mark(Phase.FORMATTING, "ext4", 2).encode()
 
 
 @given(st.text())

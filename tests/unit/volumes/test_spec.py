@@ -125,3 +125,19 @@ def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
         other = dataclasses.replace(header, **change)  # type: ignore[arg-type]
         (found,) = spec.layout_differences(other, layout)
         assert words in found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unmap_options": "force"},
+        {"unmap_options": None},
+        {"map_options": {"krbd": 5}},
+        {"mkfs_options": ["-m0"]},
+    ],
+)
+def test_node_options_of_another_kind_are_damaged(options: dict[str, object]) -> None:
+    facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
+    facts["node"].update(options)
+    with pytest.raises(errors.Failed, match=r"rbdcsi\.volume is damaged"):
+        spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
