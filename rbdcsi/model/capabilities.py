@@ -32,6 +32,13 @@ class AccessMode(enum.Enum):
         return self.value.endswith("READER_ONLY")
 
 
+class AccessType(enum.Enum):
+    """How a workload uses a volume: CSI's VolumeCapability.access_type."""
+
+    BLOCK = "block"  # as a raw block device
+    MOUNT = "mount"  # by a mounted filesystem
+
+
 @dataclass(frozen=True)
 class Capability:
     """One VolumeCapability: raw block, or a filesystem with its type and mount flags."""
@@ -41,8 +48,13 @@ class Capability:
     fs_type: str = ""
     mount_flags: tuple[str, ...] = ()
 
+    @property
+    def access_type(self) -> AccessType:
+        """Whether a device or a filesystem is asked for."""
+        return AccessType.BLOCK if self.block else AccessType.MOUNT
+
     def __str__(self) -> str:
-        return f"{'block' if self.block else 'mount'} {self.mode.value}"
+        return f"{self.access_type.value} {self.mode.value}"
 
 
 def covers(attached: AccessMode, asked: AccessMode) -> bool:

@@ -10,7 +10,7 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.host.mappers import interface
 from rbdcsi.model import capabilities, ids, node_options
-from rbdcsi.staging import format
+from rbdcsi.staging import format, format_mark
 from rbdcsi.volumes import spec
 
 
@@ -86,5 +86,5 @@ def opened(
         image,
         interface.Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
-        header.metadata.get(format.KEY),
+        header.metadata.get(format_mark.KEY),
     )

@@ -69,7 +69,7 @@ class Provisioner:
 
 def _create(place: locations.Location, request: Request, size: int) -> Volume:
     images, given = Images(place.ioctx), request.parameters
-    wanted = spec.of(request.name, request.fs_type, given)
+    wanted = spec.from_request(request.name, request.fs_type, given)
     name = image_names.image_name(given.name_prefix, request.name)
     try:
         images.create(name, size, wanted.layout)
