@@ -11,12 +11,12 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command, content, devices
 
-_MAKE_DEFAULTS = {
+MAKE_DEFAULTS = {
     "ext4": ("-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1"),
     "xfs": ("-K",),
     "btrfs": ("--nodiscard",),
 }
-FS_TYPES = tuple(_MAKE_DEFAULTS)
+FS_TYPES = tuple(MAKE_DEFAULTS)
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
 
@@ -58,7 +58,7 @@ def make(
         raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
     if found != content.Blank():
         raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
-    argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))
+    argv = (f"mkfs.{fs_type}", *(options or MAKE_DEFAULTS[fs_type]), str(device))
     command.run(argv, seconds=seconds)
 
 

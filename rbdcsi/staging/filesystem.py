@@ -8,13 +8,12 @@ blank. `decide` and `needs_raw_mark` are that rule, whole; the rest carries it o
 import dataclasses
 import enum
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rbdcsi import errors, steps
+from rbdcsi import errors, mkfs_options, steps
 from rbdcsi.ceph.images import Images
 from rbdcsi.host import content, filesystems
 
@@ -243,7 +242,7 @@ def prepare(
     device: Path,
     found: content.Blank | content.Signature,
     fs_type: str,
-    mkfs_options: str,
+    mkfs_text: str,
     *,
     readonly: bool,
 ) -> None:
@@ -254,7 +253,7 @@ def prepare(
         device: where it is mapped.
         found: what reading the device said after the metadata was read.
         fs_type: the filesystem that is wanted.
-        mkfs_options: as a shell would split them; empty for the defaults.
+        mkfs_text: options for mkfs from the metadata; empty for the defaults.
         readonly: nothing may be written.
 
     Raises:
@@ -266,10 +265,11 @@ def prepare(
         case Action.MAKE | Action.MAKE_AGAIN:
             if mark is None:
                 _require_empty(image)
+            arguments = mkfs_options.parse_stored(mkfs_text, fs_type, name)
             begun = image.next_mark(Phase.FORMATTING, fs_type)
             image.set(image.text, begun)
             steps.done("stage.formatting", image=name, fs_type=fs_type)
-            _make(device, fs_type, mkfs_options, found)
+            _make(device, fs_type, arguments, found)
             steps.done("stage.mkfs", image=name, fs_type=fs_type)
             image.set(begun.encode(), image.next_mark(Phase.FORMATTED, fs_type))
             steps.done("stage.formatted", image=name, fs_type=fs_type)
@@ -290,10 +290,13 @@ def _require_empty(image: Marked) -> None:
 
 
 def _make(
-    device: Path, fs_type: str, mkfs_options: str, found: content.Blank | content.Signature
+    device: Path,
+    fs_type: str,
+    arguments: tuple[str, ...],
+    found: content.Blank | content.Signature,
 ) -> None:
     if found != content.Blank():
         # what an interrupted mkfs left is zeroed, so mkfs itself is never told to force
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
         found = content.content(device, seconds=READ_SECONDS)
-    filesystems.make(device, fs_type, shlex.split(mkfs_options), found, seconds=_MAKE_SECONDS)
+    filesystems.make(device, fs_type, arguments, found, seconds=_MAKE_SECONDS)

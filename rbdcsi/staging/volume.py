@@ -47,9 +47,19 @@ class Volume:
         )
 
     def fs_type(self, asked: str) -> str:
-        """Return the filesystem for a request that asks for this one, or for none."""
+        """Return the filesystem for a request that asks for this one, or for none.
+
+        Raises:
+            Refused: the image's metadata, which anyone with the pool can write, names another kind.
+        """
         made_for = self.made.fs_type if self.made else None
-        return asked or made_for or capabilities.DEFAULT_FILESYSTEM
+        fs_type = asked or made_for or capabilities.DEFAULT_FILESYSTEM
+        if fs_type not in capabilities.FILESYSTEMS:
+            raise errors.Refused(
+                f"image {self.image}: its metadata {spec.KEY} names the filesystem {fs_type!r}; it "
+                f"must be one of {', '.join(capabilities.FILESYSTEMS)}"
+            )
+        return fs_type
 
     def watching(
         self, mapper: mappers.Mapper

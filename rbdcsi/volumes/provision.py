@@ -6,7 +6,7 @@ it. Who writes the metadata first, by compare-and-swap, decides what the volume 
 
 from dataclasses import dataclass
 
-from rbdcsi import errors, handles, sizes, steps
+from rbdcsi import errors, handles, mkfs_options, sizes, steps
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
@@ -53,6 +53,8 @@ class Provisioner:
             Busy: a volume of that name is just being deleted.
         """
         given = request.parameters
+        if request.fs_type:
+            mkfs_options.parse(given.node.mkfs_options, request.fs_type)
         size = sizes.choose(
             request.required,
             request.limit,
