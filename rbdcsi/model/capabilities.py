@@ -5,9 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rbdcsi import errors
-
-FILESYSTEMS = ("ext4", "xfs", "btrfs")
-DEFAULT_FILESYSTEM = "ext4"
+from rbdcsi.model import filesystems
 
 
 class AccessMode(enum.Enum):
@@ -81,16 +79,16 @@ def check(capability: Capability) -> None:
     """
     if capability.block:
         return
-    if capability.fs_type and capability.fs_type not in FILESYSTEMS:
+    if capability.fs_type and capability.fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
             f"filesystem {capability.fs_type!r} is not supported; use one of "
-            + ", ".join(FILESYSTEMS)
+            + ", ".join(filesystems.TABLE)
         )
     if not capability.mode.single_node and not capability.mode.reader_only:
         raise errors.InvalidRequest(
-            f"{capability.mode.value} with a filesystem would destroy it: {'/'.join(FILESYSTEMS)} "
-            "take one node at a time; use a raw block volume (volumeMode: Block), "
-            "or ReadWriteOnce, or MULTI_NODE_READER_ONLY"
+            f"{capability.mode.value} with a filesystem would destroy it: "
+            f"{'/'.join(filesystems.TABLE)} take one node at a time; use a raw block "
+            "volume (volumeMode: Block), or ReadWriteOnce, or MULTI_NODE_READER_ONLY"
         )
 
 
@@ -107,7 +105,7 @@ def filesystem(wanted: Collection[Capability], parameter: str | None) -> str | N
     mounts = [capability for capability in wanted if not capability.block]
     if not mounts:
         return None
-    types = {c.fs_type for c in mounts if c.fs_type} or {parameter or DEFAULT_FILESYSTEM}
+    types = {c.fs_type for c in mounts if c.fs_type} or {parameter or filesystems.DEFAULT}
     if len(types) > 1:
         raise errors.InvalidRequest(
             f"one volume cannot have several filesystems, but {', '.join(sorted(types))} are asked"

@@ -10,7 +10,7 @@ from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.attachments.attach import Attacher
 from rbdcsi.attachments.detach import Detacher
 from rbdcsi.ceph import connections, locations
-from rbdcsi.model import capabilities, ids, storage_class
+from rbdcsi.model import capabilities, filesystems, ids, storage_class
 from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
 from rbdcsi.volumes.create import Provisioner, Request, Volume
@@ -211,10 +211,10 @@ def _filesystem(
     wanted: tuple[capabilities.Capability, ...], given: storage_class.Parameters
 ) -> str | None:
     fs_type = capabilities.filesystem(wanted, given.fs_type)
-    if fs_type is not None and fs_type not in capabilities.FILESYSTEMS:
+    if fs_type is not None and fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
             f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
-            + ", ".join(capabilities.FILESYSTEMS)
+            + ", ".join(filesystems.TABLE)
         )
     return fs_type
 

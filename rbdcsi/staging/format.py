@@ -1,7 +1,6 @@
 """Makes or checks the filesystem on a staged device, as `format_rules` decides."""
 
 import dataclasses
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,8 @@ from rbdcsi import errors
 from rbdcsi.ceph.images import Images
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import filesystems
+from rbdcsi.model import mkfs_options
+from rbdcsi.model.filesystems import TABLE
 from rbdcsi.staging.format_mark import KEY, MARK, Mark, Phase, read_mark
 from rbdcsi.staging.format_rules import Action, decide, needs_raw_mark
 from rbdcsi.telemetry import steps
@@ -81,7 +82,7 @@ def prepare(
     device: Path,
     content: signature.Blank | signature.Signature,
     fs_type: str,
-    mkfs_options: str,
+    mkfs_text: str,
     *,
     readonly: bool,
 ) -> None:
@@ -92,7 +93,7 @@ def prepare(
         device: where it is mapped.
         content: the result of reading the device after the metadata was read.
         fs_type: the filesystem that the call asks for.
-        mkfs_options: as a shell would split them; empty for the defaults.
+        mkfs_text: options for mkfs from the metadata; empty for the defaults.
         readonly: nothing may be written.
 
     Raises:
@@ -104,10 +105,11 @@ def prepare(
         case Action.MAKE | Action.MAKE_AGAIN:
             if mark is None:
                 _require_empty(image)
+            arguments = _mkfs_arguments(mkfs_text, fs_type, name)
             begun = image.next_mark(Phase.FORMATTING, fs_type)
             image.set(image.text, begun)
             steps.done("stage.formatting", image=name, fs_type=fs_type)
-            _make(device, fs_type, mkfs_options, content)
+            _make(device, fs_type, arguments, content)
             steps.done("stage.mkfs", image=name, fs_type=fs_type)
             image.set(MARK.encode(begun), image.next_mark(Phase.FORMATTED, fs_type))
             steps.done("stage.formatted", image=name, fs_type=fs_type)
@@ -127,11 +129,26 @@ def _require_empty(image: Marked) -> None:
         )
 
 
+def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:
+    """Check options from an image's metadata, which any client of the pool can write."""
+    try:
+        return mkfs_options.parse(text, fs_type, TABLE[fs_type].mkfs_allowed)
+    except errors.InvalidRequest as error:
+        raise errors.Refused(
+            f"image {image} holds no filesystem yet, and the options for making one in its "
+            f"metadata are refused: {error}; delete the volume and make it again from a "
+            "StorageClass without them"
+        ) from error
+
+
 def _make(
-    device: Path, fs_type: str, mkfs_options: str, content: signature.Blank | signature.Signature
+    device: Path,
+    fs_type: str,
+    arguments: tuple[str, ...],
+    content: signature.Blank | signature.Signature,
 ) -> None:
     if content != signature.Blank():
         # The leftovers of an interrupted mkfs are zeroed, so mkfs itself never gets a force option.
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
         content = signature.content(device, seconds=READ_SECONDS)
-    filesystems.make(device, fs_type, shlex.split(mkfs_options), content, seconds=_MAKE_SECONDS)
+    filesystems.make(device, fs_type, arguments, content, seconds=_MAKE_SECONDS)

@@ -11,7 +11,7 @@ from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import ids, image_names, sizes
+from rbdcsi.model import filesystems, ids, image_names, mkfs_options, sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import spec
@@ -56,6 +56,9 @@ class Provisioner:
             Busy: a volume of that name is just being deleted.
         """
         given = request.parameters
+        if request.fs_type:
+            allowed = filesystems.TABLE[request.fs_type].mkfs_allowed
+            mkfs_options.parse(given.node.mkfs_options, request.fs_type, allowed)
         size = sizes.choose(
             request.required,
             request.limit,

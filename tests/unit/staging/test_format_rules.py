@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rbdcsi import errors
 from rbdcsi.host.block import signature
-from rbdcsi.host.fs import filesystems
+from rbdcsi.model.filesystems import TABLE as FILESYSTEMS
 from rbdcsi.staging import format_mark, format_rules
 from rbdcsi.staging.format_mark import MARK, Mark, Phase
 from rbdcsi.staging.format_rules import Action
@@ -19,7 +19,7 @@ EXT4, XFS = signature.Signature("ext4", "some-uuid"), signature.Signature("xfs")
 RAW = Mark(Phase.RAW, "ext4")
 FORMATTING, FORMATTED = Mark(Phase.FORMATTING, "ext4"), Mark(Phase.FORMATTED, "ext4")
 
-TYPES = st.sampled_from(filesystems.FS_TYPES)
+TYPES = st.sampled_from(list(FILESYSTEMS))
 MARKS = st.none() | st.builds(Mark, st.sampled_from(Phase), TYPES)
 STRANGE = st.sampled_from([signature.UNKNOWN, "crypto_LUKS", "dos", "LVM2_member"])
 FOUND = st.just(BLANK) | st.builds(signature.Signature, TYPES | STRANGE)
