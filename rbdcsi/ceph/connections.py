@@ -161,6 +161,7 @@ class Connections:
         self.configured = configured
         self._timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
+        self._fsids: dict[str, str] = {}
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
@@ -184,7 +185,12 @@ class Connections:
             found = self._open.get(slot)
             if not found or found.key != wanted.key:
                 found = self._open[slot] = Connection.open(cluster, wanted, self._timeout)
+                self._fsids[cluster_id] = found.fsid
         return found
+
+    def fsid(self, cluster_id: str) -> str | None:
+        """Return the cluster's own id, None if no connection to it was made yet."""
+        return self._fsids.get(cluster_id)
 
     @contextlib.contextmanager
     def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
