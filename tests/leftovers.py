@@ -1,9 +1,12 @@
 """What a test may leave behind, noted before and after it: in Ceph and on this host.
 
-Each thing is one line of words, so that a difference reads as a sentence. Mounts and loop devices
-count when they lie below the run's own directories, so that two runs on one machine do not meet.
+Each thing is one line of words, so that a difference reads as a sentence. Only what is the run's
+own counts: processes that descend from it, and mounts, loop devices and files below its
+directories. So two runs on one machine do not see each other.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -18,6 +21,11 @@ from tests import processes
 
 PREFIX = "rbdcsi."  # of the driver's own objects
 LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
+
+LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h, and `struct loop_info64`
+LOOP_INFO_BYTES = 232
+LOOP_FILE_NAME = slice(56, 120)
+LOOP_NAME_BYTES = 63
 
 
 def on_host(root: Path, temporary: Path) -> Counter[str]:
@@ -59,10 +67,28 @@ def _unescaped(path: str) -> str:
 
 
 def _loop_devices(root: Path) -> Iterator[str]:
-    for note in Path("/sys/block").glob("loop*/loop/backing_file"):
-        file = note.read_text().strip()
-        if Path(file).is_relative_to(root) or file == "/":  # its file went with its file system
-            yield f"loop device /dev/{note.parts[3]} of {file}"
+    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # another run has just detached it
+            device, file = Path("/dev") / entry.parts[3], entry.read_text().strip()
+            if file == "/":  # the file's mount has gone, and the kernel has no name for it any more
+                file = _name_at_attaching(device)
+            if _is_below(root, file):
+                yield f"loop device {device} of {file}"
+
+
+def _name_at_attaching(device: Path) -> str:
+    """Return the file's name that losetup noted, of which the kernel keeps the first 63 bytes."""
+    status = bytearray(LOOP_INFO_BYTES)
+    with device.open("rb") as opened:
+        fcntl.ioctl(opened, LOOP_GET_STATUS64, status)
+    return os.fsdecode(bytes(status[LOOP_FILE_NAME]).partition(b"\0")[0])
+
+
+def _is_below(root: Path, file: str) -> bool:
+    """Whether the file, of whose name the end may be missing, is below the directory."""
+    return Path(file).is_relative_to(root) or (
+        len(os.fsencode(file)) == LOOP_NAME_BYTES and str(root).startswith(file)
+    )
 
 
 def _files(temporary: Path) -> Iterator[str]:

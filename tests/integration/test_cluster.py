@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,3 +234,23 @@ def test_leftovers_are_named(
         f"key node-1 of object {pool}/space/rbdcsi.attachments",
         "process sleep 600",
     ]
+
+
+def test_loop_device_counts_for_its_own_run_only_though_the_mount_of_its_file_has_gone(
+    temporary: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(dir=temporary) as name:
+        file, mounted = Path(name) / "file", Path(name) / "mounted"
+        file.write_bytes(bytes(1 << 20))
+        mounted.touch()
+        commands.run(["mount", "--bind", file, mounted])
+        device = commands.run(["losetup", "--find", "--show", mounted]).strip()
+        commands.run(["umount", "--lazy", mounted])
+        try:
+            assert Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text() == "/\n"
+            own = leftovers.on_host(Path(name), temporary)
+            other = leftovers.on_host(temporary / "other", temporary)
+        finally:
+            commands.run(["losetup", "--detach", device])
+    (counted,) = (line for line in own if line.startswith(f"loop device {device} of {name}"))
+    assert counted not in other
