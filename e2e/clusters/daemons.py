@@ -7,9 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import mortal
+from e2e import errors, mortal
 from e2e.clusters.cluster import Role
-from rbdcsi import errors
 
 NAMES: Mapping[Role, str] = {"mon": "a", "mgr": "a", "osd": "0"}
 # Removes the directory as soon as its standard input ends, which a killed parent also causes;

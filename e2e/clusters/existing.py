@@ -13,8 +13,8 @@ from pathlib import Path
 
 import rados
 
+from e2e import errors
 from e2e.clusters.cluster import Cluster, Daemons, Role
-from rbdcsi import errors
 
 _PREFIX = "RBDCSI_TEST_CEPH_"
 _CONNECT_SECONDS = "20"

@@ -12,9 +12,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from e2e import errors
 from e2e.clusters import commands, existing
 from e2e.clusters.cluster import Cluster, Role
-from rbdcsi import errors
 
 CONF = "/var/snap/microceph/current/conf/ceph.conf"
 KEYRING = "/var/snap/microceph/current/conf/ceph.client.admin.keyring"

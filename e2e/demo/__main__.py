@@ -7,12 +7,12 @@ from pathlib import Path
 
 import grpc
 
-from e2e import clusters, driver, orphans
+from e2e import clusters, driver, errors, orphans
 from e2e.demo import leftovers, signals
 from e2e.demo.ceph import Ceph
 from e2e.demo.screen import Screen
 from e2e.demo.story import Story
-from rbdcsi import errors
+from rbdcsi.errors import RbdCsiError
 
 _POOL = "demo"
 _MAPPER = "fuse"
@@ -20,6 +20,7 @@ _TITLE = """\
 rbdcsi demo: a volume moves from node-a to node-b, with the file on it, on a Ceph of its own.
 Block devices come from the fuse mapper, which runs on any kernel; production uses krbd.
 """
+_FAILURES = (signals.Interrupted, errors.BedError, RbdCsiError, AssertionError, OSError)
 _LAST_WORDS = 3  # lines of a driver's log that are shown after a failure
 
 
@@ -35,7 +36,7 @@ def main() -> int:
             _play(screen, undo, directory)
             signals.check()
             failure = None
-        except (signals.Interrupted, errors.RbdCsiError, AssertionError, OSError) as error:
+        except _FAILURES as error:
             failure = error
         with screen.step("stop Ceph", always=True):
             undo.close()

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from e2e import mortal
+from e2e import errors, mortal
 from e2e.clusters import commands, ports
 from e2e.kubernetes import build, login, pki
 from e2e.kubernetes.addresses import Addresses
 from e2e.kubernetes.client import Kubernetes
-from rbdcsi import errors
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from e2e import ginkgo
+from e2e import errors, ginkgo
 from e2e.sanity import build
-from rbdcsi import errors
 
 _GRACE = 60  # seconds for the tests under way to stop and to clean up, once their time is over
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import mortal
+from e2e import errors, mortal
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
 from e2e.vm import kernel, qemu, remote
 from e2e.vm.guest import agent
 from e2e.vm.monitor import Monitor
 from e2e.vm.network import Network
-from rbdcsi import errors
 from rbdcsi.host import command
 
 KUBELET = "/var/lib/kubelet"

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 import rbdcsi
+from e2e import errors
 from e2e.release import manifests, programs, schemas
-from rbdcsi import cli, config, errors, parameters
+from rbdcsi import cli, config, parameters
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
 

@@ -11,8 +11,8 @@ import pytest
 import rados
 import rbd
 
+from e2e import errors
 from e2e.clusters import Cluster, commands, driver_caps, local
-from rbdcsi import errors
 from tests import connections, faults, leftovers, processes
 
 pytestmark = [pytest.mark.usefixtures("nothing_left")]

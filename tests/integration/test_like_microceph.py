@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import rbd
 
-from e2e import clusters, driver, volume
+from e2e import clusters, driver, errors, volume
 from e2e.clusters import commands, existing
 from e2e.volume import MIB
-from rbdcsi import errors, features, handles
+from rbdcsi import features, handles
 from rbdcsi.api import csi_pb2
 from tests import connections
 from tests.integration.node.conftest import wait_until_registered

@@ -13,6 +13,7 @@ import pytest
 import rados
 
 from e2e import clusters, driver, vm
+from e2e import errors as bed_errors
 from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
 from e2e.vm.node import Node
@@ -111,7 +112,7 @@ def lab(running_lab: Lab, admin: rados.Rados, cluster: clusters.Cluster) -> Iter
     yield running_lab
     for node in running_lab.nodes:
         assert held_at(node) == []
-    with contextlib.suppress(errors.DeadlineExceeded):  # deleted data goes in the background
+    with contextlib.suppress(bed_errors.DeadlineExceeded):  # deleted data goes in the background
         commands.wait_until(lambda: not left(), "nothing is left in Ceph", 30)
     assert left() == ""
 
