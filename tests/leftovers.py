@@ -11,12 +11,13 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import rados
 import rbd
 
+from e2e.clusters import Cluster
 from tests import processes
 
 PREFIX = "rbdcsi."  # of the driver's own objects
@@ -38,10 +39,17 @@ def on_host(root: Path, temporary: Path) -> Counter[str]:
     return Counter([*_processes(), *_mounts(root), *_loop_devices(root), *_files(temporary)])
 
 
-def in_ceph(connection: rados.Rados) -> Counter[str]:
-    """Note pools, images, trash and the driver's keys in every namespace, and the blocklist."""
+def in_ceph(connection: rados.Rados, cluster: Cluster | None = None) -> Counter[str]:
+    """Note pools, images, trash and the driver's keys in every namespace, and the blocklist.
+
+    Args:
+        connection: to the cluster.
+        cluster: of one that others use, too, only the run's own pools count.
+    """
     connection.wait_for_latest_osdmap()  # the client's own may not know the newest pools
-    return Counter([*_blocklist(connection), *_pools(connection)])
+    if cluster and not cluster.ours:
+        return Counter(_pools(connection, cluster.pools | {cluster.pool or ""}))
+    return Counter([*_blocklist(connection), *_pools(connection, set(connection.list_pools()))])
 
 
 def difference(before: Counter[str], after: Counter[str]) -> str:
@@ -106,8 +114,8 @@ def _blocklist(connection: rados.Rados) -> Iterator[str]:
             yield f"blocklist entry {listed.get('addr') or listed.get('range')}"
 
 
-def _pools(connection: rados.Rados) -> Iterator[str]:
-    for pool in connection.list_pools():
+def _pools(connection: rados.Rados, names: Set[str]) -> Iterator[str]:
+    for pool in names & set(connection.list_pools()):
         with connection.open_ioctx(pool) as ioctx:
             if "rbd" in ioctx.application_list():
                 yield f"pool {pool}"

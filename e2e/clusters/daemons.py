@@ -44,6 +44,10 @@ class ChildDaemons:
         """The process id of each daemon that runs now."""
         return {role: child.pid for role, child in self._children.items() if child.poll() is None}
 
+    def pid(self, role: Role) -> int:
+        """Return the process id of the daemon, which runs."""
+        return self.pids[role]
+
     def start(self, role: Role) -> None:
         """Start the daemon unless it runs; it answers some time later."""
         if role not in self.pids:

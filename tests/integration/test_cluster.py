@@ -133,7 +133,7 @@ def test_stopped_osd_is_known_to_be_down_and_serves_again_when_started(
 
 
 def test_killed_osd_serves_again_when_started(cluster: Cluster, image: rbd.Image) -> None:
-    faults.kill9(cluster.pids["osd"])
+    faults.kill9(cluster.pid("osd"))
     cluster.start_osd()
     _write_and_read(image)
 

@@ -65,7 +65,7 @@ def test_a_pool_that_ceph_has_not_counted_yet_hides_no_other(
     new = f"new-{uuid.uuid4().hex[:8]}"
     cluster.wait_until_counted(pool)
     try:
-        with faults.frozen(cluster.pids["mgr"]):
+        with faults.frozen(cluster.pid("mgr")):
             cluster.ceph("osd", "pool", "create", new)
             volume.create(started.start(), "first", parameters={"pool": new})
             started.stop()
