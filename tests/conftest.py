@@ -68,9 +68,13 @@ def pytest_runtest_call() -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Put the temporary files of this run, and of its children, into a directory of its own."""
-    directory = tmp_path_factory.getbasetemp() / "tmp"
+def temporary(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """Put the temporary files of this process, and of its children, into one directory.
+
+    Its name is short, because the paths of unix sockets below it must not exceed 107 bytes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    directory = base.parent / worker_id if worker_id != "master" else base / "tmp"
     directory.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))

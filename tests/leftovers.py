@@ -33,10 +33,11 @@ def on_host(root: Path, temporary: Path) -> Counter[str]:
     """Note processes of this run, and mounts, loop devices and files below its directories.
 
     Args:
-        root: every directory of this run lies below it.
+        root: the directories of this run's tests lie below it.
         temporary: where the run's temporary files go.
     """
-    return Counter([*_processes(), *_mounts(root), *_loop_devices(root), *_files(temporary)])
+    roots = root, temporary
+    return Counter([*_processes(), *_mounts(roots), *_loop_devices(roots), *_files(temporary)])
 
 
 def in_ceph(connection: rados.Rados, cluster: Cluster | None = None) -> Counter[str]:
@@ -62,11 +63,11 @@ def _processes() -> Iterator[str]:
         yield f"process {process.command}"
 
 
-def _mounts(root: Path) -> Iterator[str]:
+def _mounts(roots: Iterable[Path]) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")  # proc(5): optional fields end with a hyphen
         target = _unescaped(mount.split()[4])
-        if Path(target).is_relative_to(root):
+        if any(Path(target).is_relative_to(root) for root in roots):
             yield f"mount {target} of {' '.join(source.split()[:2])}"
 
 
@@ -74,13 +75,13 @@ def _unescaped(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), path)
 
 
-def _loop_devices(root: Path) -> Iterator[str]:
+def _loop_devices(roots: Iterable[Path]) -> Iterator[str]:
     for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # another run has just detached it
             device, file = Path("/dev") / entry.parts[3], entry.read_text().strip()
             if file == "/":  # the file's mount has gone, and the kernel has no name for it any more
                 file = _name_at_attaching(device)
-            if _is_below(root, file):
+            if any(_is_below(root, file) for root in roots):
                 yield f"loop device {device} of {file}"
 
 

@@ -237,7 +237,7 @@ def test_leftovers_are_named(
 
 
 def test_loop_device_counts_for_its_own_run_only_though_the_mount_of_its_file_has_gone(
-    temporary: Path,
+    tmp_path: Path, temporary: Path
 ) -> None:
     with tempfile.TemporaryDirectory(dir=temporary) as name:
         file, mounted = Path(name) / "file", Path(name) / "mounted"
@@ -248,8 +248,8 @@ def test_loop_device_counts_for_its_own_run_only_though_the_mount_of_its_file_ha
         commands.run(["umount", "--lazy", mounted])
         try:
             assert Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text() == "/\n"
-            own = leftovers.on_host(Path(name), temporary)
-            other = leftovers.on_host(temporary / "other", temporary)
+            own = leftovers.on_host(Path(name), Path(name))
+            other = leftovers.on_host(tmp_path, tmp_path)
         finally:
             commands.run(["losetup", "--detach", device])
     (counted,) = (line for line in own if line.startswith(f"loop device {device} of {name}"))
