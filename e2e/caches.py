@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,27 +17,27 @@ def root() -> Path:
 def made(name: str, make: Callable[[Path], None]) -> Path:
     """Return the cached directory of that name; it is there whole or not at all.
 
+    Of several processes that need it at once, one makes it and the others wait.
+
     Args:
         name: with the version of what is in it.
-        make: fills an empty directory; called when there is nothing yet. Others that ask for the
-            same name at that time, also other runs, wait until it is made.
+        make: fills an empty directory; called when there is nothing yet.
     """
-    cached = root() / name
-    if not cached.exists():
-        lock = root() / "locks" / name.replace("/", "-")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-        with alone(lock):
-            if not cached.exists():
-                _make(cached, make)
-    return cached
+    directory = root() / name
+    if not directory.exists():
+        with alone(name):
+            if not directory.exists():
+                _make(directory, make)
+    return directory
 
 
 @contextlib.contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Run the body while no other process is in one with that file; wait for the others."""
-    with file.open("rb") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)  # ends with the descriptor, also by kill -9
+def alone(name: str) -> Iterator[None]:
+    """Run the body while no other process or thread of this machine is in it, by that name."""
+    lock = root() / "locks" / name.replace("/", "-")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it with the process
         yield
 
 
@@ -54,11 +53,12 @@ def forget_old(family: str, kept: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _make(cached: Path, make: Callable[[Path], None]) -> None:
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f"{cached.name}.", dir=cached.parent))
+def _make(directory: Path, make: Callable[[Path], None]) -> None:
+    draft = directory.with_name(f"{directory.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir(parents=True)
     try:
         make(draft)
-        draft.rename(cached)
+        draft.rename(directory)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

