@@ -23,9 +23,8 @@ import hypothesis
 import pytest
 import rados
 
-from e2e import clusters, driver, errors, orphans
+from e2e import clusters, driver, errors, leftovers, processes, sweep
 from e2e.release import inside
-from tests import connections, leftovers
 
 FROM_IMAGE = os.environ.get("RBDCSI_TEST_DRIVER", "tree") == "image"
 
@@ -79,7 +78,8 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))
-        with inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext():
+        shared = inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext()
+        with shared, sweep.at_end(directory):
             yield directory
 
 
@@ -113,7 +113,7 @@ def pool(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[
 @pytest.fixture(scope="session")
 def admin(cluster: clusters.Cluster) -> Iterator[rados.Rados]:
     """Give a connection as the cluster's own user with bounded operations."""
-    with connections.as_admin(cluster) as connection:
+    with cluster.connection() as connection:
         yield connection
 
 
@@ -126,7 +126,7 @@ def nothing_left(
     Ceph is looked at when the test uses `cluster`. For a whole module:
     `pytestmark = pytest.mark.usefixtures("nothing_left")`.
     """
-    orphans.adopt()
+    processes.adopt()
     uses_ceph = "cluster" in request.fixturenames
     cluster: clusters.Cluster | None = request.getfixturevalue("cluster") if uses_ceph else None
     connection: rados.Rados | None = request.getfixturevalue("admin") if uses_ceph else None

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import rados
+
 from e2e.clusters import commands, erasure
 from rbdcsi.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
 PLACEMENT_GROUPS = 16
+# librados waits for ever by default; seconds.
+BOUNDED: Mapping[str, str] = {"rados_mon_op_timeout": "20", "rados_osd_op_timeout": "20"}
 # An OSD takes the largest of the three, so they are set in order; Ceph's defaults are the second.
 RATIOS: Mapping[str, tuple[float, float]] = {
     "set-nearfull-ratio": (0.00005, 0.85),
@@ -85,6 +89,15 @@ class Cluster:
             NotOurs: the daemon is elsewhere, or it is one of several.
         """
         return self.daemons.pid(role)
+
+    def connection(self, **options: str) -> rados.Rados:
+        """Return a client as the cluster's user, which `with` opens and closes.
+
+        Args:
+            options: of ceph.conf, over `BOUNDED`.
+        """
+        conf = {"keyring": str(self.keyring), **BOUNDED, **options}
+        return rados.Rados(name=f"client.{self.user}", conffile=str(self.conf), conf=conf)
 
     def ceph(self, *args: str, timeout: float = 30) -> Any:
         """Run `ceph ARGS` as the user.

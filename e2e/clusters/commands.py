@@ -39,6 +39,11 @@ def run(argv: Sequence[str | Path], timeout: float = 60) -> str:
     return done.stdout
 
 
+def sync(path: Path) -> None:
+    """Write out the file system of that path; `os.sync` would wait for those of other runs, too."""
+    run(["sync", "--file-system", path])
+
+
 def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None:
     """Return as soon as `fact()` is true.
 

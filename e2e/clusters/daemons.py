@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import errors, mortal
+from e2e import errors, processes
 from e2e.clusters.cluster import Role
 
 NAMES: Mapping[Role, str] = {"mon": "a", "mgr": "a", "osd": "0"}
@@ -23,7 +23,7 @@ class ChildDaemons:
         self._conf = conf
         self._logs = logs
         self._children: dict[Role, subprocess.Popen[bytes]] = {}
-        self._spawner = mortal.Spawner("ceph-daemons")
+        self._spawner = processes.Spawner("ceph-daemons")
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from e2e import errors, mortal
+from e2e import errors, processes
 from e2e.clusters import commands, ports
 from e2e.kubernetes import build, login, pki
 from e2e.kubernetes.addresses import Addresses
@@ -81,7 +81,7 @@ class _Parts(contextlib.AbstractContextManager["_Parts"]):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._spawner = mortal.Spawner("control-plane")
+        self._spawner = processes.Spawner("control-plane")
 
     def __exit__(self, *_error: object) -> None:
         for child in reversed(self._children.values()):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import errors, mortal
+from e2e import errors, processes
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
 from e2e.vm import kernel, qemu, remote
@@ -79,7 +79,7 @@ class Machine:
         self._kernel_words = tuple(kernel_words)
         self._disks: dict[str, int | Path] = {KUBELET: 1024 * MIB, **(disks or {})}
         self._undo = contextlib.ExitStack()
-        self._spawner = mortal.Spawner(f"machine-{name}")
+        self._spawner = processes.Spawner(f"machine-{name}")
         self._directory = Path()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._booted_at = 0

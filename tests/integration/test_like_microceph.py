@@ -14,7 +14,6 @@ from e2e.clusters import commands, existing
 from e2e.volume import MIB
 from rbdcsi import features, handles
 from rbdcsi.api import csi_pb2
-from tests import connections
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 
@@ -53,7 +52,7 @@ def test_whole_life_of_a_volume_with_features_that_every_mapper_takes(
     shaped: clusters.Cluster, installation: driver.Installation
 ) -> None:
     controller, node = installation.controller().start(), installation.node(NODE).start()
-    with connections.as_admin(shaped) as connection, connection.open_ioctx(POOL) as ioctx:
+    with shaped.connection() as connection, connection.open_ioctx(POOL) as ioctx:
         wait_until_registered(ioctx, node)
         made = volume.create(controller, "life", size=64 * MIB)
         volume.attach(controller, made, NODE)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from e2e import processes
 from rbdcsi import errors
 from rbdcsi.locks import KeyedLocks
 
@@ -16,7 +17,7 @@ class Stuck(Exception):
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with processes.start(["sleep", "600"], subprocess.DEVNULL) as process:
         yield process
         process.kill()
 

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import clusters, driver, vm
+from e2e import clusters, driver, leftovers, vm
 from e2e import errors as bed_errors
 from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
 from e2e.vm.node import Node
 from rbdcsi import errors
 from rbdcsi.attachments import nodes as registry
-from tests import leftovers
 from tests.vm.lab import Lab, held_at
 
 HERE = Path(__file__).parent

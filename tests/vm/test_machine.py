@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e import errors, vm
+from e2e import errors, processes, vm
 from e2e.clusters import commands
-from tests import processes
 
 HOLD = """
 import signal

@@ -1,4 +1,4 @@
-"""What a test may leave behind, noted before and after it: in Ceph and on this host.
+"""What a test or the demo may leave behind, noted before and after: in Ceph and on this host.
 
 Each thing is one line of words, so that a difference reads as a sentence. Only what is the run's
 own counts: processes that descend from it, and mounts, loop devices and files below its
@@ -17,8 +17,8 @@ from pathlib import Path
 import rados
 import rbd
 
+from e2e import processes
 from e2e.clusters import Cluster
-from tests import processes
 
 PREFIX = "rbdcsi."  # of the driver's own objects
 LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
@@ -29,15 +29,16 @@ LOOP_FILE_NAME = slice(56, 120)
 LOOP_NAME_BYTES = 63
 
 
-def on_host(root: Path, temporary: Path) -> Counter[str]:
+def on_host(root: Path, temporary: Path | None = None) -> Counter[str]:
     """Note processes of this run, and mounts, loop devices and files below its directories.
 
     Args:
-        root: the directories of this run's tests lie below it.
-        temporary: where the run's temporary files go.
+        root: all of the run's own directories lie below it.
+        temporary: a further one, in which files count, too.
     """
-    roots = root, temporary
-    return Counter([*_processes(), *_mounts(roots), *_loop_devices(roots), *_files(temporary)])
+    roots = (root, temporary) if temporary else (root,)
+    files = _files(temporary) if temporary else ()
+    return Counter([*_processes(), *_mounts(roots), *_loop_devices(roots), *files])
 
 
 def in_ceph(connection: rados.Rados, cluster: Cluster | None = None) -> Counter[str]:
@@ -76,13 +77,19 @@ def _unescaped(path: str) -> str:
 
 
 def _loop_devices(roots: Iterable[Path]) -> Iterator[str]:
+    for device, file in loop_devices(roots):
+        yield f"loop device {device} of {file}"
+
+
+def loop_devices(roots: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the loop devices over files below the directories, with the file's name."""
     for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # another run has just detached it
             device, file = Path("/dev") / entry.parts[3], entry.read_text().strip()
             if file == "/":  # the file's mount has gone, and the kernel has no name for it any more
                 file = _name_at_attaching(device)
             if any(_is_below(root, file) for root in roots):
-                yield f"loop device {device} of {file}"
+                yield device, file
 
 
 def _name_at_attaching(device: Path) -> str:
