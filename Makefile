@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
+# A worker and a Ceph a core. A file's tests share a pool and drivers, so they stay together.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,17 +34,17 @@ demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to ano
 
 test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, integration, csi-sanity, chart, image, lint
 	@tools/packages.sh buildah debootstrap
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(PARALLEL)
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	@tools/packages.sh checkpolicy
 	$(PYTHON) -m pytest -m vm tests/vm
 
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
-	$(PYTHON) -m pytest -m "not ceph" tests/unit
+	$(PYTHON) -m pytest -m "not ceph" $(PARALLEL) tests/unit
 
 test-integration: .venv/bin/rbdcsi ## run the tests that need a Ceph, but csi-sanity and the image
-	$(PYTHON) -m pytest -m "not image" tests/integration --ignore tests/integration/test_sanity.py
+	$(PYTHON) -m pytest -m "not image" $(PARALLEL) tests/integration --ignore tests/integration/test_sanity.py
 
 sanity: .venv/bin/rbdcsi ## run csi-sanity, the public conformance test
 	$(PYTHON) -m pytest tests/integration/test_sanity.py

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rbdcsi import errors
+from e2e import errors
 
 PAUSE = 0.1  # seconds between two looks at a fact that sends no event
 
@@ -37,6 +37,11 @@ def run(argv: Sequence[str | Path], timeout: float = 60) -> str:
     if done.returncode:
         raise errors.Failed(f"`{line}` ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def sync(path: Path) -> None:
+    """Write out the file system of that path; `os.sync` would wait for those of other runs, too."""
+    run(["sync", "--file-system", path])
 
 
 def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None:

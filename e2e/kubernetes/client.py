@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e import errors
 from e2e.clusters import commands
-from rbdcsi import errors
 
 Object = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e import ginkgo, mortal
+from e2e import ginkgo, processes
 from e2e.kubernetes import build
 from e2e.kubernetes.client import Kubernetes
 
@@ -104,7 +104,7 @@ def run(
 def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
     """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
     isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-    spawner = mortal.Spawner("ginkgo")
+    spawner = processes.Spawner("ginkgo")
     child = spawner.spawn([*isolated, *argv], log)
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):  # it then has no report

@@ -55,7 +55,8 @@ class Connection:
 
         Raises:
             Unauthenticated: the user or key is wrong.
-            Unavailable: no monitor answers.
+            Unavailable: no monitor answers; librados says the same of a wrong key when it tries a
+                second protocol of a monitor that has only one.
         """
         seconds = str(math.ceil(timeout))
         settings = {
@@ -79,7 +80,15 @@ class Connection:
                 conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
                 conf=settings,
             )
-            client.connect()
+            try:
+                client.connect()
+            except rados.TimedOut as error:
+                raise errors.Unavailable(
+                    f"connecting to cluster {whom}: no monitor let the driver in within "
+                    f"{seconds} s; check the cluster (`ceph status`), the network, and the key "
+                    f"against `ceph auth get client.{credentials.user}`; if the monitors are given "
+                    "without a port, give IP:3300, where a wrong key is refused at once"
+                ) from error
         return cls(client, cluster, credentials)
 
     @property
