@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2e import caches
 from e2e.clusters import commands
 from rbdcsi import errors
 
@@ -45,7 +46,9 @@ def _toolchain(needed: tuple[int, ...]) -> Path:
         return Path(on_path)
     own = _OWN_GO / "bin/go"
     if not own.exists():
-        _install(needed)
+        with caches.alone("go-toolchain"):
+            if not own.exists():
+                _install(needed)
     return own
 
 
