@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
+# With it every start of the driver compiles the driver.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -17,7 +19,8 @@ help: ## list the targets
 
 .venv/installed: .tools/uv-$(UV_VERSION) requirements.lock
 	.tools/bin/uv venv --quiet --clear --no-project --python /usr/bin/python3 --system-site-packages .venv
-	.tools/bin/uv pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	.tools/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes \
+	  -r requirements.lock
 	touch $@
 
 # The editable install runs hatch_build.py, which compiles the interface.
