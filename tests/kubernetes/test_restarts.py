@@ -14,7 +14,7 @@ LAST = "tail -n 1 /data/count"
 
 
 @pytest.mark.parametrize(
-    "storage_class", ["rbd", "rbd-nbd", pytest.param("rbd-fuse", marks=pytest.mark.long)]
+    "storage_class", [pytest.param("rbd", marks=pytest.mark.smoke), "rbd-nbd", "rbd-fuse"]
 )
 def test_a_node_plugin_that_is_killed_stops_no_writer(
     namespace: Namespace, nodes: list[str], storage_class: str
@@ -34,7 +34,6 @@ def test_a_node_plugin_that_is_killed_stops_no_writer(
     assert len(counted) >= seen
 
 
-@pytest.mark.long
 def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace) -> None:
     names = [f"data-{number}" for number in range(10)]
     for name in names:
@@ -46,7 +45,6 @@ def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace
     assert len({namespace.image(name) for name in names}) == len(names)
 
 
-@pytest.mark.long
 def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:
@@ -71,6 +69,7 @@ def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     assert "/dev/rbd" in namespace.run("writer", "grep ' /data ' /proc/mounts")
 
 
+@pytest.mark.smoke
 def test_what_is_installed_again_finds_the_volumes_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:

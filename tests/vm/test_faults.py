@@ -72,6 +72,7 @@ def durable(node: Node) -> int:
     return int(node.run(f"wc -l <{DURABLE}"))
 
 
+@pytest.mark.smoke
 @EACH_MAPPER
 def test_io_goes_on_while_the_plugin_is_dead_and_it_finds_all_again(lab: Lab, mapper: str) -> None:
     node = lab.nodes[0]
