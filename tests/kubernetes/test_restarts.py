@@ -22,11 +22,9 @@ def test_a_node_plugin_that_is_killed_stops_no_writer(
     """With nbd and fuse a process serves the volume; it outlives the plugin's container."""
     namespace.claim("data", storage_class=storage_class)
     namespace.start("writer", "data", node=nodes[0], command=["sh", "-c", COUNT])
-    namespace.kubernetes.wait(lambda: _last(namespace, "writer") > 0, "the writer writes")
+    _counts_on(namespace, "writer", 0)
     _replace_pods(namespace.kubernetes, "node", nodes[0])
-    seen = _last(namespace, "writer")
-    namespace.kubernetes.wait(lambda: _last(namespace, "writer") > seen, "it still writes")
-    seen = _last(namespace, "writer")
+    seen = _counts_on(namespace, "writer", int(namespace.run("writer", LAST)))
     namespace.delete("pod", "writer")
     namespace.start("reader", "data", node=nodes[1])
     counted = list(map(int, namespace.run("reader", "cat /data/count").split()))
@@ -87,8 +85,10 @@ def test_what_is_installed_again_finds_the_volumes_again(
     assert namespace.run("second", "cat /data/file") == "kept\n"
 
 
-def _last(namespace: Namespace, pod: str) -> int:
-    return int(namespace.run(pod, f"{LAST} 2>/dev/null || echo 0") or 0)
+def _counts_on(namespace: Namespace, pod: str, number: int) -> int:
+    """Return what the Pod has counted to as soon as that is more than the number."""
+    more = f'last=$({LAST} 2>/dev/null) && [ "$last" -gt {number} ]'
+    return int(namespace.run(pod, f"until {more}; do sleep 0.2; done; echo $last"))
 
 
 def _replace_pods(kubernetes: Kubernetes, component: str, node: str = "") -> None:
