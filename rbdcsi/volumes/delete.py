@@ -2,7 +2,8 @@
 
 The volume's record says that it is being deleted. It is written before the image moves to the trash
 and removed after the data is gone, so a sweeper finds what is left to do after any crash, and never
-takes an image that somebody else put into the trash.
+takes an image that somebody else put into the trash. A move to the trash that was cut off is
+finished by the repeated call, or by the sweeper.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 from rbdcsi import clock, errors, handles, steps
 from rbdcsi.attachments import records, rules, store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, trash
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import Credentials
 from rbdcsi.volumes import locations, spec
@@ -47,17 +48,28 @@ class Deleter:
 
 def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
     images, held = Images(place.ioctx), store.Records(place.ioctx)
+    reading = trash.begin_entry(place.ioctx, handle.image_id)
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if header is None:
         held.change(handle.image_id, _of_no_image)
-    if name is None or header is None:
+        return
+    entry = reading()
+    moving = entry if entry and entry.state is trash.State.MOVING else None
+    if name is None and moving and held.get(handle.image_id).deleting:
+        name = moving.name  # the move was cut off after the name had gone
+    if name is None:
         return
     if spec.read(header.metadata, name) is None:
         raise errors.Refused(
             f"image {place.pool}/{name} is no volume of this driver (it has no metadata "
             f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is meant"
         )
-    now = clock.now()
+    _move(place, handle, name, moving is not None)
+
+
+def _move(place: locations.Place, handle: handles.VolumeHandle, name: str, moving: bool) -> None:
+    """Move the image to the trash, or finish the move; its record says so before."""
+    images, held, now = Images(place.ioctx), store.Records(place.ioctx), clock.now()
 
     def mark() -> None:
         held.change(handle.image_id, lambda record: rules.begin_delete(record, str(handle), now))
@@ -65,7 +77,10 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
     mark()
     steps.done("delete.record", volume=str(handle))
     try:
-        images.trash(name)
+        if moving:
+            trash.finish_move(place.ioctx, handle.image_id, name)
+        else:
+            images.trash(name)
     except errors.NotFound:
         return
     except errors.Refused as error:
