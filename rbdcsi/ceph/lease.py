@@ -33,10 +33,10 @@ class Lease:
                 return False
         return True
 
-    def give_back(self) -> None:
-        """Let others have it; one that has run out is fine."""
+    def release(self) -> None:
+        """Release it; a lease that has run out is released already."""
         with (
-            ceph_errors.translated("giving back lease", f"{self._name} of {self._object}"),
+            ceph_errors.translated("releasing lease", f"{self._name} of {self._object}"),
             contextlib.suppress(rados.ObjectNotFound),
         ):
             self._ioctx.unlock(self._object, self._name, self._cookie)

@@ -22,7 +22,7 @@ from rbdcsi.services.node import Node
 from rbdcsi.staging.device_stack import Devices
 from rbdcsi.staging.orphans import Orphans
 from rbdcsi.staging.this_node import ThisNode
-from rbdcsi.volumes.purge import Sweeper
+from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.usage_metrics import Census
 
 
@@ -71,10 +71,10 @@ def build(options: Options, clusters: Config) -> Application:
     with_controller, with_node = options.role != "node", options.role != "controller"
     application = Application(Identity(probe.Readiness(pooled)))
     if with_controller:
-        apart = connections.Connections(clusters, timeout=options.operation_timeout)
-        sweeper = Sweeper(pooled, apart)
-        application.controller = Controller(pooled, sweeper.wake)
-        application.background += [sweeper, Repeated("census", Census(pooled).take)]
+        for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
+        purger = Purger(pooled, for_removal)
+        application.controller = Controller(pooled, purger.wake)
+        application.background += [purger, Repeated("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application

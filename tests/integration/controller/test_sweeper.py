@@ -133,7 +133,7 @@ def test_nothing_is_removed_while_somebody_else_has_the_lease(
     wait_for(get, r'duration_seconds_count{operation="taking lease"} [1-9]')
     assert view.trashed() == [image_id(made)]
     assert others.take()
-    others.give_back()
+    others.release()
     view.wait_until_gone(image_id(made))
 
 
