@@ -1,18 +1,16 @@
 """A controller and two nodes on one pool, with Ceph's and the host's own view of what they did."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import rados
-import rbd
 
 from e2e import volume
 from e2e.driver import Driver
+from e2e.pool import PoolView
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
 from rbdcsi.host import mountinfo
@@ -28,7 +26,7 @@ def node_id(node: Driver) -> str:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(PoolView):
     """The driver, and the pool that its volumes are in."""
 
     controller: Driver
@@ -66,39 +64,14 @@ class Lab:
         volume.attach(self.controller, other, node_id(at), readonly=readonly)
         return other
 
-    def image_id(self, made: Volume) -> str:
-        """Return the id of the volume's image."""
-        return handles.parse(made.id).image_id
-
-    @contextlib.contextmanager
-    def image(self, made: Volume, *, readonly: bool = False) -> Iterator[rbd.Image]:
-        """Open the volume's image behind the driver's back."""
-        with rbd.Image(self.ioctx, image_id=self.image_id(made), read_only=readonly) as image:
-            yield image
-
     def write(self, made: Volume, data: bytes, offset: int = 0) -> None:
         """Write into the image, as somebody else's tool would."""
         with self.image(made) as image:
             image.write(data, offset)
 
-    def checksum(self, made: Volume) -> str:
-        """Return a checksum of all the image's bytes, as Ceph has them."""
-        with self.image(made, readonly=True) as image:
-            digest = hashlib.blake2b()
-            for offset in range(0, image.size(), 4 * MIB):
-                digest.update(image.read(offset, min(4 * MIB, image.size() - offset)))
-            return digest.hexdigest()
-
-    def watchers(self, made: Volume) -> set[str]:
-        """Return the clients that Ceph lists as having the image open for writing."""
-        with self.image(made, readonly=True) as image:
-            return {watcher["addr"] for watcher in image.watchers_list()}
-
     def mark(self, made: Volume) -> filesystem.Mark | None:
         """Return what the image's metadata says of its filesystem."""
-        with self.image(made, readonly=True) as image:
-            text = dict(image.metadata_list()).get(filesystem.KEY)
-        return filesystem.read_mark(text, made.id)
+        return filesystem.read_mark(self.metadata(made).get(filesystem.KEY), made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""
@@ -112,8 +85,7 @@ class Lab:
 
     def record(self, made: Volume, at: Driver) -> records.Attachment:
         """Return the volume's attachment at a node."""
-        held = store.Records(self.ioctx).get(self.image_id(made))
-        return held.attachments[node_id(at)]
+        return self.attachments(made)[node_id(at)]
 
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""
