@@ -4,8 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
-# A worker and a Ceph a core. A file's tests share a pool and drivers, so they stay together.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Workers, each with a Ceph of its own; one more than cores, for tests wait, too. A file's tests share
+# a pool and drivers, so they stay together, and the order of files is that of tests/conftest.py.
+WORKERS := $(shell expr $$(nproc) + 1)
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 # With it every start of the driver compiles the driver.
 unexport PYTHONDONTWRITEBYTECODE
 

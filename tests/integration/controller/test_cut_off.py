@@ -16,6 +16,7 @@ import rbd
 from e2e import driver, leftovers, volume
 from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections, objects, trash
@@ -23,7 +24,7 @@ from rbdcsi.ceph.trash import Entry, State
 from rbdcsi.config import clusters
 from rbdcsi.volumes.purge import Purger
 from tests.integration.controller import at_once
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
