@@ -8,7 +8,7 @@ blank. `decide` and `needs_raw_mark` are that rule, whole; the rest carries it o
 import dataclasses
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from rbdcsi.ceph.images import Images
 from rbdcsi.host import content, filesystems
 
 KEY = "rbdcsi.filesystem"
+
+_Content = content.Blank | content.Signature
 
 READ_SECONDS = 30.0
 _MAKE_SECONDS = 300.0
@@ -117,7 +119,7 @@ def read_mark(text: str | None, image: str) -> Mark | None:
 
 def decide(
     mark: Mark | None,
-    found: content.Blank | content.Signature,
+    found: _Content,
     fs_type: str,
     *,
     readonly: bool,
@@ -240,7 +242,7 @@ def prepare_raw(image: Marked, made_for: str) -> None:
 def prepare(
     image: Marked,
     device: Path,
-    found: content.Blank | content.Signature,
+    found: _Content,
     fs_type: str,
     mkfs_text: str,
     *,
@@ -289,12 +291,7 @@ def _require_empty(image: Marked) -> None:
         )
 
 
-def _make(
-    device: Path,
-    fs_type: str,
-    arguments: tuple[str, ...],
-    found: content.Blank | content.Signature,
-) -> None:
+def _make(device: Path, fs_type: str, arguments: Sequence[str], found: _Content) -> None:
     if found != content.Blank():
         # what an interrupted mkfs left is zeroed, so mkfs itself is never told to force
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
