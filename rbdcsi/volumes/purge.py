@@ -90,7 +90,7 @@ class Sweeper:
         try:
             return self._remove_all(place, held)
         finally:
-            held.give_back()
+            held.release()
 
     def _remove_all(self, place: locations.Location, held: lease.Lease) -> bool:
         where, records = place.id, store.Records(place.ioctx)

@@ -131,7 +131,7 @@ def test_nothing_is_removed_while_somebody_else_has_the_lease(
     time.sleep(2)
     assert view.trashed() == [image_id(made)]
     assert others.take()
-    others.give_back()
+    others.release()
     view.wait_until_gone(image_id(made))
 
 
