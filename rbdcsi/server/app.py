@@ -13,7 +13,7 @@ from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
-from rbdcsi.runtime.periodic import Repeated
+from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
@@ -75,7 +75,7 @@ def build(options: Options, clusters: Config) -> Application:
         apart = connections.Connections(clusters, timeout=options.operation_timeout)
         sweeper = Sweeper(pooled, apart)
         application.controller = Controller(pooled, sweeper.wake)
-        application.background += [sweeper, Repeated("census", Census(pooled).take)]
+        application.background += [sweeper, PeriodicTask("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application
@@ -94,8 +94,8 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
         stager, devices, options.kubelet_dir, pooled, lambda handle: _held(application, handle)
     )
     application.background += [
-        Repeated("registration", Registration(pooled, facts).renew),
-        Repeated("leftovers", leftovers.unmap),
+        PeriodicTask("registration", Registration(pooled, facts).renew),
+        PeriodicTask("leftovers", leftovers.unmap),
     ]
 
 
