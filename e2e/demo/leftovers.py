@@ -58,7 +58,7 @@ def sweep(directory: Path) -> None:
 
 def _sweep_node(kubelet: Path, state: Path) -> None:
     targets = mounts.Mounts(kubelet)
-    for entry in reversed(targets.under(kubelet)):
+    for entry in reversed(targets.mounts_below(kubelet)):
         targets.unmount(entry.target, seconds=_SECONDS)
     mapper = fuse.Fuse(state / "fuse")
     for device in mapper.list():

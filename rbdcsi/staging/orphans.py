@@ -67,7 +67,7 @@ class Leftovers:
 
     def _found_idle(self) -> frozenset[MappedDevice]:
         """Return what is mapped now and mounted nowhere."""
-        mapped, entries = self._devices.all(), self._mounts.everywhere()
+        mapped, entries = self._devices.all(), self._mounts.all_mounts()
         return frozenset(
             device for device in mapped if not any(devices.belongs(e, device) for e in entries)
         )

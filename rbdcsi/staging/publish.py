@@ -55,7 +55,7 @@ class Publisher:
         """
         device = self._staged(request)
         source = request.staging_path if not request.capability.block else device.path
-        there = self._mounts.at(request.target_path)
+        there = self._mounts.mount_at(request.target_path)
         if there:
             self._require_same(request, device, there)
             return
@@ -83,7 +83,7 @@ class Publisher:
         device = self._devices.of_volume(handle)
         there = None
         with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
-            there = self._mounts.at(path)
+            there = self._mounts.mount_at(path)
         missing = errors.NotFound(f"volume {handle} is not mounted at {path}")
         if there is None or device is None:
             raise missing
@@ -92,7 +92,7 @@ class Publisher:
                 return filesystems.usage(path, seconds=_STATS_SECONDS)
             finally:
                 # unpublished meanwhile, it was the host's own disk
-                if self._mounts.at(path) != there:
+                if self._mounts.mount_at(path) != there:
                     raise missing
         if not devices.shown_by(there, device):
             raise errors.NotFound(f"{path} is no mount of volume {handle} ({device.path})")
@@ -108,7 +108,7 @@ class Publisher:
         devices.path_of(device)
         block = request.capability.block
         at = request.staging_path / BLOCK_FILE if block else request.staging_path
-        there = self._mounts.at(at)
+        there = self._mounts.mount_at(at)
         if there is None or not devices.shown_by(there, device):
             raise errors.Refused(
                 f"staging path {at} is {there.source if there else 'no mount'}, not {device.path} "
@@ -136,7 +136,7 @@ class Publisher:
         if request.capability.mode is not capabilities.AccessMode.SINGLE_NODE_SINGLE_WRITER:
             return
         staged = (request.staging_path, request.staging_path / BLOCK_FILE)
-        for entry in self._mounts.under(self._base):
+        for entry in self._mounts.mounts_below(self._base):
             name = f"/{device.path.name}"
             shown = entry.source == str(device.path) or entry.root == name
             if shown and entry.target not in staged:

@@ -100,7 +100,7 @@ class Stager:
             Refused: it has the volume, whose device does not work any more.
         """
         path, wanted = request.staging_path, _BLOCK if request.capability.block else fs_type
-        whole, block = self._mounts.at(path), self._mounts.at(path / BLOCK_FILE)
+        whole, block = self._mounts.mount_at(path), self._mounts.mount_at(path / BLOCK_FILE)
         there, found = whole or block, whole.fs_type if whole else _BLOCK
         if there is None:
             return False
@@ -148,8 +148,8 @@ class Stager:
 
     def _require_unpublished(self, device: interface.MappedDevice, staging_path: Path) -> None:
         """Refuse while a target shows the device: its name may soon be another volume's."""
-        staged = self._mounts.under(staging_path)
-        for entry in self._mounts.under(self._base):
+        staged = self._mounts.mounts_below(staging_path)
+        for entry in self._mounts.mounts_below(self._base):
             if entry not in staged and devices.belongs(entry, device):
                 raise errors.Busy(
                     f"{staging_path}: {device.path} of image {device.image_id} is still mounted at "
@@ -236,7 +236,7 @@ class Stager:
         volume: Volume,
         request: StageRequest,
         device: interface.MappedDevice,
-        found: signature.Blank | signature.Signature,
+        found: signature.Content,
         readonly: bool,
     ) -> None:
         if volume.raw_only:

@@ -64,7 +64,7 @@ class Volume:
         self, mapper: interface.Mapper
     ) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
         """Give what lists the image's watchers, not needed where the mapper tells its client."""
-        if mapper.tells_client:
+        if mapper.reports_client:
             return contextlib.nullcontext(frozenset)
         return self.images.watched(self.image.image_name)
 
