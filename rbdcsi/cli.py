@@ -90,11 +90,17 @@ def main() -> None:
     metavar="HOST:PORT",
     help="Serve /metrics, /livez and /readyz there.",
 )
-@_option("--log-format", default=Options.log_format, type=click.Choice(["json", "text"]))
+@_option(
+    "--log-format",
+    default=Options.log_format,
+    type=click.Choice(["json", "text"]),
+    help="How a log line is written.",
+)
 @_option(
     "--log-level",
     default=Options.log_level,
     type=click.Choice(["debug", "info", "warning", "error"]),
+    help="The least severe log lines that are written.",
 )
 @_option(
     "--workers",

@@ -1,6 +1,7 @@
 """What the driver counts of itself, in one registry. rbdcsi.health shows it over HTTP.
 
-Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is generated from here.
+Names and units are Prometheus's (seconds, bytes, `_total`). The table in
+docs/reference/metrics.md is generated from here.
 """
 
 import platform

@@ -1,0 +1,33 @@
+"""StorageClass parameters, from the table that the driver reads them by."""
+
+from tools.reference import markdown, sources
+
+_PROVISIONER = "csi.storage.k8s.io/p"  # pvc/… and pv/…
+
+
+def parameters() -> str:
+    """Return the table of those that a person writes."""
+    head = ("parameter", "meaning", "type", "default", "example", "checked at")
+    rows = (
+        (
+            markdown.code(each.name),
+            each.meaning,
+            each.kind,
+            markdown.code(each.default.replace(",", ", ")),
+            markdown.code(each.example),
+            each.checked,
+        )
+        for each in sources.PARAMETERS.TABLE
+        if not each.name.startswith(_PROVISIONER)
+    )
+    return markdown.table(head, rows)
+
+
+def of_the_provisioner() -> str:
+    """Return the table of those that external-provisioner adds."""
+    rows = (
+        (markdown.code(each.name), each.meaning)
+        for each in sources.PARAMETERS.TABLE
+        if each.name.startswith(_PROVISIONER)
+    )
+    return markdown.table(("parameter", "meaning"), rows)
