@@ -48,7 +48,7 @@ def commands() -> list[Command]:
     return [
         Command(block, re.split(r"\s{2,}", line[2:].strip())[0])  # behind two blanks: a remark
         for block in blocks("console")
-        for line in block.text.splitlines()
+        for line in re.sub(r" \\\n *", " ", block.text).splitlines()  # whole lines
         if line.startswith(("# ", "$ "))
     ]
 
