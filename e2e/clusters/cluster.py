@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from e2e.clusters import commands, erasure
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
 PLACEMENT_GROUPS = 16

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2e.clusters import Cluster
-from rbdcsi.host import mountinfo, mounts
+from rbdcsi.host.fs import mountinfo, mounts
 from rbdcsi.host.mappers import fuse, storage_daemon
 
 _SECONDS = 30.0

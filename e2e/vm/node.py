@@ -13,7 +13,7 @@ from e2e.clusters import Cluster, commands
 from e2e.driver import CLUSTER_ID
 from e2e.vm.machine import KUBELET, Machine
 from rbdcsi.api import csi_pb2_grpc
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 _MODULES = ("rbd", "nbd")
 _SOCKET = f"{KUBELET}/plugins/rbdcsi/csi.sock"
@@ -75,7 +75,7 @@ class Node:
         """Start it as a fresh machine needs it, too, and return when it answers.
 
         Args:
-            kill_after: the step (rbdcsi.steps) after which it dies by SIGKILL; empty for none.
+            kill_after: the step (telemetry.steps) after which it dies by SIGKILL; empty: none.
         """
         self.machine.run("modprobe", "-a", *_MODULES)
         self.make_directory(Path(_SOCKET).parent)

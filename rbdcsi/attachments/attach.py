@@ -6,11 +6,14 @@ so a call that comes late or twice never harms a newer attachment.
 
 from collections.abc import Callable
 
-from rbdcsi import capabilities, clock, errors, handles, steps
-from rbdcsi.attachments import nodes, records, rules, store
-from rbdcsi.ceph import connections, images
-from rbdcsi.config import Credentials
-from rbdcsi.volumes import locations
+from rbdcsi import errors
+from rbdcsi.attachments import records, rules, store
+from rbdcsi.ceph import connections, images, locations
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import capabilities, ids
+from rbdcsi.nodes import registry
+from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
 
 
 class Attachments:
@@ -28,7 +31,7 @@ class Attachments:
 
     def attach(
         self,
-        handle: handles.VolumeHandle,
+        handle: ids.VolumeHandle,
         node_id: str,
         capability: capabilities.Capability,
         *,
@@ -42,21 +45,21 @@ class Attachments:
             Refused, AlreadyExists, Busy: see `rules.attach`.
             Exhausted: the node holds as many volumes as it may.
         """
-        mode, readonly = capability.mode, readonly or capability.mode.reader_only
+        readonly = readonly or capability.mode.reader_only
         volume, now = str(handle), self._now()
         entered = False  # by this call
 
         def rule(record: records.VolumeRecord) -> records.VolumeRecord:
             nonlocal entered
             entered = node_id not in record.attachments
-            return rules.attach(record, volume, node_id, mode, readonly, now)
+            return rules.attach(record, volume, node_id, capability, readonly, now)
 
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             ioctx = _open(connection, handle)
             held = store.Records(ioctx)
             # the reads are under way together
             record = held.begin_see(handle.image_id)
-            registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
+            registered = registry.Nodes(connection.home()).begin_get(node_id)
             name = images.Images(ioctx).begin_name_of(handle.image_id)
             node, seen = registered(), record()
             if name() is None:
@@ -78,7 +81,7 @@ class Attachments:
 
     def detach(
         self,
-        handle: handles.VolumeHandle,
+        handle: ids.VolumeHandle,
         node_id: str,
         *,
         credentials: Credentials | None = None,
@@ -99,7 +102,7 @@ class Attachments:
             for node in [node_id] if node_id else sorted(record.attachments):
                 self._detach(ioctx, handle, node)
 
-    def _detach(self, ioctx: connections.Ioctx, handle: handles.VolumeHandle, node_id: str) -> None:
+    def _detach(self, ioctx: connections.Ioctx, handle: ids.VolumeHandle, node_id: str) -> None:
         held, now = store.Records(ioctx), self._now()
         record = held.get(handle.image_id)
         if node_id in record.attachments:
@@ -109,14 +112,14 @@ class Attachments:
             held.change(handle.image_id, lambda r: r.without(node_id))
             steps.done("detach.record", volume=str(handle), node=node_id)
 
-    def _require_room(self, handle: handles.VolumeHandle, node: nodes.NodeRecord) -> None:
+    def _require_room(self, handle: ids.VolumeHandle, node: registry.NodeRecord) -> None:
         """Refuse an attachment that is one too many.
 
         Counted after it is recorded, so two controllers together never exceed the limit; and as
         long as the node has not staged it, so a controller that died before the count is no hole.
         """
         others = sum(
-            (place.location, image_id) != (handle.location, handle.image_id)
+            (place.id, image_id) != (handle.location, handle.image_id)
             for place in self._locations.of_cluster(handle.location.cluster_id)
             for image_id in store.Records(place.ioctx).held_by(node.node_id)
         )
@@ -128,20 +131,13 @@ class Attachments:
             )
 
 
-def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:
-    """Return the place of the cluster's node registry: its configured pool and namespace."""
-    cluster = pooled.configured.cluster(connection.cluster_id)
-    pool = connection.pool_named(cluster.pool)
-    return connection.ioctx(pool.pool_id, cluster.rados_namespace)
-
-
-def _open(connection: connections.Connection, handle: handles.VolumeHandle) -> connections.Ioctx:
+def _open(connection: connections.Connection, handle: ids.VolumeHandle) -> connections.Ioctx:
     return connection.ioctx(handle.location.pool_id, handle.location.namespace)
 
 
 def _require_unwatched(
     ioctx: connections.Ioctx,
-    handle: handles.VolumeHandle,
+    handle: ids.VolumeHandle,
     record: records.VolumeRecord,
     node_id: str,
 ) -> None:

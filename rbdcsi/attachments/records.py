@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
-from rbdcsi import capabilities, errors
+from rbdcsi import errors
+from rbdcsi.model import capabilities
 
 VERSION = 1
+
+
+_ACCESS = {True: "block", False: "mount"}
 
 
 class State(enum.Enum):
@@ -30,7 +34,8 @@ class Attachment:
     """A node's permission to use a volume.
 
     `generation` is the fencing token; `client` is the Ceph client (ip:port/nonce) that has it
-    mapped; `since` is the time of the last change, ISO 8601 in UTC.
+    mapped; `since` is the time of the last change, ISO 8601 in UTC. `block` is the access type: a
+    raw block device, or a mounted filesystem; None in records of a driver that did not note it.
     """
 
     mode: capabilities.AccessMode
@@ -39,6 +44,7 @@ class Attachment:
     state: State
     since: str
     client: str | None = None
+    block: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def encode(record: VolumeRecord) -> str:
             "state": held.state.value,
             "since": held.since,
             "client": held.client,
+            **({} if held.block is None else {"access": _ACCESS[held.block]}),
         }
         for node, held in record.attachments.items()
     }
@@ -122,7 +129,14 @@ def _attachment(facts: Mapping[str, Any]) -> Attachment:
         state=State(facts["state"]),
         since=_typed(facts, "since", str),
         client=_typed(facts, "client", str, NoneType),
+        block=_block(facts.get("access")),
     )
+
+
+def _block(access: Any) -> bool | None:
+    if access is None:
+        return None
+    return {name: block for block, name in _ACCESS.items()}[access]
 
 
 def _typed(facts: Mapping[str, Any], name: str, *kinds: type) -> Any:

@@ -7,17 +7,17 @@ import dataclasses
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode, Capability, covers
 
 
 def attach(
-    record: VolumeRecord, volume: str, node: str, mode: AccessMode, readonly: bool, now: str
+    record: VolumeRecord, volume: str, node: str, asked: Capability, readonly: bool, now: str
 ) -> VolumeRecord:
     """Let a node use the volume; a repeat changes nothing (CSI: ControllerPublishVolume).
 
     Raises:
         NotFound: the volume is being deleted.
-        AlreadyExists: the node has it in another mode.
+        AlreadyExists: the node has it in another mode, or with another access type.
         Refused: another node has it in a way that excludes this one; the holder is named.
         Busy: the node is just being detached.
     """
@@ -25,17 +25,17 @@ def attach(
         raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
     held = record.attachments.get(node)
     if held:
-        return _attached_again(record, held, volume, node, mode, readonly)
+        return _attached_again(record, held, volume, node, asked, readonly)
     for other, theirs in record.attachments.items():
-        if not _together(theirs, mode, readonly):
+        if not _together(theirs, asked.mode, readonly):
             raise errors.Refused(
                 f"volume {volume} is {theirs.state.value} at node {other!r} as {_how(theirs)} "
                 f"since {theirs.since}, so node {node!r} cannot have it as "
-                f"{_words(mode, readonly)}; it must be detached from {other!r} first "
-                "(delete the Pod that uses it there)"
+                f"{_words(asked.mode, readonly, asked.block)}; it must be detached from "
+                f"{other!r} first (delete the Pod that uses it there)"
             )
     generation = record.generation + 1
-    fresh = Attachment(mode, readonly, generation, State.ATTACHED, now)
+    fresh = Attachment(asked.mode, readonly, generation, State.ATTACHED, now, block=asked.block)
     return dataclasses.replace(record.having(node, fresh), generation=generation)
 
 
@@ -45,12 +45,13 @@ def withdraw(record: VolumeRecord, node: str, attachment: Attachment) -> VolumeR
 
 
 def _attached_again(
-    record: VolumeRecord, held: Attachment, volume: str, node: str, mode: AccessMode, ro: bool
+    record: VolumeRecord, held: Attachment, volume: str, node: str, asked: Capability, ro: bool
 ) -> VolumeRecord:
-    if (held.mode, held.readonly) != (mode, ro):
+    same_access = held.block in {asked.block, None}
+    if (held.mode, held.readonly) != (asked.mode, ro) or not same_access:
         raise errors.AlreadyExists(
             f"volume {volume} is attached to node {node!r} as {_how(held)}, not as "
-            f"{_words(mode, ro)}; detach it there first"
+            f"{_words(asked.mode, ro, asked.block)}; detach it there first"
         )
     if held.state is State.DETACHING:
         raise errors.Busy(
@@ -104,6 +105,27 @@ def require(record: VolumeRecord, volume: str, node: str, generation: int) -> At
     return held
 
 
+def require_covered(attachment: Attachment, asked: Capability, volume: str, node: str) -> None:
+    """Refuse to stage a volume otherwise than it is attached.
+
+    An attachment without access type is taken for a block device's if several nodes may write:
+    no filesystem is attached so.
+
+    Raises:
+        Refused: another access type, or a mode that the attachment does not cover.
+    """
+    block, mode = attachment.block, attachment.mode
+    if block is None and not mode.single_node and not mode.reader_only:
+        block = True
+    if block in {asked.block, None} and covers(mode, asked.mode):
+        return
+    raise errors.Refused(
+        f"volume {volume} is attached to node {node!r} as {_how(attachment)}, which does not allow "
+        f"to stage it as {asked}; two PersistentVolumes of one volume share its attachment: use "
+        "one of them at a time, or give both the same volumeMode and accessModes"
+    )
+
+
 def release(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
     """Note that the node has unmapped the image; without an attachment nothing is to be noted."""
     held = record.attachments.get(node)
@@ -146,8 +168,9 @@ def begin_delete(record: VolumeRecord, volume: str, now: str) -> VolumeRecord:
 
 
 def _how(held: Attachment) -> str:
-    return _words(held.mode, held.readonly)
+    return _words(held.mode, held.readonly, held.block)
 
 
-def _words(mode: AccessMode, readonly: bool) -> str:
-    return f"{mode.value} ({'read-only' if readonly else 'read-write'})"
+def _words(mode: AccessMode, readonly: bool, block: bool | None) -> str:
+    access = "" if block is None else ", block" if block else ", mount"
+    return f"{mode.value} ({'read-only' if readonly else 'read-write'}{access})"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import rados
 
-from rbdcsi.ceph import translate
+from rbdcsi.ceph import ceph_errors
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
@@ -25,18 +25,18 @@ class Reading:
 
     def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
         self._on = f"{name}, key {key!r}"
-        with translate.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
+        with ceph_errors.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
             self._values, _ = ioctx.get_omap_vals_by_keys(op, (key,))
             self._completion = ioctx.operate_aio_read_op(op, name)
 
     def __call__(self) -> bytes | None:
-        with translate.measured("reading object"):
+        with ceph_errors.measured("reading object"):
             self._completion.wait_for_complete()
             code = self._completion.get_return_value()
             if code == -errno.ENOENT:
                 return None
             if code < 0:
-                raise translate.of_errno(code, "", f"reading object {self._on}")
+                raise ceph_errors.of_errno(code, "", f"reading object {self._on}")
         # the bindings give None for an empty value
         return next((value or b"" for _, value in self._values), None)
 
@@ -77,7 +77,7 @@ class Omap:
             after = page[-1][0]
 
     def _page(self, after: str, prefix: str) -> list[tuple[str, str]]:
-        with translate.translated("reading a page of object", self._name):
+        with ceph_errors.translated("reading a page of object", self._name):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
@@ -94,7 +94,7 @@ class Omap:
         Values are ASCII and not empty. The keys of `beside` are set or removed in the same
         operation, all or none. Returns False, with nothing changed, if the key is not `old`.
         """
-        with translate.translated("changing object", f"{self._name}, key {key!r}"):
+        with ceph_errors.translated("changing object", f"{self._name}, key {key!r}"):
             try:
                 with rados.WriteOpCtx() as op:
                     op.new(0)
@@ -103,7 +103,7 @@ class Omap:
                         self._write(op, each, value)
                     self._ioctx.operate_write_op(op, self._name)
             except rados.OSError as error:
-                if abs(translate.errno_of(error)) == errno.ECANCELED:
+                if abs(ceph_errors.errno_of(error)) == errno.ECANCELED:
                     return False
                 raise
         return True
@@ -111,7 +111,7 @@ class Omap:
     def put(self, key: str, value: str | None) -> None:
         """Set the key, or remove it (None), whatever it was."""
         on = f"{self._name}, key {key!r}"
-        with translate.translated("writing object", on), rados.WriteOpCtx() as op:
+        with ceph_errors.translated("writing object", on), rados.WriteOpCtx() as op:
             op.new(0)
             self._write(op, key, value)
             self._ioctx.operate_write_op(op, self._name)
@@ -126,7 +126,7 @@ class Omap:
 def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
     """Make the objects exist, empty if they are new."""
     for name in names:
-        with translate.translated("creating object", name), rados.WriteOpCtx() as op:
+        with ceph_errors.translated("creating object", name), rados.WriteOpCtx() as op:
             op.new(0)
             ioctx.operate_write_op(op, name)
 

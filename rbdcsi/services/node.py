@@ -5,9 +5,10 @@ from pathlib import Path
 
 import grpc
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.host import filesystems
+from rbdcsi.host.fs import filesystems
+from rbdcsi.model import ids
 from rbdcsi.services import convert
 from rbdcsi.staging.publish import Publisher, PublishRequest
 from rbdcsi.staging.stage import Stager, StageRequest
@@ -65,7 +66,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         )
         self._stager.stage(
             StageRequest(
-                handles.parse(volume_id),
+                ids.parse(volume_id),
                 Path(staging_path),
                 capability,
                 convert.generation(request.publish_context),
@@ -80,7 +81,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Unmount a volume from the staging path and unmap it."""
         volume_id = convert.required("volume_id", request.volume_id)
         staging_path = convert.required("staging_target_path", request.staging_target_path)
-        self._stager.unstage(handles.parse(volume_id), Path(staging_path))
+        self._stager.unstage(ids.parse(volume_id), Path(staging_path))
         return csi_pb2.NodeUnstageVolumeResponse()
 
     def NodePublishVolume(
@@ -96,7 +97,7 @@ class Node(csi_pb2_grpc.NodeServicer):
             raise errors.Refused("staging_target_path is missing; NodeStageVolume must come first")
         self._publisher.publish(
             PublishRequest(
-                handles.parse(volume_id),
+                ids.parse(volume_id),
                 Path(request.staging_target_path),
                 Path(target_path),
                 capability,
@@ -120,7 +121,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Return how full a published volume is."""
         volume_id = convert.required("volume_id", request.volume_id)
         path = convert.required("volume_path", request.volume_path)
-        usage = self._publisher.usage(handles.parse(volume_id), Path(path))
+        usage = self._publisher.usage(ids.parse(volume_id), Path(path))
         return csi_pb2.NodeGetVolumeStatsResponse(usage=_usage(usage))
 
 

@@ -14,12 +14,15 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import capabilities, errors, handles, steps
-from rbdcsi.host import devices as block_devices
-from rbdcsi.host import filesystems, mountinfo, mounts, paths, undo
-from rbdcsi.host.mappers import MappedDevice
-from rbdcsi.staging import device as devices
+from rbdcsi import errors
+from rbdcsi.host import undo
+from rbdcsi.host.block import devices as block_devices
+from rbdcsi.host.fs import filesystems, mountinfo, mounts, paths
+from rbdcsi.host.mappers.interface import MappedDevice
+from rbdcsi.model import capabilities, ids
+from rbdcsi.staging import device_stack as devices
 from rbdcsi.staging.stage import BLOCK_FILE, MOUNT_SECONDS
+from rbdcsi.telemetry import steps
 
 _STATS_SECONDS = 5.0
 
@@ -28,7 +31,7 @@ _STATS_SECONDS = 5.0
 class PublishRequest:
     """What NodePublishVolume asks for."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     staging_path: Path
     target_path: Path
     capability: capabilities.Capability
@@ -70,7 +73,7 @@ class Publisher:
         steps.done("unpublish.unmount", path=str(target_path))
         paths.remove_target(target_path, self._base)
 
-    def usage(self, handle: handles.VolumeHandle, path: Path) -> filesystems.Usage | int:
+    def usage(self, handle: ids.VolumeHandle, path: Path) -> filesystems.Usage | int:
         """Return how full the volume is that is seen at the path; of a block volume its size.
 
         Raises:

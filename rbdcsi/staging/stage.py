@@ -9,15 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import capabilities, clock, errors, handles, parameters, steps
+import structlog
+
+from rbdcsi import errors
 from rbdcsi.attachments import rules, store
-from rbdcsi.ceph import connections
-from rbdcsi.config import Credentials
-from rbdcsi.host import content, mappers, mounts, paths, undo
-from rbdcsi.staging import device as devices
-from rbdcsi.staging import filesystem
+from rbdcsi.ceph import connections, locations
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.host import undo
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import mounts, paths
+from rbdcsi.host.mappers import interface
+from rbdcsi.model import capabilities, ids, node_options
+from rbdcsi.runtime import clock
+from rbdcsi.staging import device_stack as devices
+from rbdcsi.staging import format
 from rbdcsi.staging.volume import Volume, opened
-from rbdcsi.volumes import locations
+from rbdcsi.telemetry import steps
+
+_log = structlog.get_logger()
 
 MOUNT_SECONDS = 60.0
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
@@ -28,7 +37,7 @@ _BLOCK = "raw block device"
 class StageRequest:
     """What NodeStageVolume asks for; `generation` is that of the attachment."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     staging_path: Path
     capability: capabilities.Capability
     generation: int
@@ -67,16 +76,17 @@ class Stager:
             record = volume.records.get(handle.image_id)
             held = rules.require(record, str(handle), self.node_id, request.generation)
             staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
+            rules.require_covered(held, request.capability, str(handle), self.node_id)
             with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
                 device, note = self._map(volume, request, held.readonly, undoing, ending)
                 if staged:
                     note()
                 elif request.capability.block:
                     note()
-                    self._bind(request, device, held.readonly)
+                    self._bind(volume, request, device, held.readonly)
                 else:
                     # the device is read meanwhile; nothing is written to it before that
-                    reading = content.reading(device.path, seconds=filesystem.READ_SECONDS)
+                    reading = signature.reading(device.path, seconds=format.READ_SECONDS)
                     found = ending.enter_context(reading)
                     note()
                     self._mount(volume, request, device, found(), held.readonly)
@@ -107,7 +117,7 @@ class Stager:
             )
         return True
 
-    def unstage(self, handle: handles.VolumeHandle, staging_path: Path) -> None:
+    def unstage(self, handle: ids.VolumeHandle, staging_path: Path) -> None:
         """Take the volume away from the staging path, unmap it, and record that it is released.
 
         Raises:
@@ -123,7 +133,7 @@ class Stager:
         steps.done("unstage.unmount", volume=str(handle))
         self.let_go(handle, found)
 
-    def let_go(self, handle: handles.VolumeHandle, found: mappers.MappedDevice | None) -> None:
+    def let_go(self, handle: ids.VolumeHandle, found: interface.MappedDevice | None) -> None:
         """Unmap the volume's device, if there is one, and record that it is released.
 
         Raises:
@@ -136,7 +146,7 @@ class Stager:
             with contextlib.suppress(errors.NotFound):
                 self._release(connection, handle)
 
-    def _require_unpublished(self, device: mappers.MappedDevice, staging_path: Path) -> None:
+    def _require_unpublished(self, device: interface.MappedDevice, staging_path: Path) -> None:
         """Refuse while a target shows the device: its name may soon be another volume's."""
         staged = self._mounts.under(staging_path)
         for entry in self._mounts.under(self._base):
@@ -146,8 +156,8 @@ class Stager:
                     f"{entry.target}; NodeUnpublishVolume must come first"
                 )
 
-    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> Volume:
-        return opened(connection, self._locations.of(connection, handle.location), handle)
+    def _open(self, connection: connections.Connection, handle: ids.VolumeHandle) -> Volume:
+        return opened(connection, self._locations.open(connection, handle.location), handle)
 
     def _map(
         self,
@@ -156,7 +166,7 @@ class Stager:
         readonly: bool,
         undoing: contextlib.ExitStack,
         ending: contextlib.ExitStack,
-    ) -> tuple[mappers.MappedDevice, Callable[[], None]]:
+    ) -> tuple[interface.MappedDevice, Callable[[], None]]:
         """Map; beside the device comes what notes its client in the record, so it can be fenced.
 
         That must be called next, before `ending` ends.
@@ -182,7 +192,7 @@ class Stager:
         self,
         volume: Volume,
         request: StageRequest,
-        device: mappers.MappedDevice,
+        device: interface.MappedDevice,
         watching: Callable[[], frozenset[str]],
         before: frozenset[str] | None,
     ) -> None:
@@ -198,7 +208,7 @@ class Stager:
         steps.done("stage.record", volume=name, client=client)
 
     def _unmapping(
-        self, volume: Volume, request: StageRequest, device: mappers.MappedDevice
+        self, volume: Volume, request: StageRequest, device: interface.MappedDevice
     ) -> Callable[..., bool]:
         """Return the undo of a mapping that this call made."""
 
@@ -211,7 +221,11 @@ class Stager:
 
         return unmap
 
-    def _bind(self, request: StageRequest, device: mappers.MappedDevice, readonly: bool) -> None:
+    def _bind(
+        self, volume: Volume, request: StageRequest, device: interface.MappedDevice, readonly: bool
+    ) -> None:
+        if volume.may_be_formatted and not readonly:
+            format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._base, "file")
         self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
@@ -221,8 +235,8 @@ class Stager:
         self,
         volume: Volume,
         request: StageRequest,
-        device: mappers.MappedDevice,
-        found: content.Blank | content.Signature,
+        device: interface.MappedDevice,
+        found: signature.Blank | signature.Signature,
         readonly: bool,
     ) -> None:
         if volume.raw_only:
@@ -231,8 +245,8 @@ class Stager:
                 "no signature tells of, so it gets no filesystem; use it as a block device"
             )
         fs_type = volume.fs_type(request.capability.fs_type)
-        filesystem.prepare(
-            volume.marked,
+        format.prepare(
+            volume.marked(request.generation),
             device.path,
             found,
             fs_type,
@@ -246,20 +260,23 @@ class Stager:
         _mounted(request)
 
     def _options(
-        self, connection: connections.Connection, handle: handles.VolumeHandle
-    ) -> parameters.NodeOptions:
-        """Return the volume's options; the defaults if its image is gone."""
+        self, connection: connections.Connection, handle: ids.VolumeHandle
+    ) -> node_options.NodeOptions:
+        """Return the volume's options; the defaults if image or metadata cannot be read."""
         try:
             return self._open(connection, handle).options
         except errors.NotFound:
-            return parameters.NodeOptions()
+            return node_options.NodeOptions()
+        except errors.Failed as error:
+            _log.warning("unmapped without its options", volume=str(handle), error=str(error))
+            return node_options.NodeOptions()
 
-    def _release(self, connection: connections.Connection, handle: handles.VolumeHandle) -> None:
-        place = self._locations.of(connection, handle.location)
+    def _release(self, connection: connections.Connection, handle: ids.VolumeHandle) -> None:
+        place = self._locations.open(connection, handle.location)
         self._note_release(store.Records(place.ioctx), handle)
         steps.done("unstage.record", volume=str(handle))
 
-    def _note_release(self, records: store.Records, handle: handles.VolumeHandle) -> None:
+    def _note_release(self, records: store.Records, handle: ids.VolumeHandle) -> None:
         records.change(
             handle.image_id, lambda record: rules.release(record, self.node_id, self._now())
         )

@@ -4,13 +4,14 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rbdcsi import capabilities, errors, handles, parameters
+from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
-from rbdcsi.host import mappers
-from rbdcsi.staging import filesystem
-from rbdcsi.volumes import locations, spec
+from rbdcsi.host.mappers import interface
+from rbdcsi.model import capabilities, ids, node_options
+from rbdcsi.staging import format
+from rbdcsi.volumes import spec
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,15 @@ class Volume:
 
     images: Images
     records: store.Records
-    image: mappers.Image
-    access: mappers.Access
+    image: interface.Image
+    access: interface.Access
     made: spec.VolumeSpec | None
     mark: str | None
 
     @property
-    def options(self) -> parameters.NodeOptions:
+    def options(self) -> node_options.NodeOptions:
         """What the StorageClass chose for nodes."""
-        return self.made.node if self.made else parameters.NodeOptions()
+        return self.made.node if self.made else node_options.NodeOptions()
 
     @property
     def raw_only(self) -> bool:
@@ -35,11 +36,14 @@ class Volume:
         return self.made is not None and self.made.fs_type is None
 
     @property
-    def marked(self) -> filesystem.Marked:
-        """The image with what its metadata says of the filesystem."""
-        return filesystem.Marked(
-            self.images, self.image.image_id, str(self.image), self.mark, self.made is None
-        )
+    def may_be_formatted(self) -> bool:
+        """Whether a mount may make a filesystem on it: it was made by this driver, for one."""
+        return self.made is not None and not self.raw_only
+
+    def marked(self, generation: int) -> format.Marked:
+        """Return the image with its mark, used by the attachment of that generation."""
+        image_id, name = self.image.image_id, str(self.image)
+        return format.Marked(self.images, image_id, name, self.mark, self.made is None, generation)
 
     def fs_type(self, asked: str) -> str:
         """Return the filesystem for a request that asks for this one, or for none."""
@@ -47,7 +51,7 @@ class Volume:
         return asked or made_for or capabilities.DEFAULT_FILESYSTEM
 
     def watching(
-        self, mapper: mappers.Mapper
+        self, mapper: interface.Mapper
     ) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
         """Give what lists the image's watchers, not needed where the mapper tells its client."""
         if mapper.tells_client:
@@ -56,7 +60,7 @@ class Volume:
 
 
 def opened(
-    connection: connections.Connection, place: locations.Place, handle: handles.VolumeHandle
+    connection: connections.Connection, place: locations.Location, handle: ids.VolumeHandle
 ) -> Volume:
     """Return the volume.
 
@@ -67,7 +71,7 @@ def opened(
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if name is None or header is None:
         raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-    image = mappers.Image(
+    image = interface.Image(
         connection.fsid,
         handle.location.pool_id,
         place.pool,
@@ -80,7 +84,7 @@ def opened(
         images,
         store.Records(place.ioctx),
         image,
-        mappers.Access(connection.monitors, connection.user, connection.key),
+        interface.Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
-        header.metadata.get(filesystem.KEY),
+        header.metadata.get(format.KEY),
     )

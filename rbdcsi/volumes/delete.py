@@ -8,12 +8,15 @@ takes an image that somebody else put into the trash.
 import dataclasses
 from collections.abc import Callable
 
-from rbdcsi import clock, errors, handles, steps
+from rbdcsi import errors
 from rbdcsi.attachments import records, rules, store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
-from rbdcsi.config import Credentials
-from rbdcsi.volumes import locations, spec
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import ids
+from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
+from rbdcsi.volumes import spec
 
 
 class Deleter:
@@ -30,7 +33,7 @@ class Deleter:
         self._locations = known
         self._deleted = deleted
 
-    def delete(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> None:
+    def delete(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> None:
         """Delete the volume; one that is gone is fine.
 
         Raises:
@@ -38,14 +41,14 @@ class Deleter:
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             try:
-                place = self._locations.of(connection, handle.location)
+                place = self._locations.open(connection, handle.location)
             except errors.NotFound:
                 return
             _delete(place, handle)
         self._deleted()
 
 
-def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
+def _delete(place: locations.Location, handle: ids.VolumeHandle) -> None:
     images, held = Images(place.ioctx), store.Records(place.ioctx)
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if header is None:
@@ -77,7 +80,7 @@ def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
     steps.done("delete.trash", volume=str(handle))
 
 
-def _in_use(place: locations.Place, handle: handles.VolumeHandle, name: str) -> errors.Refused:
+def _in_use(place: locations.Location, handle: ids.VolumeHandle, name: str) -> errors.Refused:
     watchers = ", ".join(sorted(Images(place.ioctx).watchers(name))) or "somebody"
     return errors.Refused(
         f"volume {handle}: image {place.pool}/{name} is locked by {watchers} and is not deleted; "

@@ -4,12 +4,13 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rbdcsi import errors
-from rbdcsi.ceph.header import Header
-from rbdcsi.ceph.images import Layout
-from rbdcsi.features import mask, names
-from rbdcsi.parameters import NodeOptions, Parameters
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model.image_layout import Layout, mask, names
+from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.storage_class import Parameters
 
 VERSION = 1
 
@@ -66,12 +67,20 @@ def read(metadata: Mapping[str, str], image: str) -> VolumeSpec | None:
             )
         layout = {**facts.pop("layout")}
         layout["features"] = tuple(layout["features"])
-        return VolumeSpec(layout=Layout(**layout), node=NodeOptions(**facts.pop("node")), **facts)
+        return VolumeSpec(layout=Layout(**layout), node=_node(facts.pop("node")), **facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.Failed(
             f"image {image}: metadata {KEY} is damaged ({error!r}); compare it with "
             "`rbd image-meta get` of another volume"
         ) from error
+
+
+def _node(facts: Mapping[str, Any]) -> NodeOptions:
+    node = NodeOptions(**facts)
+    texts = (node.mkfs_options, *node.map_options.values(), *node.unmap_options.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"node options are {facts!r}")
+    return node
 
 
 def differences(

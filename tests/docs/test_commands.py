@@ -11,7 +11,8 @@ import pytest
 
 from e2e import clusters
 from e2e.release import manifests
-from rbdcsi import cli
+from rbdcsi.cli.main import main
+from rbdcsi.cli.serve import serve
 from tests.docs.documents import PAGES, ROOT, Command, commands
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
@@ -57,16 +58,13 @@ def test_every_make_target_exists() -> None:
 
 @pytest.mark.parametrize("line", rows("rbdcsi"))
 def test_driver_takes_the_flags(line: list[str]) -> None:
-    context = cli.main.make_context("rbdcsi", line[1:2])
-    assert cli.serve.make_context("serve", line[2:], parent=context).params["endpoint"]
+    context = main.make_context("rbdcsi", line[1:2])
+    assert serve.make_context("serve", line[2:], parent=context).params["socket"]
 
 
 def test_flags_named_in_the_text_exist() -> None:
     flags = {
-        name
-        for option in cli.serve.params
-        if isinstance(option, click.Option)
-        for name in option.opts
+        name for option in serve.params if isinstance(option, click.Option) for name in option.opts
     }
     named = {
         flag

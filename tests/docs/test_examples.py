@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from e2e.release import manifests
-from rbdcsi import DRIVER_NAME, config, parameters
+from rbdcsi import DRIVER_NAME
 from tests.docs.documents import ROOT, Block, blocks
+from tools.reference import sources
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
@@ -36,7 +37,7 @@ def test_chart_takes_the_values(block: Block, tmp_path: Path) -> None:
     text = manifests.template("--values", str(file), *cluster)
     for each in filter(None, yaml.safe_load_all(text)):
         if each["kind"] == "StorageClass":
-            parameters.parse(each.get("parameters", {}))
+            sources.PARAMETERS.parse(each.get("parameters", {}))
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
@@ -45,7 +46,7 @@ def test_driver_takes_the_configuration(block: Block, tmp_path: Path) -> None:
     key.write_text(KEY)
     key.chmod(0o600)
     file.write_text(block.text.replace("/etc/rbdcsi/key", str(key)))
-    assert config.load(file).clusters[0].credentials().user == "rbdcsi"
+    assert sources.CONFIGURATION.load(file).clusters[0].credentials().user == "rbdcsi"
 
 
 @pytest.mark.parametrize("block", OBJECTS, ids=str)
@@ -54,7 +55,7 @@ def test_objects_are_complete(block: Block) -> None:
         assert each["metadata"]["name"]
         if each["kind"] == "StorageClass":
             assert each["provisioner"] == DRIVER_NAME
-            parameters.parse(each["parameters"])
+            sources.PARAMETERS.parse(each["parameters"])
 
 
 def test_static_volume_of_the_guide_is_the_example() -> None:
@@ -67,7 +68,7 @@ def test_mounters_and_access_of_the_move_from_ceph_csi_are_accepted() -> None:
     page = (ROOT / "docs/how-to/from-ceph-csi.md").read_text()
     kept = re.search(r"^\| (`pool`.*?) \| the same", page, re.MULTILINE)
     assert kept
-    assert set(re.findall(r"`([^`]+)`", kept[1])) <= set(parameters.KNOWN)
+    assert set(re.findall(r"`([^`]+)`", kept[1])) <= set(sources.PARAMETERS.KNOWN)
     refused = re.search(r"^\| (`imageFormat`.*?) \|", page, re.MULTILINE)
     assert refused
-    assert not set(re.findall(r"`([^`]+)`", refused[1])) & set(parameters.KNOWN)
+    assert not set(re.findall(r"`([^`]+)`", refused[1])) & set(sources.PARAMETERS.KNOWN)

@@ -52,3 +52,9 @@ def test_files_that_a_page_links_to_exist(page: Path) -> None:
             assert path.startswith("security/") or (ROOT / path).exists(), target
         elif not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_the_tree_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:rbdcsi|tests|e2e|tools|deploy|bench)/[\w./-]*)", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -17,7 +17,7 @@ from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
 from e2e.vm.node import Node
 from rbdcsi import errors
-from rbdcsi.attachments import nodes as registry
+from rbdcsi.nodes import registry as registry
 from tests import leftovers
 from tests.vm.lab import Lab, held_at
 

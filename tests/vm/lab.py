@@ -14,10 +14,10 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.vm.node import Node
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
+from rbdcsi.model import ids
 
 MIB = 1 << 20
 MAPPERS = {"krbd": "/dev/rbd", "nbd": "/dev/nbd"}  # to the beginning of their devices' names
@@ -78,7 +78,7 @@ class Lab:
 
     def image_id(self, made: Volume) -> str:
         """Return the id of the volume's image."""
-        return handles.parse(made.id).image_id
+        return ids.parse(made.id).image_id
 
     def content(self, made: Volume, offset: int = 0, size: int | None = None) -> bytes:
         """Return bytes of the image as Ceph has them, all of them without a size."""

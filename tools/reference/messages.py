@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tools.reference import markdown, sources
 
 _AT_START = {"ConfigError": "exit code 2", "ValueError": "exit code 2"}
+_MISTAKE = "mistakes.append"  # of a configuration file
 _LONGEST_NAME = 24
 _FEWEST_WORDS = 2  # a message of fewer only passes another one on
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -99,7 +100,7 @@ def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Yield each text with the error's class, or the function that returns it as a reason."""
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name("mistakes")), args=[text, *_]):
+            case ast.Call(func=function, args=[text]) if ast.unparse(function).endswith(_MISTAKE):
                 yield "ConfigError", _text(text)
             case ast.Call(func=function, args=[text, *_]):
                 yield _last_name(function), _text(text)

@@ -4,8 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rbdcsi import cli, config, errors, metrics, parameters
-from rbdcsi.ceph import translate
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors
+from rbdcsi.cli.serve import serve
+from rbdcsi.config import clusters
+from rbdcsi.model import storage_class
+from rbdcsi.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/rbdcsi"
@@ -13,26 +17,24 @@ DRIVER = ROOT / "rbdcsi"
 
 ERRORS = errors
 METRICS = metrics
-PARAMETERS = parameters
-CONFIGURATION = config
-SERVE = cli.serve
-CEPH_NEXT_STEPS = translate._NEXT_STEP
+PARAMETERS = storage_class
+CONFIGURATION = clusters
+SERVE = serve
+CEPH_NEXT_STEPS = ceph_errors._NEXT_STEP
 
 # The first rule that matches a file's path below rbdcsi/ names the chapter of its messages.
 _CHAPTERS = (
-    (r"^(cli|config|keys|monitors|options|secret)\b", "Starting the driver"),
-    (r"^(server|sockets|health|app)\b", "Starting the driver"),
-    (r"^(model/)?(parameters|storage_class|features|image_layout|sizes|capabilities)\b",
-     "StorageClass, size and access mode"),
-    (r"^(services|interceptors|locks|runtime|deadlines)\b", "Any call"),
-    (r"^(model/)?(handles|ids|image_names|stored)\b", "Any call"),
-    (r"^(volumes|snapshots)/", "Creating, deleting and listing volumes"),
+    (r"^(cli|config)/", "Starting the driver"),
+    (r"^server/(?!interceptors|locks)", "Starting the driver"),
+    (r"^model/(storage_class|image_layout|sizes|capabilities)", "StorageClass, size, access mode"),
+    (r"^(services|server|runtime|model)/", "Any call"),
+    (r"^volumes/", "Creating, deleting and listing volumes"),
     (r"^(attachments|nodes)/", "Attaching and detaching"),
     (r"^staging/", "Staging and publishing on a node"),
     (r"^host/mappers/", "Mapping an image to a device"),
-    (r"^(host|model)/", "Filesystems, mounts and devices of a node"),
+    (r"^host/", "Filesystems, mounts and devices of a node"),
     (r"^ceph/", "Ceph"),
-)  # fmt: skip
+)
 CHAPTERS = tuple(dict.fromkeys(chapter for _, chapter in _CHAPTERS))
 
 

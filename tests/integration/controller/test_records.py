@@ -6,7 +6,7 @@ import pytest
 
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
 from rbdcsi.attachments.store import Records
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 from tests.integration.controller.view import View
 
 NODES = ("a", "a/b", "a%2Fb", "b", "ü", "~node")

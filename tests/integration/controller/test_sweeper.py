@@ -12,8 +12,7 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import MIB
 from rbdcsi.attachments import store
-from rbdcsi.ceph import lease
-from rbdcsi.volumes import locations
+from rbdcsi.ceph import lease, locations
 from tests.integration.controller.view import View, image_id
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

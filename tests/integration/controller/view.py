@@ -9,13 +9,13 @@ import rbd
 
 from e2e.clusters import commands
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.attachments import records, store
+from rbdcsi.model import ids
 
 
 def image_id(made: Volume) -> str:
     """Return the id of the volume's image."""
-    return handles.parse(made.id).image_id
+    return ids.parse(made.id).image_id
 
 
 @dataclass(frozen=True)

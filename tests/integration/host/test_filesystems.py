@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import content, filesystems, mounts
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import filesystems, mounts
 from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -66,7 +67,7 @@ def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="overwrite"):
         make(device, "ext4", (option,), seconds=20)
 
-    assert content.content(device, seconds=20) == content.Blank()
+    assert signature.content(device, seconds=20) == signature.Blank()
 
 
 def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
@@ -116,7 +117,7 @@ def test_half_written_make_is_erased_too(disk: Disk) -> None:
 
     filesystems.erase_signature(device, "ext4", seconds=60)
 
-    assert content.content(device, seconds=20) == content.Blank()
+    assert signature.content(device, seconds=20) == signature.Blank()
 
 
 def test_another_file_system_is_not_erased(disk: Disk) -> None:

@@ -9,7 +9,7 @@ from e2e import driver
 from e2e.clusters import commands
 from e2e.driver import Driver
 from rbdcsi import errors
-from rbdcsi.attachments import nodes as registry
+from rbdcsi.nodes import registry as registry
 from tests.integration.node.lab import Lab, node_id
 
 

@@ -1,7 +1,9 @@
 """A controller and two nodes on one pool, with Ceph's and the host's own view of what they did."""
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,13 @@ import rbd
 from e2e import volume
 from e2e.driver import Driver
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
-from rbdcsi.staging import filesystem
+from rbdcsi.model import ids
+from rbdcsi.staging import format
+from rbdcsi.volumes import spec
 
 MIB = 1 << 20
 
@@ -68,7 +71,7 @@ class Lab:
 
     def image_id(self, made: Volume) -> str:
         """Return the id of the volume's image."""
-        return handles.parse(made.id).image_id
+        return ids.parse(made.id).image_id
 
     @contextlib.contextmanager
     def image(self, made: Volume, *, readonly: bool = False) -> Iterator[rbd.Image]:
@@ -94,16 +97,23 @@ class Lab:
         with self.image(made, readonly=True) as image:
             return {watcher["addr"] for watcher in image.watchers_list()}
 
-    def mark(self, made: Volume) -> filesystem.Mark | None:
+    def mark(self, made: Volume) -> format.Mark | None:
         """Return what the image's metadata says of its filesystem."""
         with self.image(made, readonly=True) as image:
-            text = dict(image.metadata_list()).get(filesystem.KEY)
-        return filesystem.read_mark(text, made.id)
+            text = dict(image.metadata_list()).get(format.KEY)
+        return format.read_mark(text, made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""
         with self.image(made) as image:
             image.metadata_set(key, value)
+
+    def change_spec(self, made: Volume, **node_options: object) -> None:
+        """Change what the volume's metadata says of it, as a tenant of the pool can."""
+        with self.image(made) as image:
+            facts = json.loads(image.metadata_get(spec.KEY))
+            facts["node"].update(node_options)
+            image.metadata_set(spec.KEY, json.dumps(facts))
 
     def remove_metadata(self, made: Volume, key: str) -> None:
         """Lose image metadata behind the driver's back."""
@@ -114,6 +124,18 @@ class Lab:
         """Return the volume's attachment at a node."""
         held = store.Records(self.ioctx).get(self.image_id(made))
         return held.attachments[node_id(at)]
+
+    def forget_access_type(self, made: Volume) -> None:
+        """Make the record one of a driver that did not note the access type."""
+
+        def without(record: records.VolumeRecord) -> records.VolumeRecord:
+            older = {
+                node: dataclasses.replace(attachment, block=None)
+                for node, attachment in record.attachments.items()
+            }
+            return dataclasses.replace(record, attachments=older)
+
+        store.Records(self.ioctx).change(self.image_id(made), without)
 
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""

@@ -1,5 +1,6 @@
 """A record is read as it was written, or not at all."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from rbdcsi import errors
 from rbdcsi.attachments import records
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 
 TEXT = st.text(max_size=40)
 ATTACHMENTS = st.builds(
@@ -20,6 +21,7 @@ ATTACHMENTS = st.builds(
     st.sampled_from(State),
     TEXT,
     st.none() | TEXT,
+    st.none() | st.booleans(),
 )
 RECORDS = st.builds(
     VolumeRecord,
@@ -63,6 +65,14 @@ def test_the_stored_form_is_this_one() -> None:
     }
 
 
+@pytest.mark.parametrize(("block", "access"), [(True, "block"), (False, "mount"), (None, None)])
+def test_the_access_type_is_kept_and_may_be_missing(block: bool | None, access: str | None) -> None:
+    held = dataclasses.replace(ONE.attachments["n"], block=block)
+    text = records.encode(ONE.having("n", held))
+    assert json.loads(text)["attachments"]["n"].get("access") == access
+    assert records.decode(text, "here").attachments["n"].block is block
+
+
 @given(st.text() | JSON.map(json.dumps))
 def test_anything_else_is_damaged_and_the_message_says_where(text: str) -> None:
     with pytest.raises(errors.Failed, match=r"record in object o, key k (is damaged|has version)"):
@@ -89,6 +99,9 @@ def test_a_record_without_one_of_its_parts_is_damaged(name: str) -> None:
         ("generation", True),
         ("client", 5),
         ("since", 0),
+        ("access", "file"),
+        ("access", True),
+        ("access", []),
     ],
 )
 def test_an_attachment_with_a_value_of_another_kind_is_damaged(name: str, value: object) -> None:
