@@ -76,7 +76,7 @@ bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ra
 bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
 	$(PYTHON) -m bench --machine
 
-lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (both requirements*.lock)
+lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -9,11 +9,9 @@ PARAMETERS = sources.PARAMETERS.TABLE
 TOGETHER = {"stripeUnit": {"stripeCount": "8"}, "stripeCount": {"stripeUnit": "64K"}}
 
 
-@pytest.mark.parametrize("page", reference.BLOCKS, ids=lambda path: path.stem)
-def test_generated_tables_are_up_to_date(page: object) -> None:
-    texts = {path: text for path, text in reference.pages().items() if path == page}
-    for path, text in texts.items():
-        assert path.read_text() == text, "run `make docs`"
+def test_generated_tables_are_up_to_date() -> None:
+    stale = [page for page, text in reference.pages().items() if page.read_text() != text]
+    assert stale == [], "run `make docs`"
 
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: row.name)

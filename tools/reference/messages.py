@@ -13,6 +13,8 @@ from typing import NamedTuple
 from tools.reference import markdown, sources
 
 _AT_START = {"ConfigError": "exit code 2", "ValueError": "exit code 2"}
+# Functions that return why a host cannot map an image.
+_REASONS = ("unsupported", "unusable", "_unknown_feature")
 _MISTAKE = "mistakes.append"  # of a configuration file
 _LONGEST_NAME = 24
 _FEWEST_WORDS = 2  # a message of fewer only passes another one on
@@ -93,7 +95,7 @@ def _codes(trees: Sequence[ast.Module]) -> dict[str, str]:
             for base in map(_last_name, node.bases):
                 if base in codes:
                     codes.setdefault(node.name, codes[base])
-    return codes | {"unsupported": "FAILED_PRECONDITION", "unusable": "FAILED_PRECONDITION"}
+    return codes | dict.fromkeys(_REASONS, "FAILED_PRECONDITION")
 
 
 def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -106,7 +108,7 @@ def _texts(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield _last_name(function), _text(text)
             case ast.ClassDef(name=name):
                 yield from ((name, _text(call.args[0])) for call in _calls_of_super(node))
-            case ast.FunctionDef(name="unsupported" | "unusable" as name):
+            case ast.FunctionDef(name=name) if name in _REASONS:
                 returns = [each for each in ast.walk(node) if isinstance(each, ast.Return)]
                 yield from ((name, _text(each.value)) for each in returns if each.value)
             case _:
