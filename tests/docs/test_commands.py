@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+import yaml
 
 from e2e import clusters
 from e2e.release import manifests
@@ -100,6 +101,17 @@ def test_files_given_to_kubectl_exist() -> None:
     ]
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_workloads_given_to_kubectl_are_those_of_the_chart() -> None:
+    text = manifests.template("--set", "existingSecret=rbdcsi-config")
+    made = {
+        f"{each['kind'].lower()}/{each['metadata']['name']}"
+        for each in filter(None, yaml.safe_load_all(text))
+    }
+    pages = " ".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"\b(?:statefulset|daemonset|deployment|ds|sts)/[\w-]+", pages))
+    assert {name.replace("ds/", "daemonset/") for name in named} <= made
 
 
 @pytest.mark.parametrize("line", rows("rbd"))
