@@ -14,6 +14,7 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, objects, omap
+from rbdcsi.ceph.futures import Future
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
 
@@ -75,17 +76,12 @@ class Images:
 
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
-        return self.begin_name_of(image_id)()
+        return self.begin_name_of(image_id).result()
 
-    def begin_name_of(self, image_id: str) -> Callable[[], str | None]:
-        """Begin to read the image's name; what is returned waits for it."""
-        reading = omap.Reading(self._ioctx, objects.DIRECTORY, f"id_{image_id}")
-
-        def finish() -> str | None:
-            value = reading()
-            return None if value is None else objects.text(value)
-
-        return finish
+    def begin_name_of(self, image_id: str) -> Future[str | None]:
+        """Begin to read the image's name, None if there is no such image outside the trash."""
+        reading = omap.begin_read(self._ioctx, objects.DIRECTORY, f"id_{image_id}")
+        return reading.then(lambda value: None if value is None else objects.text(value))
 
     def exists(self, image_id: str) -> bool:
         """Tell whether the image exists, in the trash or outside, by its header object."""

@@ -5,22 +5,24 @@ librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELE
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import rados
 
 from rbdcsi.ceph import ceph_errors
+from rbdcsi.ceph.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 
 
-class Reading:
-    """A key's value on its way: called, once, it waits and gives the bytes, or None if absent.
+class _Reading:
+    """A read of one key that is under way.
 
-    librados writes the answer into memory that `values` owns, so nobody may forget it before.
+    librados writes the answer into memory that `values` owns, so this object waits for the answer
+    before it goes.
     """
 
     def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
@@ -29,7 +31,8 @@ class Reading:
             self._values, _ = ioctx.get_omap_vals_by_keys(op, (key,))
             self._completion = ioctx.operate_aio_read_op(op, name)
 
-    def __call__(self) -> bytes | None:
+    def result(self) -> bytes | None:
+        """Wait and return the value, None if the key is absent."""
         with ceph_errors.measured("reading object"):
             self._completion.wait_for_complete()
             code = self._completion.get_return_value()
@@ -41,8 +44,22 @@ class Reading:
         return next((value or b"" for _, value in self._values), None)
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # it was never sent
+        with contextlib.suppress(AttributeError):  # the read was never sent
             self._completion.wait_for_complete()
+
+
+def begin_read(ioctx: rados.Ioctx, name: str, key: str) -> Future[bytes | None]:
+    """Begin to read a key of an object.
+
+    Args:
+        ioctx: where the object is.
+        name: the object's.
+        key: of its omap.
+
+    Returns:
+        The future of the value; None if the object or the key does not exist.
+    """
+    return Future(_Reading(ioctx, name, key).result)
 
 
 class Omap:
@@ -54,17 +71,12 @@ class Omap:
 
     def get(self, key: str) -> str | None:
         """Return a key's value, None if there is none."""
-        return self.begin_get(key)()
+        return self.begin_get(key).result()
 
-    def begin_get(self, key: str) -> Callable[[], str | None]:
-        """Begin to read a key; what is returned waits for the value, and is called once."""
-        reading = Reading(self._ioctx, self._name, key)
-
-        def finish() -> str | None:
-            value = reading()
-            return None if value is None else _text(value)
-
-        return finish
+    def begin_get(self, key: str) -> Future[str | None]:
+        """Begin to read a key's value, None if there is none."""
+        reading = begin_read(self._ioctx, self._name, key)
+        return reading.then(lambda value: None if value is None else _text(value))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield keys and values in the keys' order, read page by page."""

@@ -5,9 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rbdcsi import errors
-
-FILESYSTEMS = ("ext4", "xfs", "btrfs")
-DEFAULT_FILESYSTEM = "ext4"
+from rbdcsi.model import filesystems
 
 
 class AccessMode(enum.Enum):
@@ -32,6 +30,13 @@ class AccessMode(enum.Enum):
         return self.value.endswith("READER_ONLY")
 
 
+class AccessType(enum.Enum):
+    """How a workload uses a volume: CSI's VolumeCapability.access_type."""
+
+    BLOCK = "block"  # as a raw block device
+    MOUNT = "mount"  # by a mounted filesystem
+
+
 @dataclass(frozen=True)
 class Capability:
     """One VolumeCapability: raw block, or a filesystem with its type and mount flags."""
@@ -41,8 +46,13 @@ class Capability:
     fs_type: str = ""
     mount_flags: tuple[str, ...] = ()
 
+    @property
+    def access_type(self) -> AccessType:
+        """Whether a device or a filesystem is asked for."""
+        return AccessType.BLOCK if self.block else AccessType.MOUNT
+
     def __str__(self) -> str:
-        return f"{'block' if self.block else 'mount'} {self.mode.value}"
+        return f"{self.access_type.value} {self.mode.value}"
 
 
 def covers(attached: AccessMode, asked: AccessMode) -> bool:
@@ -69,16 +79,16 @@ def check(capability: Capability) -> None:
     """
     if capability.block:
         return
-    if capability.fs_type and capability.fs_type not in FILESYSTEMS:
+    if capability.fs_type and capability.fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
             f"filesystem {capability.fs_type!r} is not supported; use one of "
-            + ", ".join(FILESYSTEMS)
+            + ", ".join(filesystems.TABLE)
         )
     if not capability.mode.single_node and not capability.mode.reader_only:
         raise errors.InvalidRequest(
-            f"{capability.mode.value} with a filesystem would destroy it: {'/'.join(FILESYSTEMS)} "
-            "take one node at a time; use a raw block volume (volumeMode: Block), "
-            "or ReadWriteOnce, or MULTI_NODE_READER_ONLY"
+            f"{capability.mode.value} with a filesystem would destroy it: "
+            f"{'/'.join(filesystems.TABLE)} take one node at a time; use a raw block "
+            "volume (volumeMode: Block), or ReadWriteOnce, or MULTI_NODE_READER_ONLY"
         )
 
 
@@ -95,7 +105,7 @@ def filesystem(wanted: Collection[Capability], parameter: str | None) -> str | N
     mounts = [capability for capability in wanted if not capability.block]
     if not mounts:
         return None
-    types = {c.fs_type for c in mounts if c.fs_type} or {parameter or DEFAULT_FILESYSTEM}
+    types = {c.fs_type for c in mounts if c.fs_type} or {parameter or filesystems.DEFAULT}
     if len(types) > 1:
         raise errors.InvalidRequest(
             f"one volume cannot have several filesystems, but {', '.join(sorted(types))} are asked"

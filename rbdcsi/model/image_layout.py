@@ -1,10 +1,12 @@
 """How an image is laid out: its features by name (librbd: features.h, create.cc), its objects."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rbdcsi import errors
+from rbdcsi.model import stored
 
 BITS = {
     "layering": 1,
@@ -38,6 +40,7 @@ class Layout:
     stripe_unit: int | None = None
     stripe_count: int | None = None
     data_pool: str | None = None
+    unknown: Mapping[str, Any] = stored.unknown_fields()
 
 
 def parse(text: str) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from rbdcsi.model import stored
 
 FORCE = "force"  # the one option for unmapping
 
@@ -18,3 +21,4 @@ class NodeOptions:
     map_options: Mapping[str, str] = field(default_factory=dict)
     unmap_options: Mapping[str, str] = field(default_factory=dict)
     mkfs_options: str = ""
+    unknown: Mapping[str, Any] = stored.unknown_fields()

@@ -1,6 +1,7 @@
 """Volume sizes, in bytes: what is asked for, what RBD and the filesystems can do."""
 
 from rbdcsi import errors
+from rbdcsi.model import filesystems
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -9,13 +10,10 @@ DEFAULT_BYTES = GIB
 # librbd's object map refuses more objects than this (cls_rbd: MAX_OBJECT_MAP_OBJECT_COUNT).
 MAX_OBJECTS = 256_000_000
 
-# Below these, mkfs refuses (xfs 300 MiB since xfsprogs 5.19, btrfs 109 MiB) or leaves no room.
-SMALLEST_FILESYSTEM = {"ext4": 16 * MIB, "xfs": 300 * MIB, "btrfs": 128 * MIB}
-
 
 def smallest(fs_type: str | None) -> int:
     """Return the smallest volume in bytes for a filesystem, or for a raw block volume (None)."""
-    return MIB if fs_type is None else SMALLEST_FILESYSTEM[fs_type]
+    return MIB if fs_type is None else filesystems.TABLE[fs_type].smallest_bytes
 
 
 def largest(object_bytes: int) -> int:

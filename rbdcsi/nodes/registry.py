@@ -4,20 +4,21 @@ It lives at the cluster's home location (the configured pool and RADOS namespace
 controller finds a node whatever pool the volume is in.
 """
 
-import dataclasses
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph.futures import Future
+from rbdcsi.model import stored
 
 _REGISTRY = "rbdcsi.nodes"
 
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A node plugin's own word; `last_seen` is ISO 8601 in UTC, `max_volumes` 0 is no limit."""
+    """What a node plugin says of itself; `last_seen` is ISO 8601 in UTC, 0 volumes are no limit."""
 
     node_id: str
     addresses: tuple[str, ...]
@@ -27,6 +28,16 @@ class NodeRecord:
     max_volumes: int = 0
     mappers: tuple[str, ...] = ()
     topology: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+
+RECORD = stored.Kind(
+    NodeRecord,
+    name="node record",
+    remedy="so nothing is attached to that node: restart the node plugin there, it writes its "
+    "record again",
+    unversioned=True,
+)
 
 
 class Nodes:
@@ -37,21 +48,20 @@ class Nodes:
 
     def register(self, record: NodeRecord) -> None:
         """Write the node's record."""
-        self._omap.put(record.node_id, json.dumps(dataclasses.asdict(record)))
+        self._omap.put(record.node_id, RECORD.encode(record))
 
     def get(self, node_id: str) -> NodeRecord:
         """Return the node's record; see `begin_get`."""
-        return self.begin_get(node_id)()
+        return self.begin_get(node_id).result()
 
-    def begin_get(self, node_id: str) -> Callable[[], NodeRecord]:
-        """Begin to read the node's record; what is returned waits for it.
+    def begin_get(self, node_id: str) -> Future[NodeRecord]:
+        """Begin to read the node's record.
 
         Raises:
             NotFound: no node plugin has registered under that id.
             Failed: the record cannot be read.
         """
-        reading = self._omap.begin_get(node_id)
-        return lambda: _decode(node_id, reading())
+        return self._omap.begin_get(node_id).then(lambda text: _decode(node_id, text))
 
 
 def _decode(node_id: str, text: str | None) -> NodeRecord:
@@ -60,12 +70,4 @@ def _decode(node_id: str, text: str | None) -> NodeRecord:
             f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "
             "has reached this Ceph cluster; see the log of the rbdcsi node Pod there"
         )
-    try:
-        facts = json.loads(text)
-        known = {f.name for f in dataclasses.fields(NodeRecord)}
-        return NodeRecord(**{name: facts[name] for name in facts if name in known})
-    except (ValueError, TypeError) as error:
-        raise errors.Failed(
-            f"the record of node {node_id!r} in object {_REGISTRY} is damaged ({error}); "
-            "restart the node plugin there, it writes it anew"
-        ) from error
+    return RECORD.decode(text, f"object {_REGISTRY}, key {node_id}")

@@ -7,9 +7,10 @@ from google.protobuf import wrappers_pb2
 
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.attachments.attach import Attachments
+from rbdcsi.attachments.attach import Attacher
+from rbdcsi.attachments.detach import Detacher
 from rbdcsi.ceph import connections, locations
-from rbdcsi.model import capabilities, ids, storage_class
+from rbdcsi.model import capabilities, filesystems, ids, storage_class
 from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
 from rbdcsi.volumes.create import Provisioner, Request, Volume
@@ -41,7 +42,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         located = locations.Locations(pooled)
         self._provisioner = Provisioner(pooled, self._placement)
         self._deleter = Deleter(pooled, located, deleted)
-        self._attachments = Attachments(pooled, located)
+        self._attacher = Attacher(pooled, located)
+        self._detacher = Detacher(pooled)
         self._catalogue = Catalogue(pooled, located)
 
     def ControllerGetCapabilities(
@@ -99,7 +101,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         capability = convert.required_capability(
             request.volume_capability, present=request.HasField("volume_capability")
         )
-        generation = self._attachments.attach(
+        generation = self._attacher.attach(
             self._known(volume_id),
             node_id,
             capability,
@@ -117,7 +119,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
         if handle is not None and self._knows(handle):
-            self._attachments.detach(
+            self._detacher.detach(
                 handle, request.node_id, credentials=convert.credentials(request.secrets)
             )
         return csi_pb2.ControllerUnpublishVolumeResponse()
@@ -209,10 +211,10 @@ def _filesystem(
     wanted: tuple[capabilities.Capability, ...], given: storage_class.Parameters
 ) -> str | None:
     fs_type = capabilities.filesystem(wanted, given.fs_type)
-    if fs_type is not None and fs_type not in capabilities.FILESYSTEMS:
+    if fs_type is not None and fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
             f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
-            + ", ".join(capabilities.FILESYSTEMS)
+            + ", ".join(filesystems.TABLE)
         )
     return fs_type
 

@@ -197,7 +197,7 @@ class Stager:
         before: frozenset[str] | None,
     ) -> None:
         name, generation = str(request.handle), request.generation
-        seen = volume.records.see(request.handle.image_id)
+        seen = volume.records.read(request.handle.image_id)
         rules.require(seen.record, name, self.node_id, generation)
         client = devices.client_of(device, self.node_id, seen.record, watching, before)
         volume.records.change(

@@ -9,8 +9,8 @@ from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.host.mappers import interface
-from rbdcsi.model import capabilities, ids, node_options
-from rbdcsi.staging import format
+from rbdcsi.model import filesystems, ids, node_options
+from rbdcsi.staging import format, format_mark
 from rbdcsi.volumes import spec
 
 
@@ -46,9 +46,19 @@ class Volume:
         return format.Marked(self.images, image_id, name, self.mark, self.made is None, generation)
 
     def fs_type(self, asked: str) -> str:
-        """Return the filesystem for a request that asks for this one, or for none."""
+        """Return the filesystem for a request that asks for this one, or for none.
+
+        Raises:
+            Refused: the image's metadata, which anyone with the pool can write, names another kind.
+        """
         made_for = self.made.fs_type if self.made else None
-        return asked or made_for or capabilities.DEFAULT_FILESYSTEM
+        fs_type = asked or made_for or filesystems.DEFAULT
+        if fs_type not in filesystems.TABLE:
+            raise errors.Refused(
+                f"image {self.image}: its metadata {spec.KEY} names the filesystem {fs_type!r}; it "
+                f"must be one of {', '.join(filesystems.TABLE)}"
+            )
+        return fs_type
 
     def watching(
         self, mapper: interface.Mapper
@@ -86,5 +96,5 @@ def opened(
         image,
         interface.Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
-        header.metadata.get(format.KEY),
+        header.metadata.get(format_mark.KEY),
     )

@@ -11,7 +11,7 @@ from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import ids, image_names, sizes
+from rbdcsi.model import filesystems, ids, image_names, mkfs_options, sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import spec
@@ -56,6 +56,9 @@ class Provisioner:
             Busy: a volume of that name is just being deleted.
         """
         given = request.parameters
+        if request.fs_type:
+            allowed = filesystems.TABLE[request.fs_type].mkfs_allowed
+            mkfs_options.parse(given.node.mkfs_options, request.fs_type, allowed)
         size = sizes.choose(
             request.required,
             request.limit,
@@ -69,7 +72,7 @@ class Provisioner:
 
 def _create(place: locations.Location, request: Request, size: int) -> Volume:
     images, given = Images(place.ioctx), request.parameters
-    wanted = spec.of(request.name, request.fs_type, given)
+    wanted = spec.from_request(request.name, request.fs_type, given)
     name = image_names.image_name(given.name_prefix, request.name)
     try:
         images.create(name, size, wanted.layout)

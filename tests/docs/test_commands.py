@@ -15,12 +15,18 @@ from e2e.release import manifests
 from rbdcsi.cli.main import main
 from rbdcsi.cli.serve import serve
 from tests.docs.documents import PAGES, ROOT, Command, commands
+from tools.reference import sources
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
 ALL = commands()
 # These need a Kubernetes, another distribution or a registry: only their form is checked.
 ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkfs.ext4"}
+ELSEWHERE_FLAGS = {
+    *("--version", "--help", "--wait", "--v2-only", "--node"),
+    *("--extra-create-metadata", "--capacity-for-immediate-binding"),  # of external-provisioner
+    *("--quick", "--only", "--store", "--publish"),  # of the benchmarks
+}
 
 
 def words(command: Command) -> Iterator[list[str]]:
@@ -72,10 +78,8 @@ def test_flags_named_in_the_text_exist() -> None:
         for page in PAGES
         for flag in re.findall(r"`(?:rbdcsi serve )?(--[a-z0-9-]+)", page.read_text())
     }
-    others = {"--version", "--help", "--wait", "--v2-only", "--extra-create-metadata",
-              "--capacity-for-immediate-binding", "--quick", "--only", "--store", "--publish",
-              "--node"}  # fmt: skip
-    assert named - others <= flags
+    of_mkfs = {flag for each in sources.FILESYSTEMS.values() for flag in each.mkfs_allowed}
+    assert named - of_mkfs - ELSEWHERE_FLAGS <= flags
 
 
 @pytest.mark.parametrize("line", rows("helm"))

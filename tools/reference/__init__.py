@@ -24,6 +24,7 @@ _REFERENCE = sources.ROOT / "docs/reference"
 BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     _REFERENCE / "storage-class.md": {
         "parameters": storage_class.parameters,
+        "filesystems": storage_class.filesystems,
         "provisioner": storage_class.of_the_provisioner,
     },
     _REFERENCE / "configuration.md": {"keys": configuration.keys},

@@ -8,7 +8,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
 from rbdcsi.cli.serve import serve
 from rbdcsi.config import clusters
-from rbdcsi.model import storage_class
+from rbdcsi.model import filesystems, storage_class
 from rbdcsi.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,7 @@ DRIVER = ROOT / "rbdcsi"
 ERRORS = errors
 METRICS = metrics
 PARAMETERS = storage_class
+FILESYSTEMS = filesystems.TABLE
 CONFIGURATION = clusters
 SERVE = serve
 CEPH_NEXT_STEPS = ceph_errors._NEXT_STEP

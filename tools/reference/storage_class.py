@@ -2,6 +2,7 @@
 
 from tools.reference import markdown, sources
 
+_MIB = 1 << 20
 _PROVISIONER = "csi.storage.k8s.io/p"  # pvc/… and pv/…
 
 
@@ -31,3 +32,18 @@ def of_the_provisioner() -> str:
         if each.name.startswith(_PROVISIONER)
     )
     return markdown.table(("parameter", "meaning"), rows)
+
+
+def filesystems() -> str:
+    """Return the table of the filesystems with the options of mkfs that a class may give."""
+    rows = (
+        (
+            markdown.code(name),
+            ", ".join(markdown.code(option) for option in sorted(each.mkfs_allowed)),
+            markdown.code(" ".join(each.mkfs_defaults)),
+            f"{each.smallest_bytes // _MIB} MiB",
+        )
+        for name, each in sources.FILESYSTEMS.items()
+    )
+    head = ("filesystem", "allowed in `mkfsOptions`", "without it", "smallest volume")
+    return markdown.table(head, rows)

@@ -11,13 +11,8 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices, signature
+from rbdcsi.model.filesystems import TABLE
 
-_MAKE_DEFAULTS = {
-    "ext4": ("-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1"),
-    "xfs": ("-K",),
-    "btrfs": ("--nodiscard",),
-}
-FS_TYPES = tuple(_MAKE_DEFAULTS)
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
 
@@ -45,7 +40,7 @@ def make(
 
     Args:
         device: the block device.
-        fs_type: one of `FS_TYPES`.
+        fs_type: one of `model.filesystems.TABLE`.
         options: for mkfs, in place of the defaults; empty for these.
         found: what reading the device said just now.
         seconds: how long it may take.
@@ -59,7 +54,7 @@ def make(
         raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
     if found != signature.Blank():
         raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
-    argv = (f"mkfs.{fs_type}", *(options or _MAKE_DEFAULTS[fs_type]), str(device))
+    argv = (f"mkfs.{fs_type}", *(options or TABLE[fs_type].mkfs_defaults), str(device))
     command.run(argv, seconds=seconds)
 
 
@@ -123,7 +118,5 @@ def usage(path: Path, *, seconds: float) -> Usage:
 
 
 def _require_known(fs_type: str) -> None:
-    if fs_type not in FS_TYPES:
-        raise errors.InvalidRequest(
-            f"file system {fs_type!r}: must be one of {', '.join(FS_TYPES)}"
-        )
+    if fs_type not in TABLE:
+        raise errors.InvalidRequest(f"file system {fs_type!r}: must be one of {', '.join(TABLE)}")

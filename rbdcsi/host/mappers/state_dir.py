@@ -3,7 +3,6 @@
 Written before anything else is done and removed last, so that whatever a crash leaves is found.
 """
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -11,7 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from rbdcsi import errors
 from rbdcsi.host.mappers.interface import Image, MappedDevice
+from rbdcsi.model import stored
+
+_log = structlog.get_logger()
 
 _RECORD = "image.json"
 
@@ -37,6 +42,14 @@ class Record:
         )
 
 
+RECORD = stored.Kind(
+    Record,
+    name="mapper state",
+    remedy="so the device of that image is not listed: unmap it by hand, then remove the directory",
+    unversioned=True,
+)
+
+
 class States:
     """The directories below `root`, which is made if it is not there."""
 
@@ -54,7 +67,7 @@ class States:
         directory = self.directory(record.image)
         directory.mkdir(mode=0o700)
         draft = directory / f"{_RECORD}.new"
-        draft.write_text(json.dumps(dataclasses.asdict(record)))
+        draft.write_text(RECORD.encode(record))
         draft.rename(directory / _RECORD)
         return directory
 
@@ -63,8 +76,17 @@ class States:
         shutil.rmtree(directory)
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Yield each directory with its record; those without one have nothing but themselves."""
+        """Yield each directory with its record.
+
+        A directory without a record holds nothing yet. One whose record is damaged is logged and
+        left out, so that it hinders no other volume; the next `map` of its image clears it.
+        """
         for directory in sorted(self.root.iterdir()):
-            if (directory / _RECORD).exists():
-                fields = json.loads((directory / _RECORD).read_text())
-                yield directory, Record(Image(**fields["image"]), fields["readonly"])
+            try:
+                text = (directory / _RECORD).read_text(errors="backslashreplace")
+            except (FileNotFoundError, NotADirectoryError):  # another call removed it just now
+                continue
+            try:
+                yield directory, RECORD.decode(text, str(directory / _RECORD))
+            except errors.Failed as error:
+                _log.warning("mapper state left out", error=str(error))

@@ -7,7 +7,7 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.host.block import signature
-from rbdcsi.host.fs import filesystems
+from rbdcsi.model.filesystems import TABLE
 from tests.integration.host.conftest import MIB, Disk, failing_disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -72,13 +72,13 @@ def test_one_byte_of_data_is_not_overwritten(disk: Disk, offset: int) -> None:
     _write(device, offset, b"x")
 
     assert signature.content(device, seconds=20) == signature.Signature(signature.UNKNOWN)
-    for fs_type in filesystems.FS_TYPES:
+    for fs_type in TABLE:
         with pytest.raises(errors.Refused, match="must be blank"):
             make(device, fs_type, (), seconds=20)
     assert _read(device, offset, 1) == b"x"
 
 
-@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+@pytest.mark.parametrize("fs_type", TABLE)
 def test_file_system_is_named_and_not_overwritten(disk: Disk, fs_type: str) -> None:
     device = disk(512 * MIB)
     make(device, fs_type, (), seconds=60)
@@ -86,7 +86,7 @@ def test_file_system_is_named_and_not_overwritten(disk: Disk, fs_type: str) -> N
     assert isinstance(made, signature.Signature)
     assert made.fs_type == fs_type
 
-    for other in filesystems.FS_TYPES:
+    for other in TABLE:
         with pytest.raises(errors.Refused, match=fs_type):
             make(device, other, (), seconds=60)
 

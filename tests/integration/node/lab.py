@@ -19,7 +19,7 @@ from rbdcsi.attachments import records, store
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
 from rbdcsi.model import ids
-from rbdcsi.staging import format
+from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
 
 MIB = 1 << 20
@@ -97,11 +97,11 @@ class Lab:
         with self.image(made, readonly=True) as image:
             return {watcher["addr"] for watcher in image.watchers_list()}
 
-    def mark(self, made: Volume) -> format.Mark | None:
+    def mark(self, made: Volume) -> format_mark.Mark | None:
         """Return what the image's metadata says of its filesystem."""
         with self.image(made, readonly=True) as image:
-            text = dict(image.metadata_list()).get(format.KEY)
-        return format.read_mark(text, made.id)
+            text = dict(image.metadata_list()).get(format_mark.KEY)
+        return format_mark.read_mark(text, made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""
@@ -130,7 +130,7 @@ class Lab:
 
         def without(record: records.VolumeRecord) -> records.VolumeRecord:
             older = {
-                node: dataclasses.replace(attachment, block=None)
+                node: dataclasses.replace(attachment, access_type=None)
                 for node, attachment in record.attachments.items()
             }
             return dataclasses.replace(record, attachments=older)

@@ -57,5 +57,5 @@ def test_attachment_of_a_driver_that_noted_no_access_type_is_staged(lab: Lab) ->
     node = lab.nodes[0]
     with lab.volume("no-access-type") as made:
         lab.forget_access_type(made)
-        assert lab.record(made, node).block is None
+        assert lab.record(made, node).access_type is None
         volume.stage(node, made)

@@ -11,8 +11,8 @@ from e2e import volume
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.staging import format
-from rbdcsi.staging.format import Mark, Phase
+from rbdcsi.staging import format_mark
+from rbdcsi.staging.format_mark import Mark, Phase
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
 from tests.integration.node.test_crash import dying_after
@@ -45,7 +45,7 @@ def _write_raw(node: Driver, made: Volume, offset: int) -> None:
 
 def _generation(lab: Lab, made: Volume) -> int:
     with lab.image(made, readonly=True) as image:
-        return int(json.loads(dict(image.metadata_list())[format.KEY])["generation"])
+        return int(json.loads(dict(image.metadata_list())[format_mark.KEY])["generation"])
 
 
 def test_image_used_raw_is_not_formatted_afterwards(lab: Lab) -> None:

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rbdcsi import errors
 from rbdcsi.attachments import records, rules
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.model.capabilities import AccessMode, Capability, covers
+from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 VOLUME, NOW = "v1:c:1::a", "2026-01-01T00:00:00+00:00"
 NODES = st.sampled_from(["a", "b", "c"])
@@ -115,7 +115,7 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def it_is_read_as_it_was_written(self) -> None:
-        assert records.decode(records.encode(self.record), "here") == self.record
+        assert records.RECORD.decode(records.RECORD.encode(self.record), "here") == self.record
 
 
 TestCalls = Calls.TestCase
@@ -157,19 +157,21 @@ def test_a_repeat_on_a_record_without_access_type_changes_nothing() -> None:
         rules.require_covered(held, asked, VOLUME, "n")
 
 
-@pytest.mark.parametrize("attached", [True, False])
-@pytest.mark.parametrize("asked", [True, False])
-def test_only_the_access_type_that_is_attached_is_staged(attached: bool, asked: bool) -> None:
+@pytest.mark.parametrize("attached", AccessType)
+@pytest.mark.parametrize("asked", AccessType)
+def test_only_the_access_type_that_is_attached_is_staged(
+    attached: AccessType, asked: AccessType
+) -> None:
     mode = AccessMode.SINGLE_NODE_WRITER
-    held = Attachment(mode, False, 1, State.ATTACHED, NOW, block=attached)
-    if attached == asked:
-        rules.require_covered(held, Capability(mode, asked), VOLUME, "n")
+    attachment = Attachment(mode, False, 1, State.ATTACHED, NOW, access_type=attached)
+    capability = Capability(mode, block=asked is AccessType.BLOCK)
+    if attached is asked:
+        rules.require_covered(attachment, capability, VOLUME, "n")
         return
     with pytest.raises(errors.Refused, match="which does not allow to stage it as") as refused:
-        rules.require_covered(held, Capability(mode, asked), VOLUME, "n")
-    words = {True: "block", False: "mount"}
-    assert f"SINGLE_NODE_WRITER (read-write, {words[attached]})" in str(refused.value)
-    assert f"{words[asked]} SINGLE_NODE_WRITER" in str(refused.value)
+        rules.require_covered(attachment, capability, VOLUME, "n")
+    assert f"SINGLE_NODE_WRITER (read-write, {attached.value})" in str(refused.value)
+    assert f"{asked.value} SINGLE_NODE_WRITER" in str(refused.value)
 
 
 def test_a_record_of_several_writers_without_access_type_is_of_a_block_device() -> None:
@@ -184,7 +186,7 @@ def test_a_record_of_several_writers_without_access_type_is_of_a_block_device() 
 def test_only_a_mode_that_the_attachment_covers_is_staged(
     attached: AccessMode, asked: AccessMode
 ) -> None:
-    held = Attachment(attached, False, 1, State.ATTACHED, NOW, block=True)
+    held = Attachment(attached, False, 1, State.ATTACHED, NOW, access_type=AccessType.BLOCK)
     if covers(attached, asked):
         rules.require_covered(held, Capability(asked, block=True), VOLUME, "n")
         return

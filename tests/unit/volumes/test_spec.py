@@ -30,7 +30,7 @@ OPTIONS = st.dictionaries(st.sampled_from(["krbd", "nbd", "fuse"]), TEXT)
 NODE_OPTIONS = st.builds(NodeOptions, st.none() | TEXT, st.booleans(), OPTIONS, OPTIONS, TEXT)
 SPECS = st.builds(VolumeSpec, TEXT, st.none() | TEXT, LAYOUTS, NODE_OPTIONS)
 
-ONE = spec.of("pvc-1", "ext4", Parameters())
+ONE = spec.from_request("pvc-1", "ext4", Parameters())
 SIZE = 64 << 20
 
 
@@ -65,12 +65,10 @@ def test_anything_else_is_damaged_and_the_image_named(text: str) -> None:
         lambda facts: facts.pop("name"),
         lambda facts: facts.pop("layout"),
         lambda facts: facts["layout"].pop("features"),
-        lambda facts: facts["node"].update(unknown=1),
-        lambda facts: facts.update(unknown=1),
         lambda facts: facts.update(node=None),
     ],
 )
-def test_a_spec_with_parts_missing_or_unknown_is_damaged(spoil: object) -> None:
+def test_a_spec_with_parts_missing_is_damaged(spoil: object) -> None:
     assert callable(spoil)
     facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
     spoil(facts)
@@ -78,9 +76,19 @@ def test_a_spec_with_parts_missing_or_unknown_is_damaged(spoil: object) -> None:
         spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
 
 
+def test_the_fields_of_a_newer_driver_are_kept_wherever_they_stand() -> None:
+    facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
+    for part in (facts, facts["layout"], facts["node"]):
+        part["newer"] = {"a": [1]}
+    made = spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
+    assert made is not None
+    assert made == ONE
+    assert json.loads(spec.metadata(made, Parameters())[spec.KEY]) == facts
+
+
 def test_a_spec_of_another_version_is_left_to_that_version() -> None:
     facts = {**json.loads(spec.metadata(ONE, Parameters())[spec.KEY]), "version": 2}
-    with pytest.raises(errors.Failed, match="another version of the driver; this one knows"):
+    with pytest.raises(errors.Failed, match="has version 2, this driver knows 1: run"):
         spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
 
 
@@ -114,7 +122,7 @@ def test_a_size_fits_a_range(required: int, limit: int, fits: bool) -> None:
 def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
     bits = image_layout.mask((*image_layout.DEFAULT, "striping"))
     header = Header(SIZE, 4 << 20, bits, None, None, None, {})
-    layout = spec.of("a", None, storage_class.parse({})).layout
+    layout = spec.from_request("a", None, storage_class.parse({})).layout
     assert list(spec.layout_differences(header, layout)) == []
     for change, words in [
         ({"features": 1}, "it has the features layering, asked are layering,exclusive-lock"),
