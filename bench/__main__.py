@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench import attach, create, data_path, delete, journey, lab, listing, machine, report
 from bench.metric import Result
-from e2e import orphans
+from e2e import processes
 
 _QUICK = 0.05
 _DOCUMENT = Path(__file__).parents[1] / "docs/reports/benchmarks.md"
@@ -43,7 +43,7 @@ def main(
     """Measure the driver beside the floor, in one run, on a Ceph of its own."""
     if only and in_machine:
         raise click.UsageError("--machine has its own families: leave --only out")
-    orphans.adopt()
+    processes.adopt()
     scale, facts = _QUICK if quick else 1, report.environment(store)
     if in_machine:
         kind, (results, inside) = "-krbd", machine.measure(scale, store)

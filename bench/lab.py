@@ -85,7 +85,5 @@ def at_work(cluster: Cluster, scale: float, mapper: str = "fuse") -> Iterator[La
         first, second = (
             installation.node(name, "--mapper", mapper, *_QUIET).start() for name in ("a", "b")
         )
-        conf = {"keyring": str(cluster.keyring)}
-        connection = rados.Rados(name="client.admin", conffile=str(cluster.conf), conf=conf)
-        undo.enter_context(connection)
+        connection = undo.enter_context(cluster.connection())
         yield Lab(cluster, controller, (first, second), connection, directory, scale, mapper)

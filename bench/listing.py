@@ -11,7 +11,7 @@ import rbd
 
 from bench.lab import Lab, timed
 from bench.metric import Comparison, Figure, Goal, Result, alternate
-from e2e import volume
+from e2e import processes, volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import store
 
@@ -106,9 +106,8 @@ def _resident(pid: int) -> float:
 
 def _resident_when_idle(lab: Lab) -> float:
     arguments = (str(lab.directory / "idle.sock"), str(lab.cluster.conf))
-    with subprocess.Popen(
-        (sys.executable, "-c", _IDLE, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as idle:
+    program = (sys.executable, "-c", _IDLE, *arguments)
+    with processes.start(program, subprocess.PIPE, stdin=subprocess.PIPE) as idle:
         assert idle.stdin
         assert idle.stdout
         idle.stdout.readline()

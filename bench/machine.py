@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import data_path, journey, lab
 from bench.metric import Result, from_raw
-from e2e import orphans, vm
+from e2e import processes, vm
 from e2e.clusters import existing
 from e2e.clusters.local import LocalCluster
 
@@ -38,7 +38,7 @@ def measure(scale: float, store: lab.Store) -> tuple[list[Result], dict[str, str
 
 
 def _measure_inside(scale: float) -> str:
-    orphans.adopt()
+    processes.adopt()
     with existing.connected() as cluster, lab.at_work(cluster, scale, "krbd") as running:
         results = [*journey.measure(running), *data_path.measure(running)]
     kernel = f"{platform.release()} in a virtual machine without KVM"

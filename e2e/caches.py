@@ -1,9 +1,10 @@
 """Where built and fetched things are kept between runs: outside the tree, keyed by version."""
 
+import contextlib
+import fcntl
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -16,20 +17,28 @@ def root() -> Path:
 def made(name: str, make: Callable[[Path], None]) -> Path:
     """Return the cached directory of that name; it is there whole or not at all.
 
+    Of several processes that need it at once, one makes it and the others wait.
+
     Args:
         name: with the version of what is in it.
-        make: fills an empty directory; called when there is nothing yet, by several at once even.
+        make: fills an empty directory; called when there is nothing yet.
     """
-    wanted = root() / name
-    if not wanted.exists():
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f"{wanted.name}.", dir=wanted.parent))
-        try:
-            make(draft)
-            _place(draft, wanted)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return wanted
+    directory = root() / name
+    if not directory.exists():
+        with alone(name):
+            if not directory.exists():
+                _make(directory, make)
+    return directory
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Run the body while no other process or thread of this machine is in it, by that name."""
+    lock = root() / "locks" / name.replace("/", "-")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it with the process
+        yield
 
 
 def forget_old(family: str, kept: int) -> None:
@@ -44,9 +53,12 @@ def forget_old(family: str, kept: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _place(draft: Path, wanted: Path) -> None:
+def _make(directory: Path, make: Callable[[Path], None]) -> None:
+    draft = directory.with_name(f"{directory.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir(parents=True)
     try:
-        draft.rename(wanted)
-    except OSError:
-        if not wanted.exists():  # else another run was quicker
-            raise
+        make(draft)
+        draft.rename(directory)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -4,7 +4,6 @@ Demo, tests and benchmarks share it. A process that the body leaves behind is en
 """
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Self
 import grpc
 import yaml
 
+from e2e import processes
 from e2e.clusters import Cluster
 from rbdcsi.api import csi_pb2_grpc
 
@@ -24,8 +24,11 @@ CLUSTER_ID = "local"
 PROGRAM = (sys.executable, "-m", "rbdcsi")  # this tree's; another is in e2e.release.inside
 _START_SECONDS = 30.0
 _STOP_SECONDS = 40.0
-
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+# A channel waits a second before it connects again by default; a driver is up in half of one.
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 100),
+)
 
 
 @dataclass
@@ -89,17 +92,12 @@ class Driver:
         """
         command = (*self.program, "serve", self.role)
         flags = ("--endpoint", f"unix://{self.socket}", *self.flags)
-        environment = {**os.environ, **self.environment, "RBDCSI_TEST_KILL_AFTER": kill_after}
+        environment = {**self.environment, "RBDCSI_TEST_KILL_AFTER": kill_after}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                (*_DIES_WITH_US, *command, *flags),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the caller, who then ends this one
+            self.process = processes.start(
+                (*command, *flags), log.fileno(), environment=environment, ending="TERM"
             )
-        self.channel = grpc.insecure_channel(f"unix:{self.socket}")
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=_CHANNEL_OPTIONS)
         self._wait_until_it_answers()
         return self
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbdcsi import errors
+from e2e import errors
 
 _SKIPPED = {"skipped", "pending"}
 _HARMLESS = {"passed", *_SKIPPED}

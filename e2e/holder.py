@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
+from e2e import errors
 from e2e.clusters import commands
-from rbdcsi import errors
 
 
 @dataclass(frozen=True)

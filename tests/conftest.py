@@ -1,4 +1,7 @@
-"""Fixtures over one real cluster a run, and the check that a test leaves nothing behind.
+"""Fixtures over one real cluster a process, and the check that a test leaves nothing behind.
+
+`make test` runs several processes, the workers of pytest-xdist, and each has a cluster of its own.
+The tests of one file run in one of them: they share a pool and running drivers.
 
 RBDCSI_TEST_CLUSTER chooses the kind of cluster (`e2e.clusters.KINDS`), RBDCSI_TEST_CEPH_* describe
 one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the driver: "tree"
@@ -6,22 +9,22 @@ one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the 
 """
 
 import contextlib
+import itertools
 import os
 import re
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
 import pytest
 import rados
 
-from e2e import clusters, driver, orphans
+from e2e import clusters, driver, errors, leftovers, processes, sweep
 from e2e.release import inside
-from tests import connections, leftovers
 
 FROM_IMAGE = os.environ.get("RBDCSI_TEST_DRIVER", "tree") == "image"
 
@@ -31,7 +34,20 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any-machine")
 
-_BACKGROUND_SECONDS = 40.0  # a sweeper that was killed is waited for
+# A sweeper looks again after 60 s at the latest, or when the lease of a killed one ends after 15 s.
+_BACKGROUND_SECONDS = 120.0
+
+
+FIGURES = "figures"  # a test's property (`record_property`) that every log shows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests recorded; a worker's own output goes nowhere."""
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "call":
+            for name, text in report.user_properties:
+                if name == FIGURES:
+                    terminalreporter.write_line(text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,15 +57,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ceph)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Skip a test that would have to stop a daemon which is not the test bed's."""
+    try:
+        yield
+    except errors.NotOurs as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Put the temporary files of this run, and of its children, into a directory of its own."""
-    directory = tmp_path_factory.getbasetemp() / "tmp"
+def temporary(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """Put the temporary files of this process, and of its children, into one directory.
+
+    Its name is short, because the paths of unix sockets below it must not exceed 107 bytes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    directory = base.parent / worker_id if worker_id != "master" else base / "tmp"
     directory.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))
-        with inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext():
+        shared = inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext()
+        with shared, sweep.at_end(directory):
             yield directory
 
 
@@ -83,7 +113,7 @@ def pool(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[
 @pytest.fixture(scope="session")
 def admin(cluster: clusters.Cluster) -> Iterator[rados.Rados]:
     """Give a connection as the cluster's own user with bounded operations."""
-    with connections.as_admin(cluster) as connection:
+    with cluster.connection() as connection:
         yield connection
 
 
@@ -96,13 +126,14 @@ def nothing_left(
     Ceph is looked at when the test uses `cluster`. For a whole module:
     `pytestmark = pytest.mark.usefixtures("nothing_left")`.
     """
-    orphans.adopt()
+    processes.adopt()
     uses_ceph = "cluster" in request.fixturenames
+    cluster: clusters.Cluster | None = request.getfixturevalue("cluster") if uses_ceph else None
     connection: rados.Rados | None = request.getfixturevalue("admin") if uses_ceph else None
 
     def note() -> Counter[str]:
         host = leftovers.on_host(tmp_path_factory.getbasetemp(), temporary)
-        return host + leftovers.in_ceph(connection) if connection else host
+        return host + leftovers.in_ceph(connection, cluster) if connection else host
 
     before = note()
     yield

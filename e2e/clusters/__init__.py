@@ -12,9 +12,9 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 
+from e2e import errors
 from e2e.clusters import existing, local, microceph
 from e2e.clusters.cluster import Cluster, Daemons, driver_caps
-from rbdcsi import errors
 
 KINDS: Mapping[str, Callable[[], contextlib.AbstractContextManager[Cluster]]] = {
     "local": local.LocalCluster,
@@ -33,12 +33,12 @@ def start(name: str | None = None) -> contextlib.AbstractContextManager[Cluster]
         name: a key of `KINDS`; None takes what RBDCSI_TEST_CLUSTER says, `local` if nothing.
 
     Raises:
-        InvalidRequest: the name is unknown.
+        Unavailable: the name is unknown.
     """
     name = name or os.environ.get("RBDCSI_TEST_CLUSTER") or "local"
     try:
         return KINDS[name]()
     except KeyError:
-        raise errors.InvalidRequest(
+        raise errors.Unavailable(
             f"no kind of cluster is called {name!r}: choose from {', '.join(KINDS)}"
         ) from None

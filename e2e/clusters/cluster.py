@@ -7,15 +7,19 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import rados
 
 from e2e.clusters import commands, erasure
 from rbdcsi.config.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
 PLACEMENT_GROUPS = 16
+# librados waits for ever by default; seconds.
+BOUNDED: Mapping[str, str] = {"rados_mon_op_timeout": "20", "rados_osd_op_timeout": "20"}
 # An OSD takes the largest of the three, so they are set in order; Ceph's defaults are the second.
 RATIOS: Mapping[str, tuple[float, float]] = {
     "set-nearfull-ratio": (0.00005, 0.85),
@@ -32,8 +36,12 @@ class Daemons(Protocol):
         """The process id of each daemon that runs now."""
         ...
 
+    def pid(self, role: Role) -> int:
+        """Return the process id of the role's only daemon."""
+        ...
+
     def stop(self, role: Role) -> None:
-        """End the daemon and return when its process is gone; gone already is fine."""
+        """End all daemons of the role, and return when their processes are gone."""
         ...
 
     def start(self, role: Role) -> None:
@@ -54,6 +62,8 @@ class Cluster:
         daemons: how to find, stop and start its daemons.
         user: as whom tests work, without "client."; may make pools, users and blocklist entries.
         pool: the one that tests must keep to; None lets them make their own.
+        ours: whether the test bed started it; otherwise others use it, too.
+        pools: those that `create_pool` made and `delete_pool` has not deleted.
     """
 
     fsid: str
@@ -64,11 +74,30 @@ class Cluster:
     daemons: Daemons
     user: str = "admin"
     pool: str | None = None
+    ours: bool = True
+    pools: set[str] = field(default_factory=set, compare=False)
 
     @property
     def pids(self) -> Mapping[Role, int]:
         """The process id of each daemon that runs now; it changes when one is restarted."""
         return self.daemons.pids
+
+    def pid(self, role: Role) -> int:
+        """Return the process id of the daemon, which the caller is about to stop or freeze.
+
+        Raises:
+            NotOurs: the daemon is elsewhere, or it is one of several.
+        """
+        return self.daemons.pid(role)
+
+    def connection(self, **options: str) -> rados.Rados:
+        """Return a client as the cluster's user, which `with` opens and closes.
+
+        Args:
+            options: of ceph.conf, over `BOUNDED`.
+        """
+        conf = {"keyring": str(self.keyring), **BOUNDED, **options}
+        return rados.Rados(name=f"client.{self.user}", conffile=str(self.conf), conf=conf)
 
     def ceph(self, *args: str, timeout: float = 30) -> Any:
         """Run `ceph ARGS` as the user.
@@ -116,6 +145,7 @@ class Cluster:
             Failed, DeadlineExceeded: see `commands.run`.
         """
         self.ceph("osd", "pool", "create", name, *_layout(self, erasure))
+        self.pools.add(name)
         if erasure:
             self.ceph("osd", "pool", "set", name, "allow_ec_overwrites", "true")
         if quota_bytes is not None:
@@ -126,6 +156,7 @@ class Cluster:
     def delete_pool(self, name: str) -> None:
         """Delete the pool with all its images; a pool that does not exist is fine."""
         self.ceph("osd", "pool", "delete", name, name, "--yes-i-really-really-mean-it")
+        self.pools.discard(name)
 
     def create_user(self, name: str, caps: Mapping[str, str]) -> Secret:
         """Create the user `client.NAME` and return its key.
@@ -140,22 +171,22 @@ class Cluster:
 
     def freeze_osd(self) -> None:
         """Stop the OSD in its tracks: clients' I/O hangs, connections stay open."""
-        os.kill(self.pids["osd"], signal.SIGSTOP)
+        os.kill(self.pid("osd"), signal.SIGSTOP)
 
     def thaw_osd(self) -> None:
         """Let a frozen OSD go on."""
-        os.kill(self.pids["osd"], signal.SIGCONT)
+        os.kill(self.pid("osd"), signal.SIGCONT)
 
     def freeze_mon(self) -> None:
         """Stop the monitor in its tracks: commands and new connections hang, open I/O goes on."""
-        os.kill(self.pids["mon"], signal.SIGSTOP)
+        os.kill(self.pid("mon"), signal.SIGSTOP)
 
     def thaw_mon(self) -> None:
         """Let a frozen monitor go on."""
-        os.kill(self.pids["mon"], signal.SIGCONT)
+        os.kill(self.pid("mon"), signal.SIGCONT)
 
     def stop_osd(self) -> None:
-        """End the OSD and have the monitor know it; nobody else would tell it that soon."""
+        """End every OSD and mark it down, which the monitor would find out much later."""
         self.daemons.stop("osd")
         self._mark_osds_down()
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rbdcsi import errors
+from e2e import errors
 
 PAUSE = 0.1  # seconds between two looks at a fact that sends no event
 
@@ -39,13 +39,21 @@ def run(argv: Sequence[str | Path], timeout: float = 60) -> str:
     return done.stdout
 
 
-def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None:
+def sync(path: Path) -> None:
+    """Write out the file system of that path; `os.sync` would wait for those of other runs, too."""
+    run(["sync", "--file-system", path])
+
+
+def wait_until(
+    fact: Callable[[], bool], what: str, timeout: float = 60, pause: float = PAUSE
+) -> None:
     """Return as soon as `fact()` is true.
 
     Args:
         fact: looks at the world; its own errors pass through.
         what: the fact in words, for the error.
         timeout: seconds.
+        pause: seconds between two looks.
 
     Raises:
         DeadlineExceeded: the fact did not come true.
@@ -54,4 +62,4 @@ def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None
     while not fact():
         if time.monotonic() > ends_at:
             raise errors.DeadlineExceeded(f"waited {timeout:g} s in vain: {what}")
-        time.sleep(PAUSE)
+        time.sleep(pause)

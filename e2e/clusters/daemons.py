@@ -7,9 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import mortal
+from e2e import errors, processes
 from e2e.clusters.cluster import Role
-from rbdcsi import errors
 
 NAMES: Mapping[Role, str] = {"mon": "a", "mgr": "a", "osd": "0"}
 # Removes the directory as soon as its standard input ends, which a killed parent also causes;
@@ -24,7 +23,7 @@ class ChildDaemons:
         self._conf = conf
         self._logs = logs
         self._children: dict[Role, subprocess.Popen[bytes]] = {}
-        self._spawner = mortal.Spawner("ceph-daemons")
+        self._spawner = processes.Spawner("ceph-daemons")
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +43,10 @@ class ChildDaemons:
     def pids(self) -> Mapping[Role, int]:
         """The process id of each daemon that runs now."""
         return {role: child.pid for role, child in self._children.items() if child.poll() is None}
+
+    def pid(self, role: Role) -> int:
+        """Return the process id of the daemon, which runs."""
+        return self.pids[role]
 
     def start(self, role: Role) -> None:
         """Start the daemon unless it runs; it answers some time later."""

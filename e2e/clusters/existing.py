@@ -13,11 +13,12 @@ from pathlib import Path
 
 import rados
 
+from e2e import errors
 from e2e.clusters.cluster import Cluster, Daemons, Role
-from rbdcsi import errors
 
 _PREFIX = "RBDCSI_TEST_CEPH_"
 _CONNECT_SECONDS = "20"
+_POOL_DELETE = "mon_allow_pool_delete"
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,24 @@ class Settings:
 
 
 class OthersDaemons:
-    """Daemons that are not ours to stop: tests that would have to are told so."""
+    """Daemons that are not ours to stop: a test that would have to is skipped."""
 
     @property
     def pids(self) -> Mapping[Role, int]:
         """Return none: they may run on other machines."""
         return {}
 
+    def pid(self, role: Role) -> int:
+        """Refuse."""
+        raise errors.NotOurs(f"the cluster is not the test bed's: its {role} is not touched")
+
     def stop(self, role: Role) -> None:
         """Refuse."""
-        raise errors.Unavailable(f"the cluster is somebody else's: its {role} is not stopped")
+        raise errors.NotOurs(f"the cluster is not the test bed's: its {role} is not stopped")
 
     def start(self, role: Role) -> None:
         """Refuse."""
-        raise errors.Unavailable(f"the cluster is somebody else's: its {role} is not started")
+        raise errors.NotOurs(f"the cluster is not the test bed's: its {role} is not started")
 
 
 @contextlib.contextmanager
@@ -75,10 +80,24 @@ def connected() -> Iterator[Cluster]:
     """Give the cluster of the settings; it goes on afterwards.
 
     Raises:
-        Unavailable: see `Settings.from_environment`.
+        Unavailable: see `Settings.from_environment`; or no pool is given, and the monitors do not
+            let pools be deleted.
     """
     with described(Settings.from_environment(os.environ, "", ""), OthersDaemons()) as cluster:
+        if cluster.pool is None:
+            _require_deletable_pools(cluster)
         yield cluster
+
+
+def _require_deletable_pools(cluster: Cluster) -> None:
+    for monitor in cluster.ceph("mon", "dump")["mons"]:
+        name = f"mon.{monitor['name']}"
+        if cluster.ceph("config", "show", name, _POOL_DELETE) is not True:
+            raise errors.Unavailable(
+                f"{name} has {_POOL_DELETE} off, so the pools that tests make would stay: give "
+                f"one pool that tests keep to by {_PREFIX}POOL, or set the option for the time of "
+                f"the tests (ceph config set mon {_POOL_DELETE} true)"
+            )
 
 
 @contextlib.contextmanager
@@ -99,4 +118,5 @@ def described(settings: Settings, daemons: Daemons) -> Iterator[Cluster]:
             daemons=daemons,
             user=settings.user,
             pool=settings.pool,
+            ours=False,
         )

@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Iterator
 
-from rbdcsi import errors
+from e2e import errors
 
 # Below Linux's usual range for outgoing connections, so that none of them takes a chosen port.
 CANDIDATES = range(20000, 32000, 2)

@@ -3,16 +3,17 @@
 import contextlib
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import grpc
 
-from e2e import clusters, driver, orphans
-from e2e.demo import leftovers, signals
+from e2e import clusters, driver, errors, leftovers, processes, sweep
+from e2e.demo import signals
 from e2e.demo.ceph import Ceph
 from e2e.demo.screen import Screen
 from e2e.demo.story import Story
-from rbdcsi import errors
+from rbdcsi.errors import RbdCsiError
 
 _POOL = "demo"
 _MAPPER = "fuse"
@@ -20,6 +21,7 @@ _TITLE = """\
 rbdcsi demo: a volume moves from node-a to node-b, with the file on it, on a Ceph of its own.
 Block devices come from the fuse mapper, which runs on any kernel; production uses krbd.
 """
+_FAILURES = (signals.Interrupted, errors.BedError, RbdCsiError, AssertionError, OSError)
 _LAST_WORDS = 3  # lines of a driver's log that are shown after a failure
 
 
@@ -27,7 +29,7 @@ def main() -> int:
     """Play the story, take everything down, and return the exit code."""
     screen = Screen()
     signals.listen()
-    orphans.adopt()
+    processes.adopt()
     screen.say(_TITLE)
     with contextlib.ExitStack() as undo:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
@@ -35,18 +37,18 @@ def main() -> int:
             _play(screen, undo, directory)
             signals.check()
             failure = None
-        except (signals.Interrupted, errors.RbdCsiError, AssertionError, OSError) as error:
+        except _FAILURES as error:
             failure = error
         with screen.step("stop Ceph", always=True):
             undo.close()
-    left = [*leftovers.on_host(directory), *leftovers.processes()]
+    left = leftovers.difference(Counter(), leftovers.on_host(directory))
     return _end(screen, failure, left)
 
 
-def _end(screen: Screen, failure: Exception | None, left: list[str]) -> int:
+def _end(screen: Screen, failure: Exception | None, left: str) -> int:
     """Say how it went, and return the exit code."""
     if left:
-        screen.say("\n".join(("\nFAILED: left behind:", *left)))
+        screen.say(f"\nFAILED: left behind:\n{left}")
     if name := signals.noted():  # a Ctrl-C ends Ceph's tools, too: their failure is no news
         screen.say(f"\nInterrupted by {name}; everything is taken down.")
         return 1 if left else 130
@@ -69,7 +71,9 @@ def _play(screen: Screen, undo: contextlib.ExitStack, directory: Path) -> None:
         cluster = undo.enter_context(clusters.start("local"))
         cluster.create_pool(_POOL)
         note.words = f"one OSD at {cluster.monitors}, pool {_POOL}"
-    undo.callback(leftovers.sweep, directory)
+    undo.enter_context(sweep.at_end(directory))
+    connection = undo.enter_context(cluster.connection())
+    before = leftovers.in_ceph(connection) + leftovers.on_host(directory)
     with screen.step("start the driver") as note:
         installation = undo.enter_context(driver.installed(cluster, directory, _POOL))
         controller = installation.controller().start()
@@ -82,8 +86,9 @@ def _play(screen: Screen, undo: contextlib.ExitStack, directory: Path) -> None:
         raise errors.Failed(_last_words(error, controller, first, second)) from error
     with screen.step("stop the driver", always=True):
         installation.running.close()
-    if left := [*leftovers.in_ceph(cluster, _POOL), *leftovers.on_host(directory)]:
-        raise errors.Failed("\n".join(("the driver left behind:", *left)))
+    after = leftovers.in_ceph(connection) + leftovers.on_host(directory)
+    if left := leftovers.difference(before, after):
+        raise errors.Failed(f"the driver left behind:\n{left}")
 
 
 def _last_words(error: grpc.RpcError, *drivers: driver.Driver) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from e2e import errors
 from e2e.clusters import Cluster
 from e2e.demo.screen import Screen
-from rbdcsi import errors
 
 _WATCHER = re.compile(r"watcher=(\S+)")
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import grpc
 
-from e2e import volume
+from e2e import errors, volume
 from e2e.clusters import commands
 from e2e.demo.ceph import Ceph
 from e2e.demo.screen import Screen
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
-from rbdcsi import errors
 from rbdcsi.model import ids
 
 _NAME, _SIZE = "demo", 256 * MIB

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from e2e import errors
 from e2e.clusters import Cluster, commands, driver_caps
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests, programs
-from rbdcsi import errors
 
 RELEASE = "rbdcsi"
 NAMESPACE = "rbdcsi-system"

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from e2e import mortal
+from e2e import errors, processes
 from e2e.clusters import commands, ports
 from e2e.kubernetes import build, login, pki
 from e2e.kubernetes.addresses import Addresses
 from e2e.kubernetes.client import Kubernetes
-from rbdcsi import errors
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class _Parts(contextlib.AbstractContextManager["_Parts"]):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._spawner = mortal.Spawner("control-plane")
+        self._spawner = processes.Spawner("control-plane")
 
     def __exit__(self, *_error: object) -> None:
         for child in reversed(self._children.values()):

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e import caches
+from e2e import caches, errors
 from e2e.clusters import commands
 from e2e.kubernetes import build
-from rbdcsi import errors
 
 PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from e2e import mortal
+from e2e import processes
 from e2e.clusters import commands, ports
 from e2e.kubernetes import chart
 from e2e.kubernetes.client import Kubernetes
@@ -62,7 +62,7 @@ def scraping(kubernetes: Kubernetes) -> Iterator[Prometheus]:
     with (
         tempfile.TemporaryDirectory() as name,
         ports.claimed_pair("127.0.0.1") as port,
-        contextlib.closing(mortal.Spawner("prometheus")) as spawner,
+        contextlib.closing(processes.Spawner("prometheus")) as spawner,
     ):
         directory = Path(name)
         (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(kubernetes)))

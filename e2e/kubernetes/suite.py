@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e import ginkgo, mortal
+from e2e import ginkgo, processes
 from e2e.kubernetes import build
 from e2e.kubernetes.client import Kubernetes
 
@@ -38,8 +38,16 @@ _DOUBLES = (
     # One subPath for reading and one that is taken away stay: the kubelet binds them.
     "subPath should support (?:existing (?:directory|single)|file|non-existent|readOnly)",
 )
-# What a change has to pass, within a quarter of an hour.
-CHOSEN = Selection(_ALL, (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES))
+_LEFT_OUT = (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES)
+# What follows a spec's pattern is the name of its part of the suite.
+_DATA = r"\[Testpattern: [^]]*\] (?:volumes|provisioning|ephemeral)"
+_PATHS = r"\[Testpattern: [^]]*\] (?:subPath|fsgroupchangepolicy)"
+# What changes have to pass: each spec is in one of these, which take some minutes each.
+CHOSEN = {
+    "data": Selection(f"{_ALL}.*{_DATA}", _LEFT_OUT),
+    "paths": Selection(f"{_ALL}.*{_PATHS}", _LEFT_OUT),
+    "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS)),
+}
 _STOPS_KUBELETS = r"\[Disruptive\]"
 # To be run by one process: any other spec would miss the kubelet.
 DISRUPTIVE = Selection(f"{_ALL}.*{_STOPS_KUBELETS}", ())
@@ -104,7 +112,7 @@ def run(
 def _run(argv: Sequence[str | Path], log: Path, seconds: float) -> None:
     """Run ginkgo to its end; none of its processes goes on after this one, whatever ends it."""
     isolated = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-    spawner = mortal.Spawner("ginkgo")
+    spawner = processes.Spawner("ginkgo")
     child = spawner.spawn([*isolated, *argv], log)
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):  # it then has no report

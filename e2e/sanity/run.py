@@ -6,9 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from e2e import ginkgo
+from e2e import errors, ginkgo
 from e2e.sanity import build
-from rbdcsi import errors
 
 _GRACE = 60  # seconds for the tests under way to stop and to clean up, once their time is over
 
@@ -21,7 +20,7 @@ def run(
     flags: Sequence[str] = (),
     timeout: float = 1800,
 ) -> ginkgo.Result:
-    """Run every test, print the numbers and return them; failed tests are a result, not an error.
+    """Run every test and return the numbers; failed tests are a result, not an error.
 
     The node must tell a small limit of volumes: one test attaches that many, and one more.
 
@@ -54,9 +53,7 @@ def run(
         *flags,
     ]
     _run([build.build(), *arguments], log, timeout + _GRACE)
-    result = ginkgo.read("csi-sanity", report, log)
-    print(result)
-    return result
+    return ginkgo.read("csi-sanity", report, log)
 
 
 def _run(argv: Sequence[str | Path], log: Path, timeout: float) -> None:

@@ -10,9 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e import caches
+from e2e import caches, errors
 from e2e.clusters import commands
-from rbdcsi import errors
 
 _META = "linux-image-cloud-amd64"
 _FETCH_SECONDS = 300

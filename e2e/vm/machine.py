@@ -15,14 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e import mortal
+from e2e import errors, processes
 from e2e.clusters import commands
 from e2e.clusters.daemons import SweptDirectory
 from e2e.vm import kernel, qemu, remote
 from e2e.vm.guest import agent
 from e2e.vm.monitor import Monitor
 from e2e.vm.network import Network
-from rbdcsi import errors
 from rbdcsi.host import command
 
 KUBELET = "/var/lib/kubelet"
@@ -80,7 +79,7 @@ class Machine:
         self._kernel_words = tuple(kernel_words)
         self._disks: dict[str, int | Path] = {KUBELET: 1024 * MIB, **(disks or {})}
         self._undo = contextlib.ExitStack()
-        self._spawner = mortal.Spawner(f"machine-{name}")
+        self._spawner = processes.Spawner(f"machine-{name}")
         self._directory = Path()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._booted_at = 0

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from rbdcsi import errors
+from e2e import errors
 
 _SECONDS = 30.0
 

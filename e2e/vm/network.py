@@ -16,9 +16,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from e2e import errors
 from e2e.clusters import commands
 from e2e.vm import namespaces
-from rbdcsi import errors
 
 BRIDGE = "machines"
 _FIRST_MACHINE = 10

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from e2e import errors
 from rbdcsi.host import command
 
 _PATIENCE = 10.0  # seconds for an agent to say that its time is over
@@ -24,22 +25,23 @@ def run(
         ok: exit codes that are no error.
 
     Raises:
-        CommandFailed: another exit code than those in `ok`, or it could not be started.
-        CommandTimedOut: it, or the machine, did not answer in time.
+        Failed: another exit code than those in `ok`, or it could not be started.
+        DeadlineExceeded: it, or the machine, did not answer in time.
     """
+    line = " ".join(argv)
     answer = _ask(address, argv, seconds, stdin)
     if answer.get("error") == "timeout":
-        raise command.CommandTimedOut(argv, seconds)
+        raise _too_slow(argv, seconds)
     if "error" in answer:
-        raise command.CommandFailed(argv, 127, answer["error"])
+        raise errors.Failed(f"`{line}` could not be started in the machine: {answer['error']}")
     done = command.Completed(
         answer["exit_code"],
         base64.b64decode(answer["stdout"]),
         base64.b64decode(answer["stderr"]),
     )
     if done.exit_code not in ok:
-        said = done.stderr or done.stdout
-        raise command.CommandFailed(argv, done.exit_code, said.decode(errors="replace"))
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise errors.Failed(f"`{line}` in the machine ended with {done.exit_code}: {said}")
     return done
 
 
@@ -53,7 +55,13 @@ def _ask(address: str, argv: Sequence[str], seconds: float, stdin: bytes) -> Any
             with connection.makefile("rb") as stream:
                 line = stream.readline()
     except TimeoutError as error:
-        raise command.CommandTimedOut(argv, longest) from error
+        raise _too_slow(argv, longest) from error
     if not line:
-        raise command.CommandFailed(argv, 127, "the machine ended the connection")
+        raise errors.Failed(f"the machine ended the connection at `{' '.join(argv)}`")
     return json.loads(line)
+
+
+def _too_slow(argv: Sequence[str], seconds: float) -> errors.DeadlineExceeded:
+    return errors.DeadlineExceeded(
+        f"`{' '.join(argv)}` did not end within {seconds:g} s in the machine"
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments.records import RECORD, VolumeRecord
 from rbdcsi.ceph import connections, omap
-from rbdcsi.ceph.futures import Future
+from rbdcsi.runtime.futures import Future
 
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
 _TRIES = 20

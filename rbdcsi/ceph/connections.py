@@ -55,7 +55,8 @@ class Connection:
 
         Raises:
             Unauthenticated: the user or key is wrong.
-            Unavailable: no monitor answers.
+            Unavailable: no monitor answers; librados says the same of a wrong key when it tries a
+                second protocol of a monitor that has only one.
         """
         seconds = str(math.ceil(timeout))
         settings = {
@@ -79,7 +80,15 @@ class Connection:
                 conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
                 conf=settings,
             )
-            client.connect()
+            try:
+                client.connect()
+            except rados.TimedOut as error:
+                raise errors.Unavailable(
+                    f"connecting to cluster {whom}: no monitor let the driver in within "
+                    f"{seconds} s; check the cluster (`ceph status`), the network, and the key "
+                    f"against `ceph auth get client.{credentials.user}`; if the monitors are given "
+                    "without a port, give IP:3300, where a wrong key is refused at once"
+                ) from error
         return cls(client, cluster, credentials)
 
     @property
@@ -161,6 +170,7 @@ class Connections:
         self.configured = configured
         self._timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
+        self._fsids: dict[str, str] = {}
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
@@ -184,7 +194,12 @@ class Connections:
             found = self._open.get(slot)
             if not found or found.key != wanted.key:
                 found = self._open[slot] = Connection.open(cluster, wanted, self._timeout)
+                self._fsids[cluster_id] = found.fsid
         return found
+
+    def fsid(self, cluster_id: str) -> str | None:
+        """Return the cluster's own id, None if no connection to it was made yet."""
+        return self._fsids.get(cluster_id)
 
     @contextlib.contextmanager
     def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:

@@ -14,9 +14,9 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, objects, omap
-from rbdcsi.ceph.futures import Future
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
+from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import rados
 
 from rbdcsi.ceph import ceph_errors
-from rbdcsi.ceph.futures import Future
+from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once

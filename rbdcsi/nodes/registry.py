@@ -10,8 +10,8 @@ from typing import Any
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections, omap
-from rbdcsi.ceph.futures import Future
 from rbdcsi.model import stored
+from rbdcsi.runtime.futures import Future
 
 _REGISTRY = "rbdcsi.nodes"
 

@@ -20,9 +20,8 @@ from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node
 from rbdcsi.staging.device_stack import Devices
-from rbdcsi.staging.orphans import Leftovers
-from rbdcsi.staging.publish import Publisher
-from rbdcsi.staging.stage import Stager
+from rbdcsi.staging.orphans import Orphans
+from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.volumes.purge import Sweeper
 from rbdcsi.volumes.usage_metrics import Census
 
@@ -83,24 +82,19 @@ def build(options: Options, clusters: Config) -> Application:
 
 def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
     preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
-    devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred)
-    stager = Stager(options.node_id, options.kubelet_dir, pooled, devices)
-    publisher = Publisher(options.kubelet_dir, devices)
-    application.node = Node(
-        stager, publisher, options.node_id, options.max_volumes, options.topology
-    )
+    devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred, pooled)
+    node = ThisNode(options.node_id, options.kubelet_dir, devices, pooled)
+    application.node = Node(node, options.max_volumes, options.topology)
     facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
-    leftovers = Leftovers(
-        stager, devices, options.kubelet_dir, pooled, lambda handle: _held(application, handle)
-    )
+    orphans = Orphans(node, lambda handle: _hold(application, handle))
     application.background += [
         Repeated("registration", Registration(pooled, facts).renew),
-        Repeated("leftovers", leftovers.unmap),
+        Repeated("orphans", orphans.unmap),
     ]
 
 
-def _held(
+def _hold(
     application: Application, handle: ids.VolumeHandle
 ) -> contextlib.AbstractContextManager[None]:
     key = volume_lock.lock_key("Node", "volume_id", str(handle))
-    return application.locks.hold(key, f"unmapping what was left of volume {handle}")
+    return application.locks.hold(key, f"unmapping an orphan of volume {handle}")

@@ -1,4 +1,4 @@
-"""Unmaps what a node plugin that died in NodeStage left, where no NodeUnstage comes.
+"""Unmaps devices that a node plugin left when it died in NodeStage, if no NodeUnstage comes.
 
 The kubelet forgets a stage that was cut off if the plugin does not answer its next call
 (csi_attacher.go, MountDevice). The image would stay mapped, so that it could never be detached.
@@ -6,18 +6,16 @@ The kubelet forgets a stage that was cut off if the plugin does not answer its n
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, locations
-from rbdcsi.host.fs import mounts
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
-from rbdcsi.staging import device_stack as devices
-from rbdcsi.staging.stage import Stager
+from rbdcsi.staging.device_stack import shows
+from rbdcsi.staging.this_node import ThisNode
+from rbdcsi.staging.unstage import Unstager
 
 _log = structlog.get_logger()
 
@@ -25,69 +23,64 @@ PAUSE_SECONDS = 60.0
 Hold = Callable[[ids.VolumeHandle], contextlib.AbstractContextManager[None]]
 
 
-class Leftovers:
-    """Finds and unmaps them; a repeated NodeStage maps such a volume again."""
+class Orphans:
+    """Devices that are mounted nowhere; a repeated NodeStage maps such a volume again."""
 
-    def __init__(
-        self,
-        stager: Stager,
-        node_devices: devices.Devices,
-        kubelet_dir: Path,
-        pooled: connections.Connections,
-        hold: Hold,
-    ) -> None:
-        """Take `hold` to keep calls off a volume; it raises Busy if one is under way."""
-        self._stager = stager
-        self._devices = node_devices
-        self._mounts = mounts.Mounts(kubelet_dir)
-        self._connections = pooled
-        self._locations = locations.Locations(pooled)
+    def __init__(self, node: ThisNode, hold: Hold) -> None:
+        """Take this node, and `hold`, which keeps calls off a volume or raises Busy."""
+        self._node = node
+        self._unstager = Unstager(node)
         self._hold = hold
         self._idle: frozenset[MappedDevice] = frozenset()
 
     def unmap(self) -> float:
-        """Unmap what was idle the last time, too: mounted nowhere, and of a volume attached here.
+        """Unmap the devices that were idle the last time, too, of volumes attached to this node.
 
         Returns the seconds until the next time.
         """
-        with _tolerated("what is mapped"):
-            found = self._found_idle()
-            for device in found & self._idle:
+        with _tolerated("mapped devices"):
+            idle = self._idle_devices()
+            for device in idle & self._idle:
                 with _tolerated(str(device.path)):
                     for handle in self._volumes(device):
                         self._unmap(handle, device)
-            self._idle = found
+            self._idle = idle
         return PAUSE_SECONDS
 
     def _unmap(self, handle: ids.VolumeHandle, device: MappedDevice) -> None:
         with self._hold(handle):
-            if device in self._found_idle():
-                _log.info("unmapping a leftover", volume=str(handle), device=str(device.path))
-                self._stager.let_go(handle, device)
+            if device in self._idle_devices():
+                _log.info("unmapping an orphan", volume=str(handle), device=str(device.path))
+                self._unstager.release(handle, device)
 
-    def _found_idle(self) -> frozenset[MappedDevice]:
-        """Return what is mapped now and mounted nowhere."""
-        mapped, entries = self._devices.all(), self._mounts.everywhere()
+    def _idle_devices(self) -> frozenset[MappedDevice]:
+        """Return the devices that are mapped now and mounted nowhere."""
+        mapped, entries = self._node.devices.all(), self._node.mounts.everywhere()
         return frozenset(
-            device for device in mapped if not any(devices.belongs(e, device) for e in entries)
+            device for device in mapped if not any(shows(entry, device) for entry in entries)
         )
 
     def _volumes(self, device: MappedDevice) -> Iterator[ids.VolumeHandle]:
-        """Yield what the device is of: somebody else's image is attached to this node by nobody."""
-        for cluster in self._connections.configured.clusters:
-            place = ids.LocationId(cluster.cluster_id, device.pool_id, device.namespace)
-            with self._connections.use(cluster.cluster_id) as connection:
+        """Yield the volume of a device, if it is attached to this node.
+
+        An image that another program mapped is no volume, or is not attached to this node.
+        """
+        for cluster in self._node.connections.configured.clusters:
+            location_id = ids.LocationId(cluster.cluster_id, device.pool_id, device.namespace)
+            with self._node.connections.use(cluster.cluster_id) as connection:
                 if device.fsid not in (None, connection.fsid):
                     continue
-                records = store.Records(self._locations.open(connection, place).ioctx)
-                held = records.get(device.image_id).attachments
-            if self._stager.node_id in held:
-                yield ids.VolumeHandle(place, device.image_id)
+                location = self._node.locations.open(connection, location_id)
+                attachments = store.Records(location.ioctx).get(device.image_id).attachments
+            if self._node.node_id in attachments:
+                yield ids.VolumeHandle(location_id, device.image_id)
 
 
 @contextlib.contextmanager
-def _tolerated(what: str) -> Iterator[None]:
+def _tolerated(looked_at: str) -> Iterator[None]:
     try:
         yield
     except (errors.RbdCsiError, OSError) as error:
-        _log.warning("not looked at for leftovers, to be repeated", what=what, error=str(error))
+        _log.warning(
+            "orphans not looked for, to be repeated", looked_at=looked_at, error=str(error)
+        )

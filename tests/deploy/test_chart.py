@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import rbdcsi
+from e2e import errors
 from e2e.release import manifests, programs, schemas
-from rbdcsi import errors
 from rbdcsi.cli import serve
 from rbdcsi.config import clusters
 from rbdcsi.model import storage_class

@@ -1,8 +1,10 @@
 """The cluster that all other integration tests stand on."""
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,17 +12,19 @@ import pytest
 import rados
 import rbd
 
+from e2e import errors, leftovers, processes
 from e2e.clusters import Cluster, commands, driver_caps, local
-from rbdcsi import errors
-from tests import connections, faults, leftovers, processes
+from e2e.clusters.cluster import BOUNDED
+from tests import faults
 
 pytestmark = [pytest.mark.usefixtures("nothing_left")]
 
 SIZE = 8 << 20
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from e2e.clusters import local
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background
 with local.LocalCluster(Path(sys.argv[1])) as cluster:
     print(*cluster.pids.values(), flush=True)
     time.sleep(600)
@@ -55,7 +59,7 @@ def test_all_three_daemons_run_and_clients_find_them(cluster: Cluster, admin: ra
 
 
 def test_monitor_address_alone_is_enough_for_a_client(cluster: Cluster) -> None:
-    conf = {"mon_host": cluster.monitors, "keyring": str(cluster.keyring), **connections.BOUNDED}
+    conf = {"mon_host": cluster.monitors, "keyring": str(cluster.keyring), **BOUNDED}
     with rados.Rados(name="client.admin", conf=conf) as connection:
         assert connection.get_fsid() == cluster.fsid
 
@@ -85,7 +89,7 @@ def test_driver_user_reaches_its_own_pool_and_no_other(cluster: Cluster, pool: s
     key = cluster.create_user("limited", driver_caps(pool))
     cluster.create_pool(f"{pool}-other")
     try:
-        conf = {**connections.BOUNDED, "key": key.reveal()}
+        conf = {**BOUNDED, "key": key.reveal()}
         with rados.Rados(
             name="client.limited", conffile=str(cluster.conf), conf=conf
         ) as connection:
@@ -105,7 +109,7 @@ def test_frozen_osd_gives_a_bounded_error_and_works_again_when_thawed(
     cluster: Cluster, pool: str
 ) -> None:
     with (
-        connections.as_admin(cluster, rados_osd_op_timeout="2") as connection,
+        cluster.connection(rados_osd_op_timeout="2") as connection,
         connection.open_ioctx(pool) as ioctx,
     ):
         with faults.frozen_osd(cluster), pytest.raises(rados.TimedOut):
@@ -132,7 +136,7 @@ def test_stopped_osd_is_known_to_be_down_and_serves_again_when_started(
 
 
 def test_killed_osd_serves_again_when_started(cluster: Cluster, image: rbd.Image) -> None:
-    faults.kill9(cluster.pids["osd"])
+    faults.kill9(cluster.pid("osd"))
     cluster.start_osd()
     _write_and_read(image)
 
@@ -178,7 +182,7 @@ def test_ended_owner_takes_its_daemons_and_directory_along(
 ) -> None:
     directory = tmp_path / "c"
     command = [sys.executable, "-c", OWNER, str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
+    with processes.start(command, subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
         assert owner.stdout
         daemons = {int(pid) for pid in owner.stdout.readline().split()}
         assert len(daemons) == 3
@@ -197,7 +201,7 @@ def _living(pids: set[int]) -> set[int]:
 def test_owner_that_dies_while_the_cluster_starts_leaves_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "c"
     command = [sys.executable, "-c", OWNER, str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as owner:
+    with processes.start(command, subprocess.DEVNULL) as owner:
         commands.wait_until((directory / "mon" / "store.db").exists, "the monitor is being made")
         family = {process.pid for process in processes.descendants(owner.pid)}
         owner.kill()
@@ -214,7 +218,7 @@ def test_leftovers_are_named(
     before = leftovers.on_host(tmp_path, temporary) + leftovers.in_ceph(admin)
     with (
         admin.open_ioctx(pool) as ioctx,
-        subprocess.Popen(["sleep", "600"]) as child,
+        processes.start(["sleep", "600"], subprocess.DEVNULL) as child,
         rados.WriteOpCtx() as operation,
     ):
         rbd.RBD().namespace_create(ioctx, "space")
@@ -222,6 +226,10 @@ def test_leftovers_are_named(
         rbd.RBD().create(ioctx, "forgotten", SIZE)
         ioctx.set_omap(operation, ["node-1"], [b"{}"])
         ioctx.operate_write_op(operation, "rbdcsi.attachments")
+        commands.wait_until(
+            lambda: "sleep 600" in {p.command for p in processes.descendants(os.getpid())},
+            "the child runs its program",
+        )
         after = leftovers.on_host(tmp_path, temporary) + leftovers.in_ceph(admin)
         child.kill()
         rbd.RBD().remove(ioctx, "forgotten")
@@ -233,3 +241,23 @@ def test_leftovers_are_named(
         f"key node-1 of object {pool}/space/rbdcsi.attachments",
         "process sleep 600",
     ]
+
+
+def test_loop_device_counts_for_its_own_run_only_though_the_mount_of_its_file_has_gone(
+    tmp_path: Path, temporary: Path
+) -> None:
+    with tempfile.TemporaryDirectory(dir=temporary) as name:
+        file, mounted = Path(name) / "file", Path(name) / "mounted"
+        file.write_bytes(bytes(1 << 20))
+        mounted.touch()
+        commands.run(["mount", "--bind", file, mounted])
+        device = commands.run(["losetup", "--find", "--show", mounted]).strip()
+        commands.run(["umount", "--lazy", mounted])
+        try:
+            assert Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text() == "/\n"
+            own = leftovers.on_host(Path(name), Path(name))
+            other = leftovers.on_host(tmp_path, tmp_path)
+        finally:
+            commands.run(["losetup", "--detach", device])
+    (counted,) = (line for line in own if line.startswith(f"loop device {device} of {name}"))
+    assert counted not in other

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests import faults, processes
+from e2e import processes
+from tests import faults
 
-ROOT = Path(__file__).parents[2]
 DEMO = (sys.executable, "-m", "e2e.demo")
 SECONDS = 120
 
@@ -19,11 +18,9 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @contextlib.contextmanager
-def _demo() -> Iterator[subprocess.Popen[str]]:
+def _demo() -> Iterator[subprocess.Popen[bytes]]:
     """Run the demo during the body, its output on a pipe as in a CI log."""
-    with subprocess.Popen(
-        DEMO, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as demo:
+    with processes.start(DEMO, subprocess.PIPE) as demo:
         try:
             yield demo
         finally:
@@ -31,18 +28,18 @@ def _demo() -> Iterator[subprocess.Popen[str]]:
             demo.wait(SECONDS)
 
 
-def _read_until(demo: subprocess.Popen[str], step: str) -> None:
+def _read_until(demo: subprocess.Popen[bytes], step: str) -> None:
     """Return as soon as the demo says that the step is done."""
     assert demo.stdout
     read = []
-    for line in demo.stdout:
+    for line in map(bytes.decode, demo.stdout):
         read.append(line)
         if line.startswith(step):
             return
     pytest.fail(f"the demo never came to {step!r}; it said:\n{''.join(read)}")
 
 
-def _process_of(demo: subprocess.Popen[str], node: str) -> int:
+def _process_of(demo: subprocess.Popen[bytes], node: str) -> int:
     family = processes.descendants(demo.pid)
     (found,) = (p.pid for p in family if "rbdcsi serve node" in p.command and node in p.command)
     return found
@@ -50,7 +47,7 @@ def _process_of(demo: subprocess.Popen[str], node: str) -> int:
 
 def test_demo_moves_a_file_from_node_to_node_and_shows_the_refusal_and_the_times() -> None:
     with _demo() as demo:
-        said, _ = demo.communicate(timeout=SECONDS)
+        said = demo.communicate(timeout=SECONDS)[0].decode()
     assert demo.returncode == 0, said
     for words in (
         "refused with FAILED_PRECONDITION",
@@ -76,7 +73,7 @@ def test_interrupted_demo_says_so_and_takes_everything_down(
     with _demo() as demo:
         _read_until(demo, step)
         demo.send_signal(number)
-        said, _ = demo.communicate(timeout=SECONDS)
+        said = demo.communicate(timeout=SECONDS)[0].decode()
     assert demo.returncode == 130, said
     assert f"Interrupted by {number.name}" in said
 
@@ -85,6 +82,6 @@ def test_demo_whose_node_dies_fails_with_the_reason_and_takes_everything_down() 
     with _demo() as demo:
         _read_until(demo, "publish node-a")
         faults.kill9(_process_of(demo, "node-a"))
-        said, _ = demo.communicate(timeout=SECONDS)
+        said = demo.communicate(timeout=SECONDS)[0].decode()
     assert demo.returncode == 1, said
     assert "FAILED: UNAVAILABLE" in said

@@ -1,6 +1,7 @@
 """The driver on a cluster of MicroCeph's shape, and on one that is given by settings."""
 
 import dataclasses
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,14 +9,13 @@ from pathlib import Path
 import pytest
 import rbd
 
-from e2e import clusters, driver, volume
+from e2e import clusters, driver, errors, volume
 from e2e.clusters import commands, existing
 from e2e.volume import MIB
-from rbdcsi import errors
 from rbdcsi.api import csi_pb2
 from rbdcsi.model import ids, image_layout
-from tests import connections
 from tests.integration.node.conftest import wait_until_registered
+from tests.refusal import refused
 
 pytestmark = [pytest.mark.ceph, pytest.mark.timeout(300)]
 
@@ -52,7 +52,7 @@ def test_whole_life_of_a_volume_with_features_that_every_mapper_takes(
     shaped: clusters.Cluster, installation: driver.Installation
 ) -> None:
     controller, node = installation.controller().start(), installation.node(NODE).start()
-    with connections.as_admin(shaped) as connection, connection.open_ioctx(POOL) as ioctx:
+    with shaped.connection() as connection, connection.open_ioctx(POOL) as ioctx:
         wait_until_registered(ioctx, node)
         made = volume.create(controller, "life", size=64 * MIB)
         volume.attach(controller, made, NODE)
@@ -87,18 +87,70 @@ def test_ceph_conf_that_is_rewritten_underneath_is_read_at_the_next_connect(
     volume.delete(controller, volume.create(controller, "after", size=16 * MIB))
 
 
-def test_cluster_that_runs_already_is_taken_by_settings(
-    shaped: clusters.Cluster, monkeypatch: pytest.MonkeyPatch
+def test_monitor_that_never_answers_is_unavailable_and_a_wrong_key_is_named_as_a_cause(
+    installation: driver.Installation,
 ) -> None:
-    settings = {"CONF": shaped.conf, "KEYRING": shaped.keyring, "USER": "admin", "POOL": POOL}
-    for name, value in settings.items():
+    conf = installation.directory / "ceph.conf"
+    conf.write_text(re.sub(r"(?m)^mon host = .*$", "mon host = 127.0.0.1:1", conf.read_text()))
+    controller = installation.controller("controller", "--operation-timeout", "2").start()
+    with refused("UNAVAILABLE", "`ceph auth get client.admin`", "IP:3300"):
+        volume.create(controller, "unreachable", size=16 * MIB)
+
+
+@pytest.fixture
+def settings(shaped: clusters.Cluster, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give the shaped cluster to the kinds that use a running one, without a pool to keep to."""
+    for name, value in {"CONF": shaped.conf, "KEYRING": shaped.keyring, "USER": "admin"}.items():
         monkeypatch.setenv(f"RBDCSI_TEST_CEPH_{name}", str(value))
+    return monkeypatch
+
+
+def test_cluster_that_runs_already_is_taken_by_settings(
+    shaped: clusters.Cluster, settings: pytest.MonkeyPatch
+) -> None:
+    settings.setenv("RBDCSI_TEST_CEPH_POOL", POOL)
     with clusters.start("existing") as found:
         assert (found.fsid, found.monitors) == (shaped.fsid, shaped.monitors)
         assert (found.user, found.pool) == ("admin", POOL)
         assert POOL in found.rados("lspools").split()
         with pytest.raises(errors.Unavailable, match="osd is not stopped"):
             found.stop_osd()
+        with pytest.raises(errors.NotOurs, match="mon is not touched"):
+            found.freeze_mon()
+
+
+def _deletes_pools(cluster: clusters.Cluster) -> bool:
+    return bool(cluster.ceph("config", "show", "mon.a", "mon_allow_pool_delete"))
+
+
+@pytest.mark.usefixtures("settings")
+def test_monitors_that_delete_no_pool_are_refused_before_a_test_begins(
+    shaped: clusters.Cluster,
+) -> None:
+    with clusters.start("existing") as found:
+        assert found.pool is None
+    option = ("tell", "mon.a", "config", "set", "mon_allow_pool_delete")
+    shaped.ceph(*option, "false")
+    try:
+        commands.wait_until(lambda: not _deletes_pools(shaped), "the monitor keeps pools")
+        with (
+            pytest.raises(errors.Unavailable, match=r"mon\.a has mon_allow_pool_delete off.*_POOL"),
+            clusters.start("existing"),
+        ):
+            pass
+    finally:
+        shaped.ceph(*option, "true")
+        commands.wait_until(lambda: _deletes_pools(shaped), "the monitor lets pools be deleted")
+
+
+@pytest.mark.usefixtures("settings")
+def test_settings_for_a_single_node_are_put_back(shaped: clusters.Cluster) -> None:
+    shaped.ceph("config", "set", "global", "osd_pool_default_size", "3")
+    before = shaped.ceph("config", "dump")
+    with clusters.start("microceph") as found:
+        assert found.ceph("config", "get", "osd", "osd_pool_default_size") == 1
+    assert shaped.ceph("config", "dump") == before
+    shaped.ceph("config", "rm", "global", "osd_pool_default_size")
 
 
 def test_settings_that_name_no_file_are_refused_with_their_name() -> None:

@@ -1,7 +1,7 @@
 """csi-sanity, the public conformance test of CSI, against a controller and a node on real Ceph."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from e2e import driver
 from e2e.driver import Driver
 from e2e.sanity import run
+from tests.conftest import FIGURES
 
 SECONDS = 900
 LIMIT = 4  # volumes a node: one test attaches that many, and one more
@@ -36,13 +37,14 @@ def node(installation: driver.Installation, workdir: Path) -> Iterator[Driver]:
 
 
 def test_csi_sanity_finds_no_failure_and_skips_what_is_not_claimed(
-    controller: Driver, node: Driver, workdir: Path, capsys: pytest.CaptureFixture[str]
+    controller: Driver,
+    node: Driver,
+    workdir: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     parameters, flags = {"clusterID": driver.CLUSTER_ID}, ["-csi.testvolumesize=67108864"]
-    with capsys.disabled():  # the numbers belong into every log
-        result = run.run(
-            controller.socket, node.socket, workdir, parameters, flags, timeout=SECONDS
-        )
+    result = run.run(controller.socket, node.socket, workdir, parameters, flags, timeout=SECONDS)
+    record_property(FIGURES, str(result))
     assert result.failed == 0, result.output
     assert result.passed > 0
     unfounded = [

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import clusters, driver, vm
+from e2e import clusters, driver, leftovers, vm
+from e2e import errors as bed_errors
 from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
-from e2e.vm.node import Node
+from e2e.vm.node import Node, compile_driver
 from rbdcsi import errors
-from rbdcsi.nodes import registry as registry
-from tests import leftovers
+from rbdcsi.nodes import registry
 from tests.vm.lab import Lab, held_at
 
 HERE = Path(__file__).parent
@@ -60,6 +60,7 @@ def pool(cluster: clusters.Cluster) -> str:
 @pytest.fixture(scope="session")
 def machines(network: vm.Network) -> Iterator[tuple[vm.Machine, vm.Machine]]:
     """Give two running machines, `node-a` and `node-b`, which has SELinux (and no policy)."""
+    compile_driver()
     a = vm.Machine("node-a", network, 0)
     b = vm.Machine("node-b", network, 1, kernel_words=("security=selinux",))
     with contextlib.ExitStack() as running, ThreadPoolExecutor() as together:
@@ -111,7 +112,7 @@ def lab(running_lab: Lab, admin: rados.Rados, cluster: clusters.Cluster) -> Iter
     yield running_lab
     for node in running_lab.nodes:
         assert held_at(node) == []
-    with contextlib.suppress(errors.DeadlineExceeded):  # deleted data goes in the background
+    with contextlib.suppress(bed_errors.DeadlineExceeded):  # deleted data goes in the background
         commands.wait_until(lambda: not left(), "nothing is left in Ceph", 30)
     assert left() == ""
 

@@ -1,5 +1,7 @@
 """What is krbd's alone: its options, its clients, and the images that it cannot map."""
 
+import pytest
+
 from e2e import volume
 from e2e.vm.node import Node
 from rbdcsi.model import image_layout
@@ -45,6 +47,7 @@ def test_each_device_has_a_client_of_its_own(lab: Lab) -> None:
         assert len({lab.record(made, node).client for made in (one, two)}) == 2
 
 
+@pytest.mark.smoke
 def test_key_is_nowhere_to_be_seen(lab: Lab) -> None:
     node = lab.nodes[0]
     _, key = node.user

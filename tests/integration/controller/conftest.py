@@ -1,13 +1,16 @@
 """A controller on one pool for each module, two nodes that Ceph knows, and Ceph's own view."""
 
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 import rados
 
 from e2e import driver, volume
+from e2e.clusters import ports
 from e2e.driver import Driver
 from e2e.volume import Volume
+from tests.integration.controller.scrape import Scrape
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 
@@ -28,6 +31,21 @@ def known_nodes(installation: driver.Installation, view: View) -> tuple[str, str
         wait_until_registered(view.ioctx, node)
         node.stop()
     return "node-1", "node-2"
+
+
+@pytest.fixture
+def watched(installation: driver.Installation) -> Iterator[tuple[Driver, Scrape]]:
+    """Give a controller of this test's own, not yet started, and what it shows over HTTP."""
+    with ports.claimed_pair("127.0.0.1") as port:
+        address = f"127.0.0.1:{port}"
+        controller = installation.controller(f"c{port}", "--metrics-address", address)
+
+        def get(page: str) -> str:
+            with urllib.request.urlopen(f"http://{address}/{page}", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        yield controller, get
+        controller.stop()
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_pool_that_is_not_counted_yet_is_told_as_such(
 ) -> None:
     new = f"new-{uuid.uuid4().hex[:8]}"
     try:
-        with faults.frozen(cluster.pids["mgr"]):
+        with faults.frozen(cluster.pid("mgr")):
             cluster.ceph("osd", "pool", "create", new)
             with refused("UNAVAILABLE", f"has pool '{new}', but no statistics of it"):
                 _capacity(controller, {"pool": new})

@@ -17,7 +17,7 @@ from e2e.driver import Driver
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.server import redact
-from tests.integration.controller.view import View
+from tests.integration.controller.view import View, image_id
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -142,6 +142,7 @@ def test_no_key_is_ever_shown(
     installation: driver.Installation,
     keys: dict[str, str],
     known_nodes: tuple[str, str],
+    view: View,
 ) -> None:
     assert NODE in known_nodes
     talkative = installation.controller("talkative").start()  # at log level debug
@@ -156,6 +157,8 @@ def test_no_key_is_ever_shown(
                 said.append(str(call(talkative, made, secrets)))
             except grpc.RpcError as error:
                 said.append(str(error))
+        if made.id:
+            view.wait_until_gone(image_id(made))  # its own sweeper does it, which stops with it
     command = Path(f"/proc/{talkative.pid}/cmdline").read_bytes().decode()
     talkative.stop()
     shown = "\n".join([*said, talkative.words(), command])

@@ -2,37 +2,19 @@
 
 import re
 import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from e2e import driver, volume
-from e2e.clusters import Cluster, commands, ports
+from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.volume import Volume
 from tests import faults
+from tests.integration.controller.scrape import Scrape, wait_for
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-
-Scrape = Callable[[str], str]
-
-
-@pytest.fixture
-def watched(installation: driver.Installation) -> Iterator[tuple[Driver, Scrape]]:
-    """Give a controller of this test's own, not yet started, and what it shows over HTTP."""
-    with ports.claimed_pair("127.0.0.1") as port:
-        address = f"127.0.0.1:{port}"
-        controller = installation.controller(f"c{port}", "--metrics-address", address)
-
-        def get(page: str) -> str:
-            with urllib.request.urlopen(f"http://{address}/{page}", timeout=10) as answer:
-                return str(answer.read().decode())
-
-        yield controller, get
-        controller.stop()
 
 
 def test_volumes_attachments_and_bytes_are_counted(
@@ -48,7 +30,7 @@ def test_volumes_attachments_and_bytes_are_counted(
     cluster = f'cluster="{driver.CLUSTER_ID}"'
     where = f'{cluster},pool="{pool}"'
     node = f'{cluster},node="{known_nodes[0]}",state="attached"'
-    _wait_for(get, rf"rbdcsi_attachments{{{node}}} 1\.0")
+    wait_for(get, rf"rbdcsi_attachments{{{node}}} 1\.0")
     text = get("metrics")
     in_namespace = f'{cluster},namespace="",pool="{pool}"'
     assert re.search(rf"rbdcsi_volumes{{{in_namespace}}} 1\.0", text)
@@ -65,13 +47,13 @@ def test_a_pool_that_ceph_has_not_counted_yet_hides_no_other(
     new = f"new-{uuid.uuid4().hex[:8]}"
     cluster.wait_until_counted(pool)
     try:
-        with faults.frozen(cluster.pids["mgr"]):
+        with faults.frozen(cluster.pid("mgr")):
             cluster.ceph("osd", "pool", "create", new)
             volume.create(started.start(), "first", parameters={"pool": new})
             started.stop()
             started.start()
             where = f'cluster="{driver.CLUSTER_ID}",pool='
-            _wait_for(get, rf'rbdcsi_pool_available_bytes{{{where}"{pool}"}} [1-9]')
+            wait_for(get, rf'rbdcsi_pool_available_bytes{{{where}"{pool}"}} [1-9]')
             text = get("metrics")
         assert f'rbdcsi_pool_available_bytes{{{where}"{new}"}}' not in text
         assert re.search(rf'rbdcsi_volumes{{.*pool="{new}"}} 1\.0', text)
@@ -108,7 +90,3 @@ def test_a_cluster_that_does_not_answer_is_seen(
     with faults.frozen_mon(cluster), pytest.raises(urllib.error.HTTPError, match="503"):
         get("readyz")
     assert f"{line} 0.0" in get("metrics")
-
-
-def _wait_for(get: Scrape, pattern: str) -> None:
-    commands.wait_until(lambda: bool(re.search(pattern, get("metrics"))), f"metrics: {pattern}")

@@ -1,7 +1,6 @@
 """The data of deleted volumes goes in the background; what an operator put aside stays."""
 
 import struct
-import time
 
 import pytest
 import rados
@@ -13,6 +12,7 @@ from e2e.driver import Driver
 from e2e.volume import MIB
 from rbdcsi.attachments import store
 from rbdcsi.ceph import lease, locations
+from tests.integration.controller.scrape import Scrape, wait_for
 from tests.integration.controller.view import View, image_id
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -122,13 +122,15 @@ def test_two_controllers_that_sweep_at_once_remove_everything_and_both_live(
 
 
 def test_nothing_is_removed_while_somebody_else_has_the_lease(
-    controller: Driver, view: View
+    watched: tuple[Driver, Scrape], view: View
 ) -> None:
+    controller, get = watched
+    controller.start()
     made = volume.create(controller, "leased", size=16 * MIB)
     others = lease.Lease(view.ioctx, locations.MARKER, "rbdcsi.sweeper")
     assert others.take()
     volume.delete(controller, made)
-    time.sleep(2)
+    wait_for(get, r'duration_seconds_count{operation="taking lease"} [1-9]')
     assert view.trashed() == [image_id(made)]
     assert others.take()
     others.give_back()

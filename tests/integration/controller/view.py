@@ -67,4 +67,5 @@ class View:
             empty = store.Records(self.ioctx).get(found) == records.VolumeRecord()
             return empty and not self.objects_of(found)
 
-        commands.wait_until(gone, f"image {found} and its record are gone", timeout=40)
+        # A sweeper that another one has kept from its work looks again after at most 60 s.
+        commands.wait_until(gone, f"image {found} and its record are gone", timeout=120)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.clusters import commands
 from rbdcsi import errors
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import filesystems, mounts
@@ -41,7 +42,7 @@ def test_made_file_system_is_intact_mounts_and_tells_its_usage(
     with _mounted(device, fs_type, directory) as target:
         empty = filesystems.usage(target, seconds=10)
         (target / "data").write_bytes(os.urandom(8 * MIB))
-        os.sync()
+        commands.sync(target)
         used = filesystems.usage(target, seconds=10)
 
     assert SIZE * 0.7 < empty.total <= SIZE

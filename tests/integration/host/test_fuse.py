@@ -178,7 +178,7 @@ def test_mounted_device_is_busy_names_the_mount_and_goes_on_working(
         with pytest.raises(errors.Busy, match=str(target)):
             fuse.unmap(device, seconds=SECONDS)
         (target / "data").write_text("still here")
-        os.sync()
+        commands.sync(target)
 
     fuse.unmap(device, seconds=SECONDS)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e import processes
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices, loop
@@ -278,7 +279,7 @@ def _frozen(target: Path) -> Iterator[None]:
 def _namespace_of_its_own() -> Iterator[int]:
     """Run a program in a mount namespace that keeps what is mounted now."""
     argv = ("unshare", "--mount", "--propagation=private", "sh", "-c", "echo ready; exec sleep 60")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+    with processes.start(argv, subprocess.PIPE) as child:
         try:
             assert child.stdout
             assert child.stdout.readline() == b"ready\n"

@@ -60,7 +60,7 @@ def test_mounted_volume_outlives_the_container_and_the_next_one_takes_it_over(
         _end(container)
         contained.wait_for_death()
         (target / "between").write_text("between")
-        os.sync()
+        commands.sync(target)
 
         contained.start()
         assert (target / "before").read_text() == "before"

@@ -13,8 +13,8 @@ from rbdcsi.config import clusters
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import Devices
-from rbdcsi.staging.orphans import Hold, Leftovers
-from rbdcsi.staging.stage import Stager
+from rbdcsi.staging.orphans import Hold, Orphans
+from rbdcsi.staging.this_node import ThisNode
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab
 from tests.integration.node.test_crash import CAPABILITIES, dying_after
@@ -34,13 +34,13 @@ def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
     configured = clusters.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
-    devices = Devices(select.every(node.directory / "state"), ("fuse",))
-    stager = Stager(labs.node_id(node), node.kubelet, pooled, devices)
-    leftovers = Leftovers(stager, devices, node.kubelet, pooled, hold)
+    devices = Devices(select.every(node.directory / "state"), ("fuse",), pooled)
+    this_node = ThisNode(labs.node_id(node), node.kubelet, devices, pooled)
+    orphans = Orphans(this_node, hold)
     before = labs.held_at(node)
-    leftovers.unmap()
+    orphans.unmap()
     assert labs.held_at(node) == before
-    leftovers.unmap()
+    orphans.unmap()
 
 
 @pytest.mark.parametrize("step", ["stage.map", "stage.record", "stage.formatted"])

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
+from e2e import processes
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.server import grpc_server
@@ -229,9 +230,9 @@ def test_stop_cuts_off_what_outlasts_the_grace(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def process(path: Path, grace: float) -> Iterator[subprocess.Popen[str]]:
+def process(path: Path, grace: float) -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, "-m", "tests.unit.tiny", str(path), str(grace)]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as driver:
+    with processes.start(argv, subprocess.PIPE) as driver:
         try:
             with grpc.insecure_channel(f"unix:{path}") as channel:
                 grpc.channel_ready_future(channel).result(timeout=30)
@@ -240,10 +241,10 @@ def process(path: Path, grace: float) -> Iterator[subprocess.Popen[str]]:
             driver.kill()
 
 
-def events(driver: subprocess.Popen[str]) -> Iterator[str]:
+def events(driver: subprocess.Popen[bytes]) -> Iterator[str]:
     """Yield what the driver logs, as it does."""
-    assert driver.stderr
-    return (json.loads(line)["event"] for line in driver.stderr)
+    assert driver.stdout
+    return (json.loads(line)["event"] for line in driver.stdout)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

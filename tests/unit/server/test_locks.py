@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from e2e import processes
 from rbdcsi import errors
 from rbdcsi.server.locks import KeyedLocks
 
@@ -14,7 +15,7 @@ def stuck(child: subprocess.Popen[bytes]) -> errors.ChildStuck:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with processes.start(["sleep", "600"], subprocess.DEVNULL) as process:
         yield process
         process.kill()
 

@@ -8,7 +8,7 @@ from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model.capabilities import AccessMode
-from rbdcsi.staging import device_stack
+from rbdcsi.staging import client
 
 NODE, OTHER = "node-a", "node-b"
 
@@ -33,7 +33,7 @@ def _client(
         Path("/dev/loop0"), "fuse", "fsid", 1, "", "102a", readonly=readonly, client=known
     )
     seen = None if before is None else frozenset(before)
-    return device_stack.client_of(mapped, NODE, record, lambda: frozenset(watching), seen)
+    return client.client_of(mapped, NODE, record, lambda: frozenset(watching), seen)
 
 
 def test_kernel_tells_its_own() -> None:

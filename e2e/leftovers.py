@@ -1,39 +1,57 @@
-"""What a test may leave behind, noted before and after it: in Ceph and on this host.
+"""What a test or the demo may leave behind, noted before and after: in Ceph and on this host.
 
-Each thing is one line of words, so that a difference reads as a sentence. Mounts and loop devices
-count when they lie below the run's own directories, so that two runs on one machine do not meet.
+Each thing is one line of words, so that a difference reads as a sentence. Only what is the run's
+own counts: processes that descend from it, and mounts, loop devices and files below its
+directories. So two runs on one machine do not see each other.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 import rados
 import rbd
 
-from tests import processes
+from e2e import processes
+from e2e.clusters import Cluster
 
 PREFIX = "rbdcsi."  # of the driver's own objects
 LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
 
+LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h, and `struct loop_info64`
+LOOP_INFO_BYTES = 232
+LOOP_FILE_NAME = slice(56, 120)
+LOOP_NAME_BYTES = 63
 
-def on_host(root: Path, temporary: Path) -> Counter[str]:
+
+def on_host(root: Path, temporary: Path | None = None) -> Counter[str]:
     """Note processes of this run, and mounts, loop devices and files below its directories.
 
     Args:
-        root: every directory of this run lies below it.
-        temporary: where the run's temporary files go.
+        root: all of the run's own directories lie below it.
+        temporary: a further one, in which files count, too.
     """
-    return Counter([*_processes(), *_mounts(root), *_loop_devices(root), *_files(temporary)])
+    roots = (root, temporary) if temporary else (root,)
+    files = _files(temporary) if temporary else ()
+    return Counter([*_processes(), *_mounts(roots), *_loop_devices(roots), *files])
 
 
-def in_ceph(connection: rados.Rados) -> Counter[str]:
-    """Note pools, images, trash and the driver's keys in every namespace, and the blocklist."""
+def in_ceph(connection: rados.Rados, cluster: Cluster | None = None) -> Counter[str]:
+    """Note pools, images, trash and the driver's keys in every namespace, and the blocklist.
+
+    Args:
+        connection: to the cluster.
+        cluster: of one that others use, too, only the run's own pools count.
+    """
     connection.wait_for_latest_osdmap()  # the client's own may not know the newest pools
-    return Counter([*_blocklist(connection), *_pools(connection)])
+    if cluster and not cluster.ours:
+        return Counter(_pools(connection, cluster.pools | {cluster.pool or ""}))
+    return Counter([*_blocklist(connection), *_pools(connection, set(connection.list_pools()))])
 
 
 def difference(before: Counter[str], after: Counter[str]) -> str:
@@ -46,11 +64,11 @@ def _processes() -> Iterator[str]:
         yield f"process {process.command}"
 
 
-def _mounts(root: Path) -> Iterator[str]:
+def _mounts(roots: Iterable[Path]) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")  # proc(5): optional fields end with a hyphen
         target = _unescaped(mount.split()[4])
-        if Path(target).is_relative_to(root):
+        if any(Path(target).is_relative_to(root) for root in roots):
             yield f"mount {target} of {' '.join(source.split()[:2])}"
 
 
@@ -58,11 +76,35 @@ def _unescaped(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), path)
 
 
-def _loop_devices(root: Path) -> Iterator[str]:
-    for note in Path("/sys/block").glob("loop*/loop/backing_file"):
-        file = note.read_text().strip()
-        if Path(file).is_relative_to(root) or file == "/":  # its file went with its file system
-            yield f"loop device /dev/{note.parts[3]} of {file}"
+def _loop_devices(roots: Iterable[Path]) -> Iterator[str]:
+    for device, file in loop_devices(roots):
+        yield f"loop device {device} of {file}"
+
+
+def loop_devices(roots: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the loop devices over files below the directories, with the file's name."""
+    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # another run has just detached it
+            device, file = Path("/dev") / entry.parts[3], entry.read_text().strip()
+            if file == "/":  # the file's mount has gone, and the kernel has no name for it any more
+                file = _name_at_attaching(device)
+            if any(_is_below(root, file) for root in roots):
+                yield device, file
+
+
+def _name_at_attaching(device: Path) -> str:
+    """Return the file's name that losetup noted, of which the kernel keeps the first 63 bytes."""
+    status = bytearray(LOOP_INFO_BYTES)
+    with device.open("rb") as opened:
+        fcntl.ioctl(opened, LOOP_GET_STATUS64, status)
+    return os.fsdecode(bytes(status[LOOP_FILE_NAME]).partition(b"\0")[0])
+
+
+def _is_below(root: Path, file: str) -> bool:
+    """Whether the file, of whose name the end may be missing, is below the directory."""
+    return Path(file).is_relative_to(root) or (
+        len(os.fsencode(file)) == LOOP_NAME_BYTES and str(root).startswith(file)
+    )
 
 
 def _files(temporary: Path) -> Iterator[str]:
@@ -80,8 +122,8 @@ def _blocklist(connection: rados.Rados) -> Iterator[str]:
             yield f"blocklist entry {listed.get('addr') or listed.get('range')}"
 
 
-def _pools(connection: rados.Rados) -> Iterator[str]:
-    for pool in connection.list_pools():
+def _pools(connection: rados.Rados, names: Set[str]) -> Iterator[str]:
+    for pool in names & set(connection.list_pools()):
         with connection.open_ioctx(pool) as ioctx:
             if "rbd" in ioctx.application_list():
                 yield f"pool {pool}"
