@@ -4,8 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 UV_VERSION := 0.13.9
-# A worker and a Ceph a core. A file's tests share a pool and drivers, so they stay together.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Workers, each with a Ceph of its own; one more than cores, for tests wait, too. A file's tests share
+# a pool and drivers, so they stay together, and the order of files is that of tests/conftest.py.
+WORKERS := $(shell expr $$(nproc) + 1)
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 # With it every start of the driver compiles the driver.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -102,7 +104,7 @@ image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say
 	@tools/packages.sh buildah debootstrap
 	@$(PYTHON) -m e2e.release.image
 
-manifests: .venv/bin/rbdcsi ## render the plain manifests and the golden files from the chart
+manifests: .venv/bin/rbdcsi ## render the plain manifests from the chart
 	@$(PYTHON) -m e2e.release.manifests
 
 test-docs: .venv/bin/rbdcsi ## check the documents: commands, examples, generated tables, links of the site

@@ -183,11 +183,6 @@ class Images:
         with ceph_errors.translated("moving to the trash image", name):
             self._rbd.trash_move(self._ioctx, name, 0)
 
-    def trashed(self) -> frozenset[str]:
-        """Return the ids of the images in the trash."""
-        with ceph_errors.translated("listing the trash"):
-            return frozenset(entry["id"] for entry in self._rbd.trash_list(self._ioctx))
-
     def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
         """Remove an image in the trash with its data; takes time by the size of the image.
 

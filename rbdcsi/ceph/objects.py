@@ -63,11 +63,13 @@ def metadata_set_argument(pairs: Mapping[str, str]) -> bytes:
     """Encode the argument of the class method rbd.metadata_set: a map of strings."""
     encoded = struct.pack("<I", len(pairs))
     for key, value in sorted(pairs.items()):
-        encoded += _counted(key.encode()) + _counted(value.encode())
+        encoded += counted(key) + counted(value)
     return encoded
 
 
-def _counted(data: bytes) -> bytes:
+def counted(text: str) -> bytes:
+    """Encode a string as Ceph does; see `text`."""
+    data = text.encode()
     return struct.pack("<I", len(data)) + data
 
 

@@ -1,4 +1,4 @@
-"""Wiring: from options and configuration to services and the threads behind them."""
+"""Builds the services and the background threads from the options and the configuration."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -22,28 +22,28 @@ from rbdcsi.services.node import Node
 from rbdcsi.staging.device_stack import Devices
 from rbdcsi.staging.orphans import Orphans
 from rbdcsi.staging.this_node import ThisNode
-from rbdcsi.volumes.purge import Sweeper
+from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.usage_metrics import Census
 
 
-class Background(Protocol):
-    """Something that works in a thread of its own."""
+class BackgroundTask(Protocol):
+    """Work in a thread of its own."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
 
     def stop(self) -> None:
-        """End, leaving the rest for the next start."""
+        """Stop the thread; the next process does the work that remains."""
 
 
 @dataclass
 class Application:
-    """The services of one process, and what runs behind them."""
+    """The services and the background threads of one process."""
 
     identity: Identity
     controller: Controller | None = None
     node: Node | None = None
-    background: list[Background] = field(default_factory=list)
+    background: list[BackgroundTask] = field(default_factory=list)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def add_to(self, server: grpc.Server) -> None:
@@ -56,25 +56,25 @@ class Application:
 
     def start(self) -> None:
         """Start the threads."""
-        for thing in self.background:
-            thing.start()
+        for task in self.background:
+            task.start()
 
     def stop(self) -> None:
-        """Stop them."""
-        for thing in self.background:
-            thing.stop()
+        """Stop the threads."""
+        for task in self.background:
+            task.stop()
 
 
 def build(options: Options, clusters: Config) -> Application:
-    """Build what `rbdcsi serve` was asked for."""
+    """Return the application of a process with this role and these options."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
     with_controller, with_node = options.role != "node", options.role != "controller"
     application = Application(Identity(probe.Readiness(pooled)))
     if with_controller:
-        apart = connections.Connections(clusters, timeout=options.operation_timeout)
-        sweeper = Sweeper(pooled, apart)
-        application.controller = Controller(pooled, sweeper.wake)
-        application.background += [sweeper, Repeated("census", Census(pooled).take)]
+        for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
+        purger = Purger(pooled, for_removal)
+        application.controller = Controller(pooled, purger.wake)
+        application.background += [purger, Repeated("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application

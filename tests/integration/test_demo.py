@@ -14,7 +14,7 @@ from tests import faults
 DEMO = (sys.executable, "-m", "e2e.demo")
 SECONDS = 120
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
 
 
 @contextlib.contextmanager

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import clusters, driver, leftovers, vm
-from e2e import errors as bed_errors
+from e2e import clusters, driver, errors, leftovers, vm
 from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
+from e2e.pool import wait_until_registered
 from e2e.vm.node import Node, compile_driver
-from rbdcsi import errors
-from rbdcsi.nodes import registry
 from tests.vm.lab import Lab, held_at
 
 HERE = Path(__file__).parent
@@ -94,7 +92,7 @@ def running_lab(
         with ThreadPoolExecutor() as together:
             list(together.map(Node.start, (a, b)))
         for node in (a, b):
-            wait_until_registered(ioctx, node)
+            wait_until_registered(ioctx, node.name)
         yield Lab(controller, (a, b), ioctx)
 
 
@@ -112,7 +110,7 @@ def lab(running_lab: Lab, admin: rados.Rados, cluster: clusters.Cluster) -> Iter
     yield running_lab
     for node in running_lab.nodes:
         assert held_at(node) == []
-    with contextlib.suppress(bed_errors.DeadlineExceeded):  # deleted data goes in the background
+    with contextlib.suppress(errors.DeadlineExceeded):  # deleted data goes in the background
         commands.wait_until(lambda: not left(), "nothing is left in Ceph", 30)
     assert left() == ""
 
@@ -122,16 +120,3 @@ def lift_fences(cluster: clusters.Cluster, addresses: list[str]) -> None:
     for client in cluster.ceph("osd", "dump")["blocklist"] if addresses else ():
         if client.partition(":")[0] in addresses:
             cluster.ceph("osd", "blocklist", "rm", client)
-
-
-def wait_until_registered(ioctx: rados.Ioctx, node: Node) -> None:
-    """Return when the node's record is in Ceph."""
-
-    def registered() -> bool:
-        try:
-            registry.Nodes(ioctx).get(node.name)
-        except errors.NotFound:
-            return False
-        return True
-
-    commands.wait_until(registered, f"{node.name} is registered", timeout=20)

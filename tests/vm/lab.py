@@ -12,19 +12,19 @@ import rbd
 from e2e import volume
 from e2e.clusters import commands
 from e2e.driver import Driver
+from e2e.pool import PoolView
 from e2e.vm.node import Node
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.attachments import records, store
+from rbdcsi.attachments import records
 from rbdcsi.host.fs import mountinfo
-from rbdcsi.model import ids
 
 MIB = 1 << 20
 MAPPERS = {"krbd": "/dev/rbd", "nbd": "/dev/nbd"}  # to the beginning of their devices' names
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(PoolView):
     """The driver, and the pool that its volumes are in."""
 
     controller: Driver
@@ -76,20 +76,6 @@ class Lab:
 
         commands.wait_until(detached, f"{made.id} is detached from {node.name}")
 
-    def image_id(self, made: Volume) -> str:
-        """Return the id of the volume's image."""
-        return ids.parse(made.id).image_id
-
-    def content(self, made: Volume, offset: int = 0, size: int | None = None) -> bytes:
-        """Return bytes of the image as Ceph has them, all of them without a size."""
-        with rbd.Image(self.ioctx, image_id=self.image_id(made), read_only=True) as image:
-            return bytes(image.read(offset, image.size() if size is None else size))
-
-    def watchers(self, made: Volume) -> set[str]:
-        """Return the clients that Ceph lists as having the image open for writing."""
-        with rbd.Image(self.ioctx, image_id=self.image_id(made), read_only=True) as image:
-            return {watcher["addr"] for watcher in image.watchers_list()}
-
     def objects(self, made: Volume) -> int:
         """Return how many objects hold the image's data."""
         prefix = f"rbd_data.{self.image_id(made)}."
@@ -107,10 +93,6 @@ class Lab:
     def record(self, made: Volume, at: Node) -> records.Attachment:
         """Return the volume's attachment at a node."""
         return self.attachments(made)[at.name]
-
-    def attachments(self, made: Volume) -> Mapping[str, records.Attachment]:
-        """Return the volume's attachments by node."""
-        return store.Records(self.ioctx).get(self.image_id(made)).attachments
 
 
 def take_down(node: Node, made: Volume) -> None:

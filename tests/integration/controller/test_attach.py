@@ -5,11 +5,12 @@ import rbd
 
 from e2e import driver, volume
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments.records import State
 from rbdcsi.model.capabilities import AccessMode
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 

@@ -14,10 +14,11 @@ from e2e import driver, volume
 from e2e.clusters import Cluster
 from e2e.clusters.cluster import driver_caps
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.server import redact
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -5,9 +5,10 @@ import rbd
 
 from e2e import volume
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.attachments.records import VolumeRecord
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

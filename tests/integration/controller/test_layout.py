@@ -11,10 +11,11 @@ import rbd
 from e2e import volume
 from e2e.clusters import Cluster
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB
 from rbdcsi.ceph import objects
 from rbdcsi.ceph.images import Images
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -7,9 +7,10 @@ import pytest
 
 from e2e import driver, volume
 from e2e.driver import Driver
+from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from tests.integration.controller import at_once
-from tests.integration.controller.view import View, image_id
+from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -1,47 +1,29 @@
-"""What Ceph's own tools show of a pool, beside the driver: images, trash, records, data."""
+"""What Ceph's own tools show of a pool, with the records and data of volumes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import rados
 import rbd
 
 from e2e.clusters import commands
+from e2e.pool import PoolView, image_id
 from e2e.volume import Volume
 from rbdcsi.attachments import records, store
-from rbdcsi.model import ids
-
-
-def image_id(made: Volume) -> str:
-    """Return the id of the volume's image."""
-    return ids.parse(made.id).image_id
 
 
 @dataclass(frozen=True)
-class View:
+class View(PoolView):
     """A pool and RADOS namespace."""
 
     ioctx: rados.Ioctx
 
-    def images(self) -> list[str]:
-        """Return the names of the images outside the trash."""
-        return sorted(rbd.RBD().list(self.ioctx))
-
-    def trashed(self) -> list[str]:
-        """Return the ids of the images in the trash."""
-        return sorted(entry["id"] for entry in rbd.RBD().trash_list(self.ioctx))
-
     @contextlib.contextmanager
     def image(self, made: Volume, *, readonly: bool = True) -> Iterator[rbd.Image]:
-        """Open the volume's image."""
-        with rbd.Image(self.ioctx, image_id=image_id(made), read_only=readonly) as image:
+        """Open the volume's image, by default without becoming one of its watchers."""
+        with super().image(made, readonly=readonly) as image:
             yield image
-
-    def metadata(self, made: Volume) -> Mapping[str, str]:
-        """Return what `rbd image-meta list` shows."""
-        with self.image(made) as image:
-            return dict(image.metadata_list())
 
     def record(self, made: Volume) -> records.VolumeRecord:
         """Return the volume's attachment record."""

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 import pytest
 import rados
 
-from e2e import driver
-from e2e.clusters import commands
+from e2e import driver, pool
 from e2e.driver import Driver
-from rbdcsi import errors
 from rbdcsi.nodes import registry as registry
 from tests.integration.node.lab import Lab, node_id
 
@@ -39,12 +37,4 @@ def victim(installation: driver.Installation, ioctx: rados.Ioctx) -> Driver:
 
 def wait_until_registered(ioctx: rados.Ioctx, node: Driver) -> None:
     """Return when the node's record is in Ceph."""
-
-    def registered() -> bool:
-        try:
-            registry.Nodes(ioctx).get(node_id(node))
-        except errors.NotFound:
-            return False
-        return True
-
-    commands.wait_until(registered, f"{node_id(node)} is registered", timeout=20)
+    pool.wait_until_registered(ioctx, node_id(node))

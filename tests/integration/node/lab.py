@@ -2,23 +2,21 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import rados
-import rbd
 
 from e2e import volume
 from e2e.driver import Driver
+from e2e.pool import PoolView
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
-from rbdcsi.model import ids
 from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
 
@@ -31,7 +29,7 @@ def node_id(node: Driver) -> str:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Lab(PoolView):
     """The driver, and the pool that its volumes are in."""
 
     controller: Driver
@@ -69,39 +67,14 @@ class Lab:
         volume.attach(self.controller, other, node_id(at), readonly=readonly)
         return other
 
-    def image_id(self, made: Volume) -> str:
-        """Return the id of the volume's image."""
-        return ids.parse(made.id).image_id
-
-    @contextlib.contextmanager
-    def image(self, made: Volume, *, readonly: bool = False) -> Iterator[rbd.Image]:
-        """Open the volume's image behind the driver's back."""
-        with rbd.Image(self.ioctx, image_id=self.image_id(made), read_only=readonly) as image:
-            yield image
-
     def write(self, made: Volume, data: bytes, offset: int = 0) -> None:
         """Write into the image, as somebody else's tool would."""
         with self.image(made) as image:
             image.write(data, offset)
 
-    def checksum(self, made: Volume) -> str:
-        """Return a checksum of all the image's bytes, as Ceph has them."""
-        with self.image(made, readonly=True) as image:
-            digest = hashlib.blake2b()
-            for offset in range(0, image.size(), 4 * MIB):
-                digest.update(image.read(offset, min(4 * MIB, image.size() - offset)))
-            return digest.hexdigest()
-
-    def watchers(self, made: Volume) -> set[str]:
-        """Return the clients that Ceph lists as having the image open for writing."""
-        with self.image(made, readonly=True) as image:
-            return {watcher["addr"] for watcher in image.watchers_list()}
-
     def mark(self, made: Volume) -> format_mark.Mark | None:
-        """Return what the image's metadata says of its filesystem."""
-        with self.image(made, readonly=True) as image:
-            text = dict(image.metadata_list()).get(format_mark.KEY)
-        return format_mark.read_mark(text, made.id)
+        """Return what the image's metadata says of its format_mark."""
+        return format_mark.read_mark(self.metadata(made).get(format_mark.KEY), made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""
@@ -122,8 +95,7 @@ class Lab:
 
     def record(self, made: Volume, at: Driver) -> records.Attachment:
         """Return the volume's attachment at a node."""
-        held = store.Records(self.ioctx).get(self.image_id(made))
-        return held.attachments[node_id(at)]
+        return self.attachments(made)[node_id(at)]
 
     def forget_access_type(self, made: Volume) -> None:
         """Make the record one of a driver that did not note the access type."""
