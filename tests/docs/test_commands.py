@@ -36,12 +36,12 @@ def words(command: Command) -> Iterator[list[str]]:
         yield shlex.split(re.sub(r"^(?:sudo |cephadm shell -- |microceph\.)+", "", part.strip()))
 
 
-def of(program: str) -> list[list[str]]:
+def invocations(program: str) -> list[list[str]]:
     return [each for command in ALL for each in words(command) if each[0] == program]
 
 
 def rows(program: str) -> list[object]:
-    lines = sorted({tuple(each) for each in of(program)})
+    lines = sorted({tuple(each) for each in invocations(program)})
     return [pytest.param(list(line), id=" ".join(line[1:])[:60]) for line in lines]
 
 
@@ -59,7 +59,7 @@ def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     named = {name for page in PAGES for name in re.findall(r"`make ([a-z0-9-]+)", page.read_text())}
-    named |= {each[1] for each in of("make")}
+    named |= {each[1] for each in invocations("make")}
     assert {"demo", "test", "docs-site"} <= named <= targets
 
 
@@ -84,9 +84,9 @@ def test_flags_named_in_the_text_exist() -> None:
 
 @pytest.mark.parametrize("line", rows("helm"))
 def test_helm_knows_the_command_and_its_flags(line: list[str]) -> None:
-    known = manifests.helm(line[1], "--help")
+    help_text = manifests.helm(line[1], "--help")
     for flag in (word.partition("=")[0] for word in line if word.startswith("--")):
-        assert re.search(rf"{flag}\b", known), f"helm {line[1]} has no {flag}"
+        assert re.search(rf"{flag}\b", help_text), f"helm {line[1]} has no {flag}"
     if "deploy/helm/rbdcsi" in line:
         assert (ROOT / "deploy/helm/rbdcsi/Chart.yaml").exists()
 
@@ -99,7 +99,7 @@ def test_helm_shows_the_readme_of_the_chart() -> None:
 def test_files_given_to_kubectl_exist() -> None:
     files = [
         following
-        for each in of("kubectl")
+        for each in invocations("kubectl")
         for word, following in itertools.pairwise(each)
         if word in {"-f", "-k"}
     ]
@@ -148,10 +148,10 @@ def test_ceph_takes_the_commands_that_make_pool_and_user(cluster: clusters.Clust
 
 def test_ceph_knows_every_command(cluster: clusters.Cluster) -> None:
     access = ("--conf", str(cluster.conf), "--keyring", str(cluster.keyring), "--id", cluster.user)
-    known = subprocess.run(
+    help_text = subprocess.run(
         ["ceph", *access, "--help"], check=True, capture_output=True, text=True
     ).stdout
-    for line in of("ceph"):
+    for line in invocations("ceph"):
         verbs = [word for word in line[1:4] if re.fullmatch(r"[a-z-]+", word)]
         prefixes = [" ".join(verbs[:count]) for count in (3, 2, 1)]
-        assert any(f"\n{prefix} " in known for prefix in prefixes), " ".join(line)
+        assert any(f"\n{prefix} " in help_text for prefix in prefixes), " ".join(line)

@@ -47,7 +47,7 @@ def test_every_flag_and_every_value_has_a_meaning() -> None:
 
 
 def test_every_message_has_a_chapter_and_known_ones_are_found() -> None:
-    found = {(message.code, message.text.partition(" ")[0]) for message in messages.all_messages()}
-    assert len(found) > 60
-    assert ("INVALID_ARGUMENT", "objectSize:") in found
-    assert ("exit code 2", "--endpoint") in found
+    first_words = {(each.code, each.text.partition(" ")[0]) for each in messages.all_messages()}
+    assert len(first_words) > 60
+    assert ("INVALID_ARGUMENT", "objectSize:") in first_words
+    assert ("exit code 2", "--endpoint") in first_words
