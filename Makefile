@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 # a pool and drivers, so they stay together, and the order of files is that of tests/conftest.py.
 WORKERS := $(shell expr $$(nproc) + 1)
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
+# With it every start of the driver compiles the driver.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,7 +23,8 @@ help: ## list the targets
 
 .venv/installed: .tools/uv-$(UV_VERSION) requirements.lock
 	.tools/bin/uv venv --quiet --clear --no-project --python /usr/bin/python3 --system-site-packages .venv
-	.tools/bin/uv pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	.tools/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes \
+	  -r requirements.lock
 	touch $@
 
 # The editable install runs hatch_build.py, which compiles the interface.
@@ -41,6 +44,16 @@ test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, in
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	@tools/packages.sh checkpolicy
 	$(PYTHON) -m pytest -m vm tests/vm
+
+smoke-vm: .venv/bin/rbdcsi ## run the smoke tests of virtual machines, with SHARD=name those of a shard, too
+	@tools/packages.sh checkpolicy
+	$(PYTHON) -m pytest -p tests.shards --shard="$(SHARD)" -m vm tests/vm
+
+packages: # what any target needs: two that install at once would meet at dpkg's lock
+	@tools/packages.sh checkpolicy $(KUBERNETES_PACKAGES)
+
+check: setup packages ## run what has to pass before a change lands: half an hour, with nothing built an hour
+	@$(PYTHON) -m tools.check
 
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
 	$(PYTHON) -m pytest -m "not ceph" $(PARALLEL) tests/unit
@@ -114,21 +127,27 @@ kubernetes-stop: .venv/bin/rbdcsi ## end it
 	@$(PYTHON) -m e2e.kubernetes stop
 
 # A Kubernetes that is there needs no containerd of ours, which would take the place of its own.
-e2e-kubernetes: .venv/bin/rbdcsi ## run the chosen tests on a real Kubernetes (that of KUBECONFIG, or one of their own)
+prepare-kubernetes: .venv/bin/rbdcsi ## build what tests on Kubernetes run, with PREPARE=suite its own tests, too
 	@tools/packages.sh $(if $(KUBECONFIG),,$(KUBERNETES_PACKAGES))
-	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
+	@$(PYTHON) -m e2e.kubernetes.prepare $(PREPARE)
+
+smoke-kubernetes: prepare-kubernetes ## run the smoke tests on Kubernetes, with SHARD=name those of a shard, too
+	$(PYTHON) -m pytest -p tests.shards --shard="$(SHARD)" -m kubernetes tests/kubernetes
+
+e2e-kubernetes: PREPARE = suite
+e2e-kubernetes: prepare-kubernetes ## run all but the longest tests on a Kubernetes (KUBECONFIG's, or one of their own)
 	$(PYTHON) -m pytest -m "kubernetes and not long" tests/kubernetes
 
 # In place of the suite's chosen specs all of them.
-e2e-long: test-vm ## run every test of Kubernetes and in virtual machines: hours
-	@tools/packages.sh $(KUBERNETES_PACKAGES)
-	@$(PYTHON) -m e2e.kubernetes.build >/dev/null
+e2e-long: PREPARE = suite
+e2e-long: test-vm prepare-kubernetes ## run every test of Kubernetes and in virtual machines: hours
 	$(PYTHON) -m pytest -m kubernetes tests/kubernetes \
 	  --deselect tests/kubernetes/test_suite.py::test_the_chosen_specs_pass
 
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
 
-.PHONY: bench bench-vm clean cluster cluster-stop demo docs e2e-kubernetes e2e-long e2e-microceph \
-  help image kubernetes kubernetes-stop lint lock manifests sanity setup test test-deploy test-image \
+.PHONY: bench bench-vm check clean cluster cluster-stop demo docs e2e-kubernetes e2e-long \
+  e2e-microceph help image kubernetes kubernetes-stop lint lock manifests packages \
+  prepare-kubernetes sanity setup smoke-kubernetes smoke-vm test test-deploy test-image \
   test-integration test-unit test-vm

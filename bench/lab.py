@@ -15,14 +15,14 @@ from e2e import driver
 from e2e.clusters.cluster import Cluster
 from e2e.clusters.local import LocalCluster
 from e2e.driver import Driver
-from rbdcsi import features
-from rbdcsi.features import mask
+from rbdcsi.model import image_layout
+from rbdcsi.model.image_layout import mask
 
 MIB = 1 << 20
 
 Store = Literal["bluestore", "memstore"]  # of the OSD; the second takes the disk's noise away
 
-FEATURES = mask(features.DEFAULT)  # floors make images as the driver does
+FEATURES = mask(image_layout.DEFAULT)  # floors make images as the driver does
 _QUIET = ("--log-level", "info")  # as in production
 
 

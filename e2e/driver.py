@@ -88,7 +88,7 @@ class Driver:
         """Start the process and wait until it answers.
 
         Args:
-            kill_after: the step (rbdcsi.steps) after which it dies by SIGKILL; empty for none.
+            kill_after: the step (telemetry.steps) after which it dies by SIGKILL; empty: none.
         """
         command = (*self.program, "serve", self.role)
         flags = ("--endpoint", f"unix://{self.socket}", *self.flags)

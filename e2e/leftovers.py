@@ -113,13 +113,19 @@ def _files(temporary: Path) -> Iterator[str]:
 
 
 def _blocklist(connection: rados.Rados) -> Iterator[str]:
+    for address in blocklisted(connection):
+        yield f"blocklist entry {address}"
+
+
+def blocklisted(connection: rados.Rados) -> Iterator[str]:
+    """Yield the addresses, and ranges of them, on the blocklist."""
     command = json.dumps({"prefix": "osd blocklist ls", "format": "json"})
     code, output, words = connection.mon_command(command, b"", 20)
     assert code == 0, f"osd blocklist ls: {words}"
     # Ceph 16 and newer answer with two JSON lists in a row: clients, then ranges of addresses.
     for entry in json.loads(f"[{output.decode().replace('][', '],[')}]"):
         for listed in entry:
-            yield f"blocklist entry {listed.get('addr') or listed.get('range')}"
+            yield str(listed.get("addr") or listed.get("range"))
 
 
 def _pools(connection: rados.Rados, names: Set[str]) -> Iterator[str]:

@@ -9,15 +9,17 @@ import rbd
 
 from e2e.clusters import commands
 from e2e.volume import Volume
-from rbdcsi import errors, handles
-from rbdcsi.attachments import nodes, records, store
+from rbdcsi import errors
+from rbdcsi.attachments import records, store
+from rbdcsi.model import ids
+from rbdcsi.nodes import registry
 
 _PIECE = 4 << 20  # bytes read at once
 
 
 def image_id(made: Volume) -> str:
     """Return the id of the volume's image."""
-    return handles.parse(made.id).image_id
+    return ids.parse(made.id).image_id
 
 
 def wait_until_registered(ioctx: rados.Ioctx, node_id: str) -> None:
@@ -25,7 +27,7 @@ def wait_until_registered(ioctx: rados.Ioctx, node_id: str) -> None:
 
     def registered() -> bool:
         try:
-            nodes.Nodes(ioctx).get(node_id)
+            registry.Nodes(ioctx).get(node_id)
         except errors.NotFound:
             return False
         return True

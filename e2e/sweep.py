@@ -13,7 +13,7 @@ from pathlib import Path
 
 from e2e import errors, leftovers
 from e2e.clusters import commands
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
 
 _SECONDS = 30.0

@@ -1,7 +1,5 @@
 """rbdcsi: a Container Storage Interface driver for Ceph RBD with a real attach stage."""
 
-from importlib.metadata import version
-
-__version__ = version("rbdcsi")
+__version__ = "0.1.0"
 
 DRIVER_NAME = "rbd.rbdcsi.io"

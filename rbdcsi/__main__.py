@@ -6,7 +6,7 @@ import sys
 # 4 MB and a tenth of a second.
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
-from rbdcsi.cli import main  # noqa: E402  after that
+from rbdcsi.cli.main import main  # noqa: E402  after that
 
 if __name__ == "__main__":
     main()

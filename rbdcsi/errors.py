@@ -7,9 +7,11 @@
     ├── NotFound             NOT_FOUND
     ├── AlreadyExists        ALREADY_EXISTS
     ├── Refused              FAILED_PRECONDITION
+    │   └── ConfigError      (never reaches a caller: the driver does not start)
     ├── SizeOutOfRange       OUT_OF_RANGE
     ├── Exhausted            RESOURCE_EXHAUSTED
     ├── Busy                 ABORTED
+    │   └── ChildStuck
     ├── Unavailable          UNAVAILABLE
     ├── DeadlineExceeded     DEADLINE_EXCEEDED
     └── Failed               INTERNAL
@@ -18,7 +20,7 @@
 A message names the object, what was found, what was expected, and the next step.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 
 class RbdCsiError(Exception):
@@ -63,6 +65,10 @@ class Refused(RbdCsiError):
     code = "FAILED_PRECONDITION"
 
 
+class ConfigError(Refused):
+    """The configuration cannot be used; each line of the message is one mistake and its fix."""
+
+
 class SizeOutOfRange(RbdCsiError):
     """A size or range that cannot be served."""
 
@@ -79,6 +85,26 @@ class Busy(RbdCsiError):
     """Another operation on the same object is under way; the same call later may succeed."""
 
     code = "ABORTED"
+
+
+class Child(Protocol):
+    """A child process, as subprocess.Popen has it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return None while the child lives."""
+
+
+class ChildStuck(Busy):
+    """A child process was killed and does not die: the kernel holds it (D state).
+
+    Until `child.poll()` is not None it may still change the object it was working on.
+    """
+
+    def __init__(self, message: str, child: Child) -> None:
+        super().__init__(message)
+        self.child = child
 
 
 class Unavailable(RbdCsiError):

@@ -1,11 +1,11 @@
-"""Writes docs/metrics.md from rbdcsi.metrics; a test compares the two (`make docs`)."""
+"""Writes docs/metrics.md from rbdcsi.telemetry.metrics; a test compares the two (`make docs`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from rbdcsi import metrics
+from rbdcsi.telemetry import metrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 

@@ -149,7 +149,7 @@ class Image:
         offset: int,
         length: int,
         from_snapshot: str | None,
-        iterate_cb: Callable[[int, int, bool], None],
+        iterate_cb: Callable[[int, int, bool], int | None],
         include_parent: bool = True,
         whole_object: bool = False,
     ) -> None: ...

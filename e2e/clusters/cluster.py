@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import rados
 
 from e2e.clusters import commands, erasure
-from rbdcsi.secret import Secret
+from rbdcsi.config.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
 PLACEMENT_GROUPS = 16

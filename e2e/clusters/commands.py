@@ -44,13 +44,16 @@ def sync(path: Path) -> None:
     run(["sync", "--file-system", path])
 
 
-def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None:
+def wait_until(
+    fact: Callable[[], bool], what: str, timeout: float = 60, pause: float = PAUSE
+) -> None:
     """Return as soon as `fact()` is true.
 
     Args:
         fact: looks at the world; its own errors pass through.
         what: the fact in words, for the error.
         timeout: seconds.
+        pause: seconds between two looks.
 
     Raises:
         DeadlineExceeded: the fact did not come true.
@@ -59,4 +62,4 @@ def wait_until(fact: Callable[[], bool], what: str, timeout: float = 60) -> None
     while not fact():
         if time.monotonic() > ends_at:
             raise errors.DeadlineExceeded(f"waited {timeout:g} s in vain: {what}")
-        time.sleep(PAUSE)
+        time.sleep(pause)

@@ -13,7 +13,7 @@ from e2e.demo.ceph import Ceph
 from e2e.demo.screen import Screen
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
-from rbdcsi import handles
+from rbdcsi.model import ids
 
 _NAME, _SIZE = "demo", 256 * MIB
 _FILE, _FILE_SIZE = "letter", 32 * MIB
@@ -144,4 +144,4 @@ def _image(made: Volume) -> str:
 
 
 def _image_id(made: Volume) -> str:
-    return handles.parse(made.id).image_id
+    return ids.parse(made.id).image_id

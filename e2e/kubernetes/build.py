@@ -1,7 +1,7 @@
 """Builds Kubernetes, its test suite and the CSI sidecars from the Go modules that `modules/` pins.
 
 A program is built once for each content of its module and kept in the cache: cold, all of them
-take a quarter of an hour on two cores.
+take half an hour of one core.
 """
 
 import hashlib
@@ -12,6 +12,9 @@ from pathlib import Path
 from e2e import caches, golang
 
 MODULES = Path(__file__).parent / "modules"
+
+OF_A_CLUSTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+OF_THE_SUITE = ("ginkgo", "e2e.test")
 
 _SECONDS = 1800  # the longest, e2e.test, on two slow cores that do other things, too
 _VERSION = "k8s.io/component-base/version"
@@ -32,13 +35,7 @@ PROGRAMS = {
     for program in (
         *(
             Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}")
-            for name in (
-                "kube-apiserver",
-                "kube-controller-manager",
-                "kube-scheduler",
-                "kubelet",
-                "kubectl",
-            )
+            for name in (*OF_A_CLUSTER, "kubectl")
         ),
         Program("registrar", "kubernetes", "rbdcsi/e2e/kubernetes/registrar"),
         Program("agnhost", "kubernetes", "k8s.io/kubernetes/test/images/agnhost"),
@@ -103,8 +100,3 @@ def _link_flags(module: str) -> str:
         major, minor, _ = full.removeprefix("v").split(".")
         facts = {"gitVersion": full, "gitMajor": major, "gitMinor": minor}
     return " ".join(["-s -w", *(f"-X {_VERSION}.{key}={value}" for key, value in facts.items())])
-
-
-if __name__ == "__main__":
-    for each in PROGRAMS:
-        print(build(each))

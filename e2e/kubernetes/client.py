@@ -1,8 +1,9 @@
 """A Kubernetes as its users meet it: through kubectl and a kubeconfig, ours or anybody's."""
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from e2e import errors
 from e2e.clusters import commands
 
 Object = Mapping[str, Any]
+
+_PAUSE = 0.5  # seconds: a look at a fact takes a tenth of one in kubectl alone
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,34 @@ class Kubernetes:
 
     def wait(self, fact: Callable[[], bool], what: str, timeout: float = 300) -> None:
         """Return when the fact is true; on a timeout the error has the latest events."""
+        with self._events_in_errors():
+            commands.wait_until(fact, what, timeout, _PAUSE)
+
+    def wait_for(
+        self, kind: str, name: str, condition: str, namespace: str = "", timeout: float = 300
+    ) -> None:
+        """Return as soon as the object is there and meets the condition.
+
+        Args:
+            kind: such as "pod".
+            name: the object's.
+            condition: as `kubectl wait --for` has it; "delete" is not one.
+            namespace: the object's.
+            timeout: seconds for each of both.
+
+        Raises:
+            Failed: it does not; the message is that of kubectl, with the latest events.
+        """
+        where = ["-n", namespace] if namespace else []
+        flags = [f"{kind}/{name}", *where, f"--timeout={timeout:g}s"]
+        with self._events_in_errors():
+            for each in ("create", condition):
+                self.kubectl("wait", f"--for={each}", *flags, timeout=timeout + 10)
+
+    @contextlib.contextmanager
+    def _events_in_errors(self) -> Iterator[None]:
         try:
-            commands.wait_until(fact, what, timeout)
-        except errors.DeadlineExceeded as error:
+            yield
+        except (errors.DeadlineExceeded, errors.Failed) as error:
             error.add_note(self.kubectl("get", "events", "-A", "--sort-by=.lastTimestamp")[-4000:])
             raise

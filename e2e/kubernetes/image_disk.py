@@ -19,11 +19,16 @@ _ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-p
 _CONFIG = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 
 
+def filled(archives: Sequence[Path]) -> Path:
+    """Return a disk with the images of these archives, made now unless the cache has it."""
+    directory = caches.made(f"image-disk/{_key(archives)}", lambda to: _fill(to, archives))
+    caches.forget_old("image-disk", _KEPT)
+    return directory / "disk"
+
+
 def copied(archives: Sequence[Path], target: Path) -> Path:
     """Make a new disk, for one machine, with the images of these archives; return it."""
-    made = caches.made(f"image-disk/{_key(archives)}", lambda to: _fill(to, archives)) / "disk"
-    commands.run(["cp", "--sparse=always", made, target], timeout=120)
-    caches.forget_old("image-disk", _KEPT)
+    commands.run(["cp", "--sparse=always", filled(archives), target], timeout=120)
     return target
 
 

@@ -30,12 +30,7 @@ class Lab:
     def start(self, node: Node) -> None:
         """Make a machine a node that is ready; also after it was booted again."""
         node.start(self.plane, [each for each in self.nodes if each is not node])
-        self.kubernetes.wait(lambda: self._is_ready(node), f"{node.machine.name} is ready")
-
-    def _is_ready(self, node: Node) -> bool:
-        found = self.kubernetes.get("node", node.machine.name)
-        conditions = found["status"]["conditions"] if found else []
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        self.kubernetes.wait_for("node", node.machine.name, "condition=Ready")
 
 
 @contextlib.contextmanager

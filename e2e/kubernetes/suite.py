@@ -38,8 +38,16 @@ _DOUBLES = (
     # One subPath for reading and one that is taken away stay: the kubelet binds them.
     "subPath should support (?:existing (?:directory|single)|file|non-existent|readOnly)",
 )
-# What a change has to pass, within a quarter of an hour.
-CHOSEN = Selection(_ALL, (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES))
+_LEFT_OUT = (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES)
+# What follows a spec's pattern is the name of its part of the suite.
+_DATA = r"\[Testpattern: [^]]*\] (?:volumes|provisioning|ephemeral)"
+_PATHS = r"\[Testpattern: [^]]*\] (?:subPath|fsgroupchangepolicy)"
+# What changes have to pass: each spec is in one of these, which take some minutes each.
+CHOSEN = {
+    "data": Selection(f"{_ALL}.*{_DATA}", _LEFT_OUT),
+    "paths": Selection(f"{_ALL}.*{_PATHS}", _LEFT_OUT),
+    "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS)),
+}
 _STOPS_KUBELETS = r"\[Disruptive\]"
 # To be run by one process: any other spec would miss the kubelet.
 DISRUPTIVE = Selection(f"{_ALL}.*{_STOPS_KUBELETS}", ())

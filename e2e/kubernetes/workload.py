@@ -40,15 +40,12 @@ class Namespace:
 
     def wait_for_pod(self, name: str, timeout: float = 300) -> None:
         """Return when the Pod runs."""
-        self.kubernetes.wait(
-            lambda: self.phase("pod", name) == "Running", f"Pod {self.name}/{name} runs", timeout
-        )
+        running = "jsonpath={.status.phase}=Running"
+        self.kubernetes.wait_for("pod", name, running, self.name, timeout)
 
     def wait_for_claim(self, name: str) -> None:
         """Return when the claim has its volume."""
-        self.kubernetes.wait(
-            lambda: self.phase("pvc", name) == "Bound", f"claim {self.name}/{name} is bound"
-        )
+        self.kubernetes.wait_for("pvc", name, "jsonpath={.status.phase}=Bound", self.name)
 
     def phase(self, kind: str, name: str) -> str:
         """Return the phase of a Pod or claim; empty if there is none."""
@@ -91,7 +88,10 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace(kubernetes: Kubernetes) -> Iterator[Namespace]:
-    """Give a new namespace; after the body it is gone, with every volume that was made in it."""
+    """Give a new namespace; after the body every volume that was made in it is gone.
+
+    The namespace itself, empty then, goes some time later.
+    """
     name = f"t-{uuid.uuid4().hex[:8]}"
     kubernetes.kubectl("create", "namespace", name)
     try:
@@ -100,13 +100,14 @@ def namespace(kubernetes: Kubernetes) -> Iterator[Namespace]:
         # Examples have no grace period of their own, and a shell would use all of the usual 30 s.
         soon = ("--all", "--grace-period=1", "--wait=false")
         kubernetes.kubectl("delete", "statefulsets,pods", "-n", name, *soon)
-        kubernetes.delete("namespace", name, timeout=300)
+        kubernetes.kubectl("delete", "pvc", "--all", "-n", name, timeout=300)
 
         def gone() -> bool:
             volumes = kubernetes.list("pv")
             return not any(v["spec"]["claimRef"]["namespace"] == name for v in volumes)
 
         kubernetes.wait(gone, f"the volumes of {name} are gone")
+        kubernetes.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def claim(

@@ -1,34 +1,31 @@
-"""Attach and detach: the steps of ControllerPublishVolume and ControllerUnpublishVolume.
+"""Attach: the steps of ControllerPublishVolume.
 
-Exclusion is the compare-and-swap of the volume's record; everything is keyed by volume and node,
-so a call that comes late or twice never harms a newer attachment.
+The compare-and-swap of the volume's record excludes other nodes. Everything is keyed by volume and
+node, so a call that comes late or twice never harms a newer attachment.
 """
 
-from collections.abc import Callable
+from rbdcsi import errors
+from rbdcsi.attachments import rules, store
+from rbdcsi.attachments.records import Attachment, State
+from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph.images import Images
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import capabilities, ids
+from rbdcsi.nodes.registry import NodeRecord, Nodes
+from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
 
-from rbdcsi import capabilities, clock, errors, handles, steps
-from rbdcsi.attachments import nodes, records, rules, store
-from rbdcsi.ceph import connections, images
-from rbdcsi.config import Credentials
-from rbdcsi.volumes import locations
 
+class Attacher:
+    """Attaches volumes of every configured cluster to nodes."""
 
-class Attachments:
-    """The attach stage of every configured cluster."""
-
-    def __init__(
-        self,
-        pooled: connections.Connections,
-        known: locations.Locations,
-        now: Callable[[], str] = clock.now,
-    ) -> None:
+    def __init__(self, pooled: connections.Connections, all_locations: locations.Locations) -> None:
         self._connections = pooled
-        self._locations = known
-        self._now = now
+        self._locations = all_locations
 
     def attach(
         self,
-        handle: handles.VolumeHandle,
+        handle: ids.VolumeHandle,
         node_id: str,
         capability: capabilities.Capability,
         *,
@@ -37,124 +34,71 @@ class Attachments:
     ) -> int:
         """Record that the node may use the volume, and return the attachment's generation.
 
+        Args:
+            handle: the volume.
+            node_id: the node.
+            capability: how the node will use it.
+            readonly: whether it will only read.
+            credentials: the call's own; None takes the configured ones.
+
         Raises:
             NotFound: no such volume, or no such node.
             Refused, AlreadyExists, Busy: see `rules.attach`.
-            Exhausted: the node holds as many volumes as it may.
+            Exhausted: the node has as many volumes as it may.
         """
-        mode, readonly = capability.mode, readonly or capability.mode.reader_only
-        volume, now = str(handle), self._now()
-        entered = False  # by this call
-
-        def rule(record: records.VolumeRecord) -> records.VolumeRecord:
-            nonlocal entered
-            entered = node_id not in record.attachments
-            return rules.attach(record, volume, node_id, mode, readonly, now)
-
-        with self._connections.use(handle.location.cluster_id, credentials) as connection:
-            ioctx = _open(connection, handle)
-            held = store.Records(ioctx)
-            # the reads are under way together
-            record = held.begin_see(handle.image_id)
-            registered = nodes.Nodes(home(connection, self._connections)).begin_get(node_id)
-            name = images.Images(ioctx).begin_name_of(handle.image_id)
-            node, seen = registered(), record()
-            if name() is None:
+        location_id, image_id, volume = handle.location, handle.image_id, str(handle)
+        readonly, now = readonly or capability.mode.reader_only, clock.now()
+        with self._connections.use(location_id.cluster_id, credentials) as connection:
+            ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
+            records = store.Records(ioctx)
+            # The three reads are under way together.
+            reading_record = records.begin_read(image_id)
+            reading_node = Nodes(connection.home()).begin_get(node_id)
+            reading_name = Images(ioctx).begin_name_of(image_id)
+            node, stored = reading_node.result(), reading_record.result()
+            if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-            after = held.change(handle.image_id, rule, seen)
-            assert after is not None  # noqa: S101  rule never removes
+            before = node_id in stored.record.attachments
+            stored = records.change(
+                image_id,
+                lambda record: rules.attach(record, volume, node_id, capability, readonly, now),
+                stored,
+            )
             steps.done("attach.record", volume=volume, node=node_id)
-            attachment = after.attachments[node_id]
-            if node.max_volumes and attachment.state is records.State.ATTACHED:
-                try:
-                    self._require_room(handle, node)
-                except errors.Exhausted:
-                    if entered:  # else it may have been answered before
-                        held.change(
-                            handle.image_id, lambda r: rules.withdraw(r, node_id, attachment)
-                        )
-                    raise
+            attachment = stored.record.attachments[node_id]
+            if node.max_volumes and attachment.state is State.ATTACHED:
+                self._require_room(handle, node, attachment, records, may_revert=not before)
             return attachment.generation
 
-    def detach(
+    def _require_room(
         self,
-        handle: handles.VolumeHandle,
-        node_id: str,
+        handle: ids.VolumeHandle,
+        node: NodeRecord,
+        attachment: Attachment,
+        records: store.Records,
         *,
-        credentials: Credentials | None = None,
+        may_revert: bool,
     ) -> None:
-        """Make sure that the node cannot use the volume any more; empty `node_id`: no node can.
+        """Revert and refuse an attachment that is one too many.
 
-        A volume or node that is gone is fine: there is nothing left to harm.
-
-        Raises:
-            Refused: the node has not let go of the volume, or somebody else has it open.
-        """
-        with self._connections.use(handle.location.cluster_id, credentials) as connection:
-            try:
-                ioctx = _open(connection, handle)
-            except errors.NotFound:  # the pool is gone, with the record
-                return
-            record = store.Records(ioctx).get(handle.image_id)
-            for node in [node_id] if node_id else sorted(record.attachments):
-                self._detach(ioctx, handle, node)
-
-    def _detach(self, ioctx: connections.Ioctx, handle: handles.VolumeHandle, node_id: str) -> None:
-        held, now = store.Records(ioctx), self._now()
-        record = held.get(handle.image_id)
-        if node_id in record.attachments:
-            held.change(handle.image_id, lambda r: rules.begin_detach(r, str(handle), node_id, now))
-            steps.done("detach.begin", volume=str(handle), node=node_id)
-            _require_unwatched(ioctx, handle, held.get(handle.image_id), node_id)
-            held.change(handle.image_id, lambda r: r.without(node_id))
-            steps.done("detach.record", volume=str(handle), node=node_id)
-
-    def _require_room(self, handle: handles.VolumeHandle, node: nodes.NodeRecord) -> None:
-        """Refuse an attachment that is one too many.
-
-        Counted after it is recorded, so two controllers together never exceed the limit; and as
-        long as the node has not staged it, so a controller that died before the count is no hole.
+        It is counted after it is recorded, so two controllers together never exceed the limit; and
+        as long as the node has not staged it, so the limit holds even if a controller dies between
+        the record and the count. An attachment that was there before this call is not reverted:
+        an earlier call may have succeeded with it.
         """
         others = sum(
-            (place.location, image_id) != (handle.location, handle.image_id)
-            for place in self._locations.of_cluster(handle.location.cluster_id)
-            for image_id in store.Records(place.ioctx).held_by(node.node_id)
+            (location.id, image_id) != (handle.location, handle.image_id)
+            for location in self._locations.of_cluster(handle.location.cluster_id)
+            for image_id in store.Records(location.ioctx).attached_to(node.node_id)
         )
-        if others >= node.max_volumes:
-            raise errors.Exhausted(
-                f"node {node.node_id!r} holds {others} volumes, as many as its --max-volumes "
-                f"allows, so volume {handle} cannot be attached there; detach another one, or use "
-                "another node"
+        if others < node.max_volumes:
+            return
+        if may_revert:
+            records.change(
+                handle.image_id, lambda record: rules.revert(record, node.node_id, attachment)
             )
-
-
-def home(connection: connections.Connection, pooled: connections.Connections) -> connections.Ioctx:
-    """Return the place of the cluster's node registry: its configured pool and namespace."""
-    cluster = pooled.configured.cluster(connection.cluster_id)
-    pool = connection.pool_named(cluster.pool)
-    return connection.ioctx(pool.pool_id, cluster.rados_namespace)
-
-
-def _open(connection: connections.Connection, handle: handles.VolumeHandle) -> connections.Ioctx:
-    return connection.ioctx(handle.location.pool_id, handle.location.namespace)
-
-
-def _require_unwatched(
-    ioctx: connections.Ioctx,
-    handle: handles.VolumeHandle,
-    record: records.VolumeRecord,
-    node_id: str,
-) -> None:
-    """Refuse to detach while a client has the image open that no other attachment accounts for."""
-    held = images.Images(ioctx)
-    name = held.name_of(handle.image_id)
-    if name is None:
-        return
-    others = {a.client for node, a in record.attachments.items() if node != node_id}
-    unknown = held.watchers(name) - others
-    if unknown:
-        raise errors.Refused(
-            f"volume {handle} cannot be detached from node {node_id!r} yet: image {name} is still "
-            f"open by {', '.join(sorted(unknown))}; end what uses it there (`rbd status {name}` "
-            "lists the watchers; one of a process that died goes after 30 s)"
+        raise errors.Exhausted(
+            f"node {node.node_id!r} holds {others} volumes, as many as its --max-volumes "
+            f"allows, so volume {handle} cannot be attached there; detach another one, or use "
+            "another node"
         )

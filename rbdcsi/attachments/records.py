@@ -5,15 +5,11 @@ One JSON value in Ceph for each volume; pure, see store.py for reading and chang
 
 import dataclasses
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import NoneType
 from typing import Any
 
-from rbdcsi import capabilities, errors
-
-VERSION = 1
+from rbdcsi.model import capabilities, stored
 
 
 class State(enum.Enum):
@@ -21,7 +17,7 @@ class State(enum.Enum):
 
     ATTACHED = "attached"  # it may stage
     STAGED = "staged"  # it has the image mapped, by `client`
-    RELEASED = "released"  # it has proved that it let go
+    RELEASED = "released"  # it has proved that it unmapped the image
     DETACHING = "detaching"  # it may not stage any more
 
 
@@ -30,7 +26,8 @@ class Attachment:
     """A node's permission to use a volume.
 
     `generation` is the fencing token; `client` is the Ceph client (ip:port/nonce) that has it
-    mapped; `since` is the time of the last change, ISO 8601 in UTC.
+    mapped; `since` is the time of the last change, ISO 8601 in UTC. `access_type` is None in
+    records of a driver that did not note it.
     """
 
     mode: capabilities.AccessMode
@@ -39,6 +36,8 @@ class Attachment:
     state: State
     since: str
     client: str | None = None
+    access_type: capabilities.AccessType | None = stored.later(None, key="access")
+    unknown: Mapping[str, Any] = stored.unknown_fields()
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class VolumeRecord:
     generation: int = 0
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     deleting: str | None = None
+    unknown: Mapping[str, Any] = stored.unknown_fields()
 
     def having(self, node: str, attachment: Attachment) -> "VolumeRecord":
         """Return the record with that node's attachment set."""
@@ -59,74 +59,14 @@ class VolumeRecord:
 
     def without(self, node: str) -> "VolumeRecord":
         """Return the record without that node."""
-        rest = {name: held for name, held in self.attachments.items() if name != node}
+        rest = {name: each for name, each in self.attachments.items() if name != node}
         return dataclasses.replace(self, attachments=rest)
 
 
-def encode(record: VolumeRecord) -> str:
-    """Write the record as JSON, in ASCII."""
-    nodes = {
-        node: {
-            "mode": held.mode.value,
-            "readonly": held.readonly,
-            "generation": held.generation,
-            "state": held.state.value,
-            "since": held.since,
-            "client": held.client,
-        }
-        for node, held in record.attachments.items()
-    }
-    facts = {
-        "version": VERSION,
-        "generation": record.generation,
-        "attachments": nodes,
-        "deleting": record.deleting,
-    }
-    return json.dumps(facts, separators=(",", ":"))
-
-
-def decode(text: str, where: str) -> VolumeRecord:
-    """Read a record.
-
-    Args:
-        text: what `encode` wrote.
-        where: the object and key it was read from, for the message.
-
-    Raises:
-        Failed: it is not a record of a version that this driver knows; nothing is guessed.
-    """
-    try:
-        facts = json.loads(text)
-        if facts["version"] != VERSION:
-            raise errors.Failed(
-                f"the attachment record in {where} has version {facts['version']}, this driver "
-                f"knows {VERSION}: run the newer driver that wrote it"
-            )
-        nodes = {node: _attachment(held) for node, held in facts["attachments"].items()}
-        return VolumeRecord(
-            _typed(facts, "generation", int), nodes, _typed(facts, "deleting", str, NoneType)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.Failed(
-            f"the attachment record in {where} is damaged ({error!r}), so it cannot be told who "
-            "uses the volume and nothing is changed: look at it with `rados getomapval`, make "
-            "sure that no node has the image open (`rbd status`), then remove that key"
-        ) from error
-
-
-def _attachment(facts: Mapping[str, Any]) -> Attachment:
-    return Attachment(
-        mode=capabilities.AccessMode(facts["mode"]),
-        readonly=_typed(facts, "readonly", bool),
-        generation=_typed(facts, "generation", int),
-        state=State(facts["state"]),
-        since=_typed(facts, "since", str),
-        client=_typed(facts, "client", str, NoneType),
-    )
-
-
-def _typed(facts: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    value = facts[name]
-    if type(value) not in kinds:  # a bool is no int here
-        raise TypeError(f"{name} is {value!r}")
-    return value
+RECORD = stored.Kind(
+    VolumeRecord,
+    name="attachment record",
+    remedy="so it cannot be told who uses the volume and nothing is changed: look at it with "
+    "`rados getomapval`, make sure that no node has the image open (`rbd status`), then remove "
+    "that key",
+)

@@ -7,147 +7,217 @@ import dataclasses
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 
 def attach(
-    record: VolumeRecord, volume: str, node: str, mode: AccessMode, readonly: bool, now: str
+    record: VolumeRecord, volume: str, node: str, asked: Capability, readonly: bool, now: str
 ) -> VolumeRecord:
     """Let a node use the volume; a repeat changes nothing (CSI: ControllerPublishVolume).
 
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        node: the node's id.
+        asked: how the node will use the volume.
+        readonly: whether it will only read.
+        now: the time, ISO 8601 in UTC.
+
     Raises:
         NotFound: the volume is being deleted.
-        AlreadyExists: the node has it in another mode.
-        Refused: another node has it in a way that excludes this one; the holder is named.
-        Busy: the node is just being detached.
+        AlreadyExists: the node has the volume in another mode, or with another access type.
+        Refused: another node has it in a way that excludes this one; the message names that node.
+        Busy: the volume is being detached from the node.
     """
     if record.deleting:
         raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
-    held = record.attachments.get(node)
-    if held:
-        return _attached_again(record, held, volume, node, mode, readonly)
-    for other, theirs in record.attachments.items():
-        if not _together(theirs, mode, readonly):
+    attachment = record.attachments.get(node)
+    if attachment:
+        _require_same(attachment, volume, node, asked, readonly)
+        return record
+    for other_node, other in record.attachments.items():
+        if not _compatible(other, asked.mode, readonly):
             raise errors.Refused(
-                f"volume {volume} is {theirs.state.value} at node {other!r} as {_how(theirs)} "
-                f"since {theirs.since}, so node {node!r} cannot have it as "
-                f"{_words(mode, readonly)}; it must be detached from {other!r} first "
-                "(delete the Pod that uses it there)"
+                f"volume {volume} is {other.state.value} at node {other_node!r} as "
+                f"{_described(other)} since {other.since}, so node {node!r} cannot have it as "
+                f"{_mode_text(asked.mode, readonly, asked.access_type)}; it must be detached from "
+                f"{other_node!r} first (delete the Pod that uses it there)"
             )
     generation = record.generation + 1
-    fresh = Attachment(mode, readonly, generation, State.ATTACHED, now)
-    return dataclasses.replace(record.having(node, fresh), generation=generation)
+    attachment = Attachment(
+        asked.mode, readonly, generation, State.ATTACHED, now, access_type=asked.access_type
+    )
+    return dataclasses.replace(record.having(node, attachment), generation=generation)
 
 
-def withdraw(record: VolumeRecord, node: str, attachment: Attachment) -> VolumeRecord:
-    """Take an attachment back, if nothing has come of it meanwhile."""
+def revert(record: VolumeRecord, node: str, attachment: Attachment) -> VolumeRecord:
+    """Remove an attachment that was just made, unless it has changed since."""
     return record.without(node) if record.attachments.get(node) == attachment else record
 
 
-def _attached_again(
-    record: VolumeRecord, held: Attachment, volume: str, node: str, mode: AccessMode, ro: bool
-) -> VolumeRecord:
-    if (held.mode, held.readonly) != (mode, ro):
+def _require_same(
+    attachment: Attachment, volume: str, node: str, asked: Capability, readonly: bool
+) -> None:
+    same_access = attachment.access_type in {asked.access_type, None}
+    if (attachment.mode, attachment.readonly) != (asked.mode, readonly) or not same_access:
         raise errors.AlreadyExists(
-            f"volume {volume} is attached to node {node!r} as {_how(held)}, not as "
-            f"{_words(mode, ro)}; detach it there first"
+            f"volume {volume} is attached to node {node!r} as {_described(attachment)}, not as "
+            f"{_mode_text(asked.mode, readonly, asked.access_type)}; detach it there first"
         )
-    if held.state is State.DETACHING:
+    if attachment.state is State.DETACHING:
         raise errors.Busy(
-            f"volume {volume} is being detached from node {node!r} since {held.since}; "
+            f"volume {volume} is being detached from node {node!r} since {attachment.since}; "
             "attach again when that is done"
         )
-    return record
 
 
-def _together(theirs: Attachment, mode: AccessMode, readonly: bool) -> bool:
-    """Tell whether attachments of two nodes can be at the same time."""
-    if theirs.mode.single_node or theirs.mode is not mode:
+def _compatible(other: Attachment, mode: AccessMode, readonly: bool) -> bool:
+    """Return whether another node's attachment and a new one can exist at the same time."""
+    if other.mode.single_node or other.mode is not mode:
         return False
     if mode is AccessMode.MULTI_NODE_SINGLE_WRITER:
-        return theirs.readonly or readonly
+        return other.readonly or readonly
     return True
 
 
 def stage(
     record: VolumeRecord, volume: str, node: str, generation: int, client: str | None, now: str
 ) -> VolumeRecord:
-    """Note that the node has the image mapped by `client`.
+    """Note that the node has mapped the image.
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        node: the node's id.
+        generation: of the attachment by which the node uses the volume.
+        client: the Ceph client that holds the device, ip:port/nonce; None if none needs a fence.
+        now: the time, ISO 8601 in UTC.
 
     Raises:
-        Refused: the node does not have, or no longer has, the attachment of that generation.
+        Refused: the node has no attachment of that generation.
     """
-    held = require(record, volume, node, generation)
-    if (held.state, held.client) == (State.STAGED, client):
+    attachment = require(record, volume, node, generation)
+    if (attachment.state, attachment.client) == (State.STAGED, client):
         return record
-    return record.having(
-        node, dataclasses.replace(held, state=State.STAGED, client=client, since=now)
-    )
+    staged = dataclasses.replace(attachment, state=State.STAGED, client=client, since=now)
+    return record.having(node, staged)
 
 
 def require(record: VolumeRecord, volume: str, node: str, generation: int) -> Attachment:
-    """Return the node's attachment of that generation, which must be in force; Refused if not."""
-    held = record.attachments.get(node)
-    if held is None:
-        holders = ", ".join(sorted(record.attachments)) or "no node"
+    """Return the node's attachment, which must have that generation and not be detaching.
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        node: the node's id.
+        generation: that the call carries.
+
+    Raises:
+        Refused: there is no such attachment.
+    """
+    attachment = record.attachments.get(node)
+    if attachment is None:
+        nodes = ", ".join(sorted(record.attachments)) or "no node"
         raise errors.Refused(
-            f"volume {volume} is not attached to node {node!r} (attached: {holders}); "
+            f"volume {volume} is not attached to node {node!r} (attached: {nodes}); "
             "ControllerPublishVolume must come first"
         )
-    if held.generation != generation:
+    if attachment.generation != generation:
         raise errors.Refused(
-            f"volume {volume} is attached to node {node!r} with generation {held.generation}, but "
-            f"the call carries generation {generation}: it belongs to an attachment that has ended"
+            f"volume {volume} is attached to node {node!r} with generation "
+            f"{attachment.generation}, but the call carries generation {generation}: it belongs to "
+            "an attachment that has ended"
         )
-    if held.state is State.DETACHING:
+    if attachment.state is State.DETACHING:
         raise errors.Refused(f"volume {volume} is being detached from node {node!r}")
-    return held
+    return attachment
 
 
-def release(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
-    """Note that the node has unmapped the image; without an attachment nothing is to be noted."""
-    held = record.attachments.get(node)
-    if held is None or held.state in {State.RELEASED, State.DETACHING}:
-        return record
-    return record.having(
-        node, dataclasses.replace(held, state=State.RELEASED, client=None, since=now)
+def require_covered(attachment: Attachment, asked: Capability, volume: str, node: str) -> None:
+    """Check that a volume is staged as it is attached.
+
+    An attachment without access type counts as one of a block device if several nodes may write:
+    a filesystem is never attached so.
+
+    Args:
+        attachment: the node's.
+        asked: how the node wants to stage the volume.
+        volume: the volume handle, for messages.
+        node: the node's id.
+
+    Raises:
+        Refused: another access type, or a mode that the attachment does not cover.
+    """
+    access_type, mode = attachment.access_type, attachment.mode
+    if access_type is None and not mode.single_node and not mode.reader_only:
+        access_type = AccessType.BLOCK
+    if access_type in {asked.access_type, None} and covers(mode, asked.mode):
+        return
+    raise errors.Refused(
+        f"volume {volume} is attached to node {node!r} as {_described(attachment)}, which does not "
+        f"allow to stage it as {asked}; two PersistentVolumes of one volume share its attachment: "
+        "use one of them at a time, or give both the same volumeMode and accessModes"
     )
 
 
+def release(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
+    """Note that the node has unmapped the image; without an attachment nothing changes."""
+    attachment = record.attachments.get(node)
+    if attachment is None or attachment.state in {State.RELEASED, State.DETACHING}:
+        return record
+    released = dataclasses.replace(attachment, state=State.RELEASED, client=None, since=now)
+    return record.having(node, released)
+
+
 def begin_detach(record: VolumeRecord, volume: str, node: str, now: str) -> VolumeRecord:
-    """Refuse the node from now on, if it has let go or never began.
+    """Refuse the node from now on, if it has released the volume or never staged it.
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        node: the node's id.
+        now: the time, ISO 8601 in UTC.
 
     Raises:
         Refused: the node still has the volume staged.
     """
-    held = record.attachments.get(node)
-    if held is None or held.state is State.DETACHING:
+    attachment = record.attachments.get(node)
+    if attachment is None or attachment.state is State.DETACHING:
         return record
-    if held.state is State.STAGED:
+    if attachment.state is State.STAGED:
         raise errors.Refused(
-            f"volume {volume} is still staged at node {node!r} since {held.since} by client "
-            f"{held.client}: the node has not let go of it; it must be unstaged there first "
+            f"volume {volume} is still staged at node {node!r} since {attachment.since} by client "
+            f"{attachment.client}: the node has not released it; it must be unstaged there first "
             "(end the Pod; if the node is down, bring it back)"
         )
-    return record.having(
-        node, dataclasses.replace(held, state=State.DETACHING, client=None, since=now)
-    )
+    detaching = dataclasses.replace(attachment, state=State.DETACHING, client=None, since=now)
+    return record.having(node, detaching)
 
 
 def begin_delete(record: VolumeRecord, volume: str, now: str) -> VolumeRecord:
-    """Refuse every attachment from now on; Refused while there is one (CSI: DeleteVolume)."""
+    """Refuse every attachment from now on (CSI: DeleteVolume).
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        now: the time, ISO 8601 in UTC.
+
+    Raises:
+        Refused: the volume is attached.
+    """
     if record.attachments:
-        holders = ", ".join(
-            f"{node!r} ({held.state.value} since {held.since})"
-            for node, held in sorted(record.attachments.items())
+        nodes = ", ".join(
+            f"{node!r} ({attachment.state.value} since {attachment.since})"
+            for node, attachment in sorted(record.attachments.items())
         )
-        raise errors.Refused(f"volume {volume} is attached to {holders}; detach it there first")
+        raise errors.Refused(f"volume {volume} is attached to {nodes}; detach it there first")
     return record if record.deleting else dataclasses.replace(record, deleting=now)
 
 
-def _how(held: Attachment) -> str:
-    return _words(held.mode, held.readonly)
+def _described(attachment: Attachment) -> str:
+    return _mode_text(attachment.mode, attachment.readonly, attachment.access_type)
 
 
-def _words(mode: AccessMode, readonly: bool) -> str:
-    return f"{mode.value} ({'read-only' if readonly else 'read-write'})"
+def _mode_text(mode: AccessMode, readonly: bool, access_type: AccessType | None) -> str:
+    access = f", {access_type.value}" if access_type else ""
+    return f"{mode.value} ({'read-only' if readonly else 'read-write'}{access})"

@@ -1,7 +1,8 @@
 """Attachment records in Ceph: next to the images, in objects sharded by image id.
 
-Beside a record stands a key for each node that has the volume, written in the same operation: what
-a node holds is found without reading every record, and cannot differ from the records.
+Beside a record stands a key for each node that has the volume attached, written in the same
+operation. So the volumes of a node are listed without reading every record, and the list cannot
+differ from the records.
 """
 
 import contextlib
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rbdcsi import errors
-from rbdcsi.attachments import records
-from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.attachments.records import RECORD, VolumeRecord
 from rbdcsi.ceph import connections, omap
+from rbdcsi.runtime.futures import Future
 
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
 _TRIES = 20
@@ -26,9 +27,14 @@ def object_names() -> list[str]:
     return [f"rbdcsi.attachments.{shard}" for shard in range(SHARDS)]
 
 
+def object_name(image_id: str) -> str:
+    """Return the name of the object that holds the record of that image."""
+    return f"rbdcsi.attachments.{zlib.crc32(image_id.encode()) % SHARDS}"
+
+
 @dataclass(frozen=True)
-class Seen:
-    """A record and the text that it was read from; None is no record."""
+class Stored:
+    """A record and the text that is stored for it; None is no record."""
 
     text: str | None
     record: VolumeRecord
@@ -46,50 +52,47 @@ class Records:
         Raises:
             Failed: the record is damaged.
         """
-        return self.see(image_id).record
+        return self.read(image_id).record
 
-    def see(self, image_id: str) -> Seen:
-        """Return the volume's record as `change` can start from it."""
-        return self.begin_see(image_id)()
+    def read(self, image_id: str) -> Stored:
+        """Return the volume's record as `change` can start from it; see `get`."""
+        return self.begin_read(image_id).result()
 
-    def begin_see(self, image_id: str) -> Callable[[], Seen]:
-        """Begin to read the record; what is returned waits for it."""
-        reading = self._shard(image_id).begin_get(image_id)
-
-        def finish() -> Seen:
-            text = reading()
-            return Seen(text, VolumeRecord() if text is None else self._decode(image_id, text))
-
-        return finish
+    def begin_read(self, image_id: str) -> Future[Stored]:
+        """Begin to read the volume's record; see `read`."""
+        return self._shard(image_id).begin_get(image_id).then(lambda text: _stored(image_id, text))
 
     def change(
         self,
         image_id: str,
         rule: Callable[[VolumeRecord], VolumeRecord | None],
-        seen: Seen | None = None,
-    ) -> VolumeRecord | None:
-        """Replace the record by what `rule` makes of it, whoever else changes it meanwhile.
+        stored: Stored | None = None,
+    ) -> Stored:
+        """Replace the record by what `rule` makes of it, also if others change it concurrently.
 
         Args:
             image_id: whose record.
-            rule: pure; may be called several times; None removes the record; its errors go out.
-            seen: what the caller has just read, which saves reading it again.
+            rule: pure; may be called several times; None removes the record; its errors are
+                raised.
+            stored: the record as the caller has just read it, which saves reading it again.
 
         Returns:
-            What the rule made of the record that was replaced.
+            The record as it is stored now.
 
         Raises:
             Busy: others changed the record each time.
         """
         shard = self._shard(image_id)
         for _ in range(_TRIES):
-            seen = seen or self.see(image_id)
-            after = rule(seen.record)
-            wanted = None if after is None else records.encode(after)
-            nodes = _node_keys(image_id, seen.record, after or VolumeRecord())
-            if after == seen.record or shard.swap(image_id, seen.text, wanted, nodes):
+            before = stored or self.read(image_id)
+            record = rule(before.record)
+            if record == before.record:
+                return before
+            after = Stored(None if record is None else RECORD.encode(record), record or _EMPTY)
+            node_keys = _node_keys(image_id, before.record, after.record)
+            if shard.swap(image_id, before.text, after.text, node_keys):
                 return after
-            seen = None
+            stored = None
         raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
 
     def all(self) -> Iterator[tuple[str, VolumeRecord]]:
@@ -99,18 +102,18 @@ class Records:
             Failed: one is damaged.
         """
         for image_id, text in self._texts():
-            yield image_id, self._decode(image_id, text)
+            yield image_id, _stored(image_id, text).record
 
     def deleting(self) -> list[str]:
-        """Return the ids of the images that are being deleted; a damaged record says of none."""
-        found = []
+        """Return the ids of the images that are being deleted; damaged records are left out."""
+        image_ids = []
         for image_id, text in self._texts():
             with contextlib.suppress(errors.Failed):
-                if self._decode(image_id, text).deleting:
-                    found.append(image_id)
-        return found
+                if _stored(image_id, text).record.deleting:
+                    image_ids.append(image_id)
+        return image_ids
 
-    def held_by(self, node_id: str) -> list[str]:
+    def attached_to(self, node_id: str) -> list[str]:
         """Return the ids of the images that the node has attached."""
         prefix = _node_key(node_id, "")
         return [
@@ -127,13 +130,14 @@ class Records:
     def _shard(self, image_id: str) -> omap.Omap:
         return omap.Omap(self._ioctx, object_name(image_id))
 
-    def _decode(self, image_id: str, text: str) -> VolumeRecord:
-        return records.decode(text, f"object {object_name(image_id)}, key {image_id}")
+
+_EMPTY = VolumeRecord()
 
 
-def object_name(image_id: str) -> str:
-    """Return the name of the object that holds the record of that image."""
-    return f"rbdcsi.attachments.{zlib.crc32(image_id.encode()) % SHARDS}"
+def _stored(image_id: str, text: str | None) -> Stored:
+    if text is None:
+        return Stored(None, _EMPTY)
+    return Stored(text, RECORD.decode(text, f"object {object_name(image_id)}, key {image_id}"))
 
 
 def _node_key(node_id: str, image_id: str) -> str:
@@ -141,7 +145,7 @@ def _node_key(node_id: str, image_id: str) -> str:
 
 
 def _node_keys(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict[str, str | None]:
-    """Return the keys of the nodes that come, set, and of those that go, None."""
-    come = after.attachments.keys() - before.attachments.keys()
-    go = before.attachments.keys() - after.attachments.keys()
-    return {_node_key(node, image_id): "1" if node in come else None for node in come | go}
+    """Return the keys to set for nodes that are new in the record, and to remove (None)."""
+    added = after.attachments.keys() - before.attachments.keys()
+    removed = before.attachments.keys() - after.attachments.keys()
+    return {_node_key(node, image_id): "1" if node in added else None for node in added | removed}

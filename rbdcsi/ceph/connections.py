@@ -14,9 +14,10 @@ from typing import Any, Self, TypeAlias
 import rados
 import rbd
 
-from rbdcsi import config, errors
-from rbdcsi.ceph import commands, translate
-from rbdcsi.secret import Secret
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors, monitor
+from rbdcsi.config import clusters
+from rbdcsi.config.credentials import Credentials
 
 Ioctx: TypeAlias = rados.Ioctx  # a pool and RADOS namespace, opened
 
@@ -32,16 +33,19 @@ class Pool:
 class Connection:
     """A connected librados client with the I/O contexts it has opened."""
 
-    def __init__(self, cluster: rados.Rados, cluster_id: str, user: str, key: Secret) -> None:
-        self._rados = cluster
-        self.cluster_id = cluster_id
-        self.user = user
-        self.key = key
-        self.fsid: str = cluster.get_fsid()
+    def __init__(
+        self, client: rados.Rados, cluster: clusters.Cluster, credentials: Credentials
+    ) -> None:
+        self._rados = client
+        self._cluster = cluster
+        self.cluster_id = cluster.cluster_id
+        self.user = credentials.user
+        self.key = credentials.key
+        self.fsid: str = client.get_fsid()
         self._ioctxs: dict[tuple[int, str], Ioctx] = {}
 
     @classmethod
-    def open(cls, cluster: config.Cluster, credentials: config.Credentials, timeout: float) -> Self:
+    def open(cls, cluster: clusters.Cluster, credentials: Credentials, timeout: float) -> Self:
         """Connect.
 
         Args:
@@ -70,7 +74,7 @@ class Connection:
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
         whom = f"{cluster.cluster_id} as client.{credentials.user}"
-        with translate.translated("connecting to cluster", whom):
+        with ceph_errors.translated("connecting to cluster", whom):
             client = rados.Rados(
                 name=f"client.{credentials.user}",
                 conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
@@ -85,7 +89,7 @@ class Connection:
                     f"against `ceph auth get client.{credentials.user}`; if the monitors are given "
                     "without a port, give IP:3300, where a wrong key is refused at once"
                 ) from error
-        return cls(client, cluster.cluster_id, credentials.user, credentials.key)
+        return cls(client, cluster, credentials)
 
     @property
     def monitors(self) -> str:
@@ -94,7 +98,7 @@ class Connection:
 
     def command(self, prefix: str, **arguments: object) -> Any:
         """Run a monitor command; see `commands.run`."""
-        return commands.run(self._rados, prefix, **arguments)
+        return monitor.run(self._rados, prefix, **arguments)
 
     def address(self) -> str:
         """Return this client as Ceph sees it, `ip:port/nonce`."""
@@ -106,7 +110,7 @@ class Connection:
         Raises:
             NotFound: the cluster has no such pool.
         """
-        with translate.translated("looking up pool", repr(name)):
+        with ceph_errors.translated("looking up pool", repr(name)):
             known = name in self._rados.list_pools()
         for pool in () if known else self.pools():
             known = known or pool.name == name
@@ -136,7 +140,7 @@ class Connection:
         ioctx = self._ioctxs.get((pool_id, namespace))
         if ioctx is None:
             self.pool_numbered(pool_id)
-            with translate.translated("opening pool number", pool_id):
+            with ceph_errors.translated("opening pool number", pool_id):
                 ioctx = self._rados.open_ioctx2(pool_id)
             ioctx.set_namespace(namespace)
             # A full pool answers ENOSPC at once instead of holding the call until there is room.
@@ -144,23 +148,32 @@ class Connection:
             self._ioctxs[pool_id, namespace] = ioctx
         return ioctx
 
+    def home(self) -> Ioctx:
+        """Return the I/O context of the cluster's configured pool and RADOS namespace.
+
+        Objects that belong to no volume, such as the node registry, are there.
+        """
+        pool = self.pool_named(self._cluster.pool)
+        return self.ioctx(pool.pool_id, self._cluster.rados_namespace)
+
     def namespaces(self, pool: Pool) -> list[str]:
         """Return the names of a pool's RADOS namespaces, beside the default one."""
-        with translate.translated("listing the RADOS namespaces of pool", pool.name):
+        with ceph_errors.translated("listing the RADOS namespaces of pool", pool.name):
             return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
 
 
 class Connections:
     """The pool of connections: `get` makes one where there is none."""
 
-    def __init__(self, configured: config.Config, *, timeout: float) -> None:
+    def __init__(self, configured: clusters.Config, *, timeout: float) -> None:
         """Keep connections to the configured clusters; `timeout` bounds one operation, seconds."""
         self.configured = configured
         self._timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
+        self._fsids: dict[str, str] = {}
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
 
-    def get(self, cluster_id: str, credentials: config.Credentials | None = None) -> Connection:
+    def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
         """Return a connection, made anew if the key has changed.
 
         Args:
@@ -181,12 +194,15 @@ class Connections:
             found = self._open.get(slot)
             if not found or found.key != wanted.key:
                 found = self._open[slot] = Connection.open(cluster, wanted, self._timeout)
+                self._fsids[cluster_id] = found.fsid
         return found
 
+    def fsid(self, cluster_id: str) -> str | None:
+        """Return the cluster's own id, None if no connection to it was made yet."""
+        return self._fsids.get(cluster_id)
+
     @contextlib.contextmanager
-    def use(
-        self, cluster_id: str, credentials: config.Credentials | None = None
-    ) -> Iterator[Connection]:
+    def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
         """Give the body a connection; one that Ceph shuts meanwhile is forgotten.
 
         The call that met it ends with its error, the next one gets a new client.
@@ -194,7 +210,7 @@ class Connections:
         connection = self.get(cluster_id, credentials)
         try:
             yield connection
-        except translate.ConnectionLost:
+        except ceph_errors.ConnectionLost:
             slot = (cluster_id, connection.user)
             if self._open.get(slot) is connection:  # another call may have made a new one
                 self._open.pop(slot, None)

@@ -8,28 +8,19 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import rados
 import rbd
 
-from rbdcsi import errors, features
-from rbdcsi.ceph import header, omap, translate
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors, objects, omap
+from rbdcsi.model import image_layout
+from rbdcsi.model.image_layout import Layout
+from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string
 _CREATION_SECONDS = 300  # much longer than a creation takes, clocks that differ included
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What `rbd create` is told beside name and size; sizes in bytes, None is RBD's default."""
-
-    features: tuple[str, ...]
-    object_bytes: int
-    stripe_unit: int | None = None
-    stripe_count: int | None = None
-    data_pool: str | None = None
 
 
 class Images:
@@ -47,14 +38,14 @@ class Images:
             Exhausted: pool or cluster is full.
             InvalidRequest: librbd cannot make such an image.
         """
-        with translate.translated("creating image", name):
+        with ceph_errors.translated("creating image", name):
             self._rbd.create(
                 self._ioctx,
                 name,
                 size,
                 order=layout.object_bytes.bit_length() - 1,
                 old_format=False,
-                features=features.mask(layout.features),
+                features=image_layout.mask(layout.features),
                 stripe_unit=layout.stripe_unit,
                 stripe_count=layout.stripe_count,
                 data_pool=layout.data_pool,
@@ -62,9 +53,9 @@ class Images:
 
     def id_of(self, name: str) -> str | None:
         """Return the id of the image of that name, None if there is none."""
-        with translate.translated("reading the id of image", name):
+        with ceph_errors.translated("reading the id of image", name):
             try:
-                return header.text(self._ioctx.read(header.ID + name, _ID_BYTES))
+                return objects.text(self._ioctx.read(objects.ID + name, _ID_BYTES))
             except rados.ObjectNotFound:
                 return None
 
@@ -73,9 +64,9 @@ class Images:
 
         Returns False if it is so young that it may still be under way.
         """
-        with translate.translated("removing what is left of image", name):
+        with ceph_errors.translated("removing what is left of image", name):
             try:
-                _, written = self._ioctx.stat(header.ID + name)
+                _, written = self._ioctx.stat(objects.ID + name)
                 if time.time() - time.mktime(written) < _CREATION_SECONDS:
                     return False
                 self._rbd.remove(self._ioctx, name)
@@ -85,36 +76,31 @@ class Images:
 
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
-        return self.begin_name_of(image_id)()
+        return self.begin_name_of(image_id).result()
 
-    def begin_name_of(self, image_id: str) -> Callable[[], str | None]:
-        """Begin to read the image's name; what is returned waits for it."""
-        reading = omap.Reading(self._ioctx, header.DIRECTORY, f"id_{image_id}")
-
-        def finish() -> str | None:
-            value = reading()
-            return None if value is None else header.text(value)
-
-        return finish
+    def begin_name_of(self, image_id: str) -> Future[str | None]:
+        """Begin to read the image's name, None if there is no such image outside the trash."""
+        reading = omap.begin_read(self._ioctx, objects.DIRECTORY, f"id_{image_id}")
+        return reading.then(lambda value: None if value is None else objects.text(value))
 
     def exists(self, image_id: str) -> bool:
         """Tell whether the image exists, in the trash or outside, by its header object."""
-        with translate.translated("looking for image", image_id):
+        with ceph_errors.translated("looking for image", image_id):
             try:
-                self._ioctx.stat(header.HEADER + image_id)
+                self._ioctx.stat(objects.HEADER + image_id)
             except rados.ObjectNotFound:
                 return False
         return True
 
-    def header(self, image_id: str) -> header.Header | None:
+    def header(self, image_id: str) -> objects.Header | None:
         """Return what the image's header says, None if there is no such image."""
-        with translate.translated("reading the header of image", image_id):
+        with ceph_errors.translated("reading the header of image", image_id):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, "", "", 1000)
-                    self._ioctx.operate_read_op(op, header.HEADER + image_id)
+                    self._ioctx.operate_read_op(op, objects.HEADER + image_id)
                     # the bindings give None for an empty value
-                    return header.decode({key: value or b"" for key, value in values})
+                    return objects.decode({key: value or b"" for key, value in values})
             except rados.ObjectNotFound:
                 return None
             except ValueError as error:
@@ -130,15 +116,15 @@ class Images:
         Raises:
             NotFound: no such image.
         """
-        with translate.translated("writing metadata of image", image_id):
+        with ceph_errors.translated("writing metadata of image", image_id):
             try:
                 with rados.WriteOpCtx() as op:
-                    op.omap_cmp(header.metadata_key(key), old or "", _EQUAL)
-                    argument = header.metadata_set_argument(pairs)
+                    op.omap_cmp(objects.metadata_key(key), old or "", _EQUAL)
+                    argument = objects.metadata_set_argument(pairs)
                     op.execute("rbd", "metadata_set", argument)
-                    self._ioctx.operate_write_op(op, header.HEADER + image_id)
+                    self._ioctx.operate_write_op(op, objects.HEADER + image_id)
             except rados.OSError as error:
-                if abs(translate.errno_of(error)) == errno.ECANCELED:
+                if abs(ceph_errors.errno_of(error)) == errno.ECANCELED:
                     return False
                 raise
         return True
@@ -151,11 +137,11 @@ class Images:
     @contextlib.contextmanager
     def watched(self, name: str) -> Iterator[Callable[[], frozenset[str]]]:
         """Give what lists the watchers again and again; the image, which takes 4 ms, opens once."""
-        with translate.translated("opening image", name):
+        with ceph_errors.translated("opening image", name):
             image = rbd.Image(self._ioctx, name, read_only=True)  # so it is no watcher itself
 
         def watchers() -> frozenset[str]:
-            with translate.translated("listing the watchers of image", name):
+            with ceph_errors.translated("listing the watchers of image", name):
                 return frozenset(watcher["addr"] for watcher in image.watchers_list())
 
         try:
@@ -164,17 +150,27 @@ class Images:
             with contextlib.suppress(rbd.Error):  # nothing was written through it
                 image.close()
 
-    def holds_data(self, name: str) -> bool:
+    def holds_data(self, image_id: str) -> bool:
         """Tell whether anything was written into the image; without fast-diff it takes time."""
-        doing = translate.translated("looking for data in image", name)
-        with doing, rbd.Image(self._ioctx, name, read_only=True) as image:
-            extents: list[int] = []
-            image.diff_iterate(0, image.size(), None, lambda at, *_: extents.append(at))
+        extents: list[int] = []
+
+        def stop(offset: int, _length: int, _exists: bool) -> int:
+            extents.append(offset)
+            return -errno.ECANCELED
+
+        doing = ceph_errors.translated("looking for data in image", image_id)
+        with doing, rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
+            try:
+                # of whole objects the object map tells, where the image has one
+                image.diff_iterate(0, image.size(), None, stop, whole_object=True)
+            except rbd.Error:
+                if not extents:
+                    raise
             return bool(extents)
 
     def all(self) -> list[tuple[str, str]]:
         """Return id and name of every image outside the trash."""
-        with translate.translated("listing images"):
+        with ceph_errors.translated("listing images"):
             return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
 
     def trash(self, name: str) -> None:
@@ -184,13 +180,8 @@ class Images:
             NotFound: no such image.
             Refused: somebody has locked it.
         """
-        with translate.translated("moving to the trash image", name):
+        with ceph_errors.translated("moving to the trash image", name):
             self._rbd.trash_move(self._ioctx, name, 0)
-
-    def trashed(self) -> frozenset[str]:
-        """Return the ids of the images in the trash."""
-        with translate.translated("listing the trash"):
-            return frozenset(entry["id"] for entry in self._rbd.trash_list(self._ioctx))
 
     def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
         """Remove an image in the trash with its data; takes time by the size of the image.
@@ -208,5 +199,5 @@ class Images:
         def progress(_done: int, _total: int) -> int:
             return -errno.ECANCELED if stopping() else 0
 
-        with translate.translated("removing from the trash image", image_id):
+        with ceph_errors.translated("removing from the trash image", image_id):
             self._rbd.trash_remove(self._ioctx, image_id, on_progress=progress)

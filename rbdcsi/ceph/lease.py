@@ -5,7 +5,7 @@ import uuid
 
 import rados
 
-from rbdcsi.ceph import translate
+from rbdcsi.ceph import ceph_errors
 from rbdcsi.ceph.connections import Ioctx
 
 SECONDS = 15  # others wait so long for a holder that died
@@ -24,7 +24,7 @@ class Lease:
 
     def take(self) -> bool:
         """Take it, or keep it, for `SECONDS`; False while somebody else has it."""
-        with translate.translated("taking lease", f"{self._name} of {self._object}"):
+        with ceph_errors.translated("taking lease", f"{self._name} of {self._object}"):
             try:
                 self._ioctx.lock_exclusive(
                     self._object, self._name, self._cookie, duration=SECONDS, flags=_MAY_RENEW
@@ -33,10 +33,10 @@ class Lease:
                 return False
         return True
 
-    def give_back(self) -> None:
-        """Let others have it; one that has run out is fine."""
+    def release(self) -> None:
+        """Release it; a lease that has run out is released already."""
         with (
-            translate.translated("giving back lease", f"{self._name} of {self._object}"),
+            ceph_errors.translated("releasing lease", f"{self._name} of {self._object}"),
             contextlib.suppress(rados.ObjectNotFound),
         ):
             self._ioctx.unlock(self._object, self._name, self._cookie)

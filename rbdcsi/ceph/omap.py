@@ -5,44 +5,61 @@ librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELE
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import rados
 
-from rbdcsi.ceph import translate
+from rbdcsi.ceph import ceph_errors
+from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 
 
-class Reading:
-    """A key's value on its way: called, once, it waits and gives the bytes, or None if absent.
+class _Reading:
+    """A read of one key that is under way.
 
-    librados writes the answer into memory that `values` owns, so nobody may forget it before.
+    librados writes the answer into memory that `values` owns, so this object waits for the answer
+    before it goes.
     """
 
     def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
         self._on = f"{name}, key {key!r}"
-        with translate.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
+        with ceph_errors.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
             self._values, _ = ioctx.get_omap_vals_by_keys(op, (key,))
             self._completion = ioctx.operate_aio_read_op(op, name)
 
-    def __call__(self) -> bytes | None:
-        with translate.measured("reading object"):
+    def result(self) -> bytes | None:
+        """Wait and return the value, None if the key is absent."""
+        with ceph_errors.measured("reading object"):
             self._completion.wait_for_complete()
             code = self._completion.get_return_value()
             if code == -errno.ENOENT:
                 return None
             if code < 0:
-                raise translate.of_errno(code, "", f"reading object {self._on}")
+                raise ceph_errors.of_errno(code, "", f"reading object {self._on}")
         # the bindings give None for an empty value
         return next((value or b"" for _, value in self._values), None)
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # it was never sent
+        with contextlib.suppress(AttributeError):  # the read was never sent
             self._completion.wait_for_complete()
+
+
+def begin_read(ioctx: rados.Ioctx, name: str, key: str) -> Future[bytes | None]:
+    """Begin to read a key of an object.
+
+    Args:
+        ioctx: where the object is.
+        name: the object's.
+        key: of its omap.
+
+    Returns:
+        The future of the value; None if the object or the key does not exist.
+    """
+    return Future(_Reading(ioctx, name, key).result)
 
 
 class Omap:
@@ -54,17 +71,12 @@ class Omap:
 
     def get(self, key: str) -> str | None:
         """Return a key's value, None if there is none."""
-        return self.begin_get(key)()
+        return self.begin_get(key).result()
 
-    def begin_get(self, key: str) -> Callable[[], str | None]:
-        """Begin to read a key; what is returned waits for the value, and is called once."""
-        reading = Reading(self._ioctx, self._name, key)
-
-        def finish() -> str | None:
-            value = reading()
-            return None if value is None else _text(value)
-
-        return finish
+    def begin_get(self, key: str) -> Future[str | None]:
+        """Begin to read a key's value, None if there is none."""
+        reading = begin_read(self._ioctx, self._name, key)
+        return reading.then(lambda value: None if value is None else _text(value))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield keys and values in the keys' order, read page by page."""
@@ -77,7 +89,7 @@ class Omap:
             after = page[-1][0]
 
     def _page(self, after: str, prefix: str) -> list[tuple[str, str]]:
-        with translate.translated("reading a page of object", self._name):
+        with ceph_errors.translated("reading a page of object", self._name):
             try:
                 with rados.ReadOpCtx() as op:
                     values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
@@ -94,7 +106,7 @@ class Omap:
         Values are ASCII and not empty. The keys of `beside` are set or removed in the same
         operation, all or none. Returns False, with nothing changed, if the key is not `old`.
         """
-        with translate.translated("changing object", f"{self._name}, key {key!r}"):
+        with ceph_errors.translated("changing object", f"{self._name}, key {key!r}"):
             try:
                 with rados.WriteOpCtx() as op:
                     op.new(0)
@@ -103,7 +115,7 @@ class Omap:
                         self._write(op, each, value)
                     self._ioctx.operate_write_op(op, self._name)
             except rados.OSError as error:
-                if abs(translate.errno_of(error)) == errno.ECANCELED:
+                if abs(ceph_errors.errno_of(error)) == errno.ECANCELED:
                     return False
                 raise
         return True
@@ -111,7 +123,7 @@ class Omap:
     def put(self, key: str, value: str | None) -> None:
         """Set the key, or remove it (None), whatever it was."""
         on = f"{self._name}, key {key!r}"
-        with translate.translated("writing object", on), rados.WriteOpCtx() as op:
+        with ceph_errors.translated("writing object", on), rados.WriteOpCtx() as op:
             op.new(0)
             self._write(op, key, value)
             self._ioctx.operate_write_op(op, self._name)
@@ -126,7 +138,7 @@ class Omap:
 def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
     """Make the objects exist, empty if they are new."""
     for name in names:
-        with translate.translated("creating object", name), rados.WriteOpCtx() as op:
+        with ceph_errors.translated("creating object", name), rados.WriteOpCtx() as op:
             op.new(0)
             ioctx.operate_write_op(op, name)
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
+from rbdcsi.runtime import deadlines
 
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or not before the kernel lets go
 _ENVIRONMENT = {
@@ -55,19 +56,16 @@ class CommandTimedOut(errors.DeadlineExceeded):
         super().__init__(f"{' '.join(argv)}: not finished after {seconds:.1f} s, so it was killed")
 
 
-class CommandStuck(errors.Busy):
-    """The command was killed and does not die: the kernel holds it (D state).
-
-    `process` tells when it is gone at last (`process.poll() is not None`); until then it may
-    still change what it was working on. `started_at` is on the clock of `time.monotonic`.
-    """
+class CommandStuck(errors.ChildStuck):
+    """The command was killed and does not die; `started_at` is on `time.monotonic`'s clock."""
 
     def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], started_at: float):
-        self.argv, self.process, self.started_at = tuple(argv), process, started_at
+        self.argv, self.started_at = tuple(argv), started_at
         super().__init__(
             f"{' '.join(argv)}: child {process.pid} has run for "
             f"{time.monotonic() - started_at:.0f} s and does not die when killed, "
-            f"the kernel holds it (`cat /proc/{process.pid}/stack` tells where)"
+            f"the kernel holds it (`cat /proc/{process.pid}/stack` tells where)",
+            process,
         )
 
 

@@ -1,18 +1,29 @@
-"""Undo after a failed step: has time of its own, and never hides the fault that it follows."""
+"""Undo after a failed step: it has time of its own, and never hides the fault that it follows."""
 
 import contextlib
 from collections.abc import Iterator
 
-from rbdcsi import deadlines, errors
+from rbdcsi import errors
+from rbdcsi.runtime import deadlines
 
-UNDO_SECONDS = 10.0  # the caller's time may be what ran out
+UNDO_SECONDS = 10.0  # the call's own time may be over already
 
 
 @contextlib.contextmanager
 def after(fault: BaseException, what: str) -> Iterator[None]:
-    """Run the body as the undo named `what`; its own error becomes a note of the fault."""
+    """Run the body as the undo named `what`; its error becomes a note of the fault.
+
+    Args:
+        fault: the error that made the undo necessary.
+        what: names the undo in the note: "unmapping /dev/rbd0 again".
+
+    Raises:
+        ChildStuck: a child of the undo does not die: the volume must stay locked while it lives.
+    """
     with deadlines.within(UNDO_SECONDS):
         try:
             yield
+        except errors.ChildStuck as error:
+            raise errors.ChildStuck(f"{fault}; {what} failed too: {error}", error.child) from fault
         except errors.RbdCsiError as error:
             fault.add_note(f"{what} failed too: {error}")

@@ -5,15 +5,18 @@ from collections.abc import Callable
 import grpc
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import capabilities, errors, handles, parameters
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.attachments.attach import Attachments
-from rbdcsi.ceph import connections
+from rbdcsi.attachments.attach import Attacher
+from rbdcsi.attachments.detach import Detacher
+from rbdcsi.ceph import connections, locations
+from rbdcsi.model import capabilities, filesystems, ids, storage_class
 from rbdcsi.services import convert
-from rbdcsi.volumes import capacity, locations
+from rbdcsi.volumes import capacity
+from rbdcsi.volumes.create import Provisioner, Request, Volume
 from rbdcsi.volumes.delete import Deleter
-from rbdcsi.volumes.listing import Catalogue, Found
-from rbdcsi.volumes.provision import Provisioner, Request, Volume
+from rbdcsi.volumes.list import Catalogue, Found
+from rbdcsi.volumes.placement import Placement
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
 
@@ -35,11 +38,13 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def __init__(self, pooled: connections.Connections, deleted: Callable[[], None]) -> None:
         """Serve from these connections, and tell `deleted` when there is data to remove."""
         self._connections = pooled
-        self._locations = locations.Locations(pooled)
-        self._provisioner = Provisioner(pooled, self._locations)
-        self._deleter = Deleter(pooled, self._locations, deleted)
-        self._attachments = Attachments(pooled, self._locations)
-        self._catalogue = Catalogue(pooled, self._locations)
+        self._placement = Placement(pooled)
+        located = locations.Locations(pooled)
+        self._provisioner = Provisioner(pooled, self._placement)
+        self._deleter = Deleter(pooled, located, deleted)
+        self._attacher = Attacher(pooled, located)
+        self._detacher = Detacher(pooled)
+        self._catalogue = Catalogue(pooled, located)
 
     def ControllerGetCapabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
@@ -64,7 +69,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             )
         if request.mutable_parameters:
             raise errors.InvalidRequest("mutable_parameters: this version has none; leave them out")
-        given = parameters.parse(request.parameters)
+        given = storage_class.parse(request.parameters)
         volume = self._provisioner.create(
             Request(
                 name,
@@ -96,7 +101,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         capability = convert.required_capability(
             request.volume_capability, present=request.HasField("volume_capability")
         )
-        generation = self._attachments.attach(
+        generation = self._attacher.attach(
             self._known(volume_id),
             node_id,
             capability,
@@ -114,7 +119,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
         if handle is not None and self._knows(handle):
-            self._attachments.detach(
+            self._detacher.detach(
                 handle, request.node_id, credentials=convert.credentials(request.secrets)
             )
         return csi_pb2.ControllerUnpublishVolumeResponse()
@@ -172,17 +177,17 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     ) -> csi_pb2.GetCapacityResponse:
         """Return what the pool can still take."""
         wanted = tuple(convert.capability(c) for c in request.volume_capabilities)
-        given = parameters.parse(request.parameters)
-        found = capacity.of(self._connections, self._locations, given, _filesystem(wanted, given))
+        given = storage_class.parse(request.parameters)
+        found = capacity.of(self._connections, self._placement, given, _filesystem(wanted, given))
         return csi_pb2.GetCapacityResponse(
             available_capacity=found.available,
             maximum_volume_size=wrappers_pb2.Int64Value(value=found.largest),
             minimum_volume_size=wrappers_pb2.Int64Value(value=found.smallest),
         )
 
-    def _known(self, volume_id: str) -> handles.VolumeHandle:
+    def _known(self, volume_id: str) -> ids.VolumeHandle:
         """Read a volume_id; one of a cluster that is not configured names no volume of ours."""
-        handle = handles.parse(volume_id)
+        handle = ids.parse(volume_id)
         if not self._knows(handle):
             raise errors.NotFound(
                 f"volume {handle} does not exist: its cluster {handle.location.cluster_id} is not "
@@ -190,26 +195,26 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             )
         return handle
 
-    def _knows(self, handle: handles.VolumeHandle) -> bool:
+    def _knows(self, handle: ids.VolumeHandle) -> bool:
         clusters = self._connections.configured.clusters
         return any(c.cluster_id == handle.location.cluster_id for c in clusters)
 
 
-def _parsed(volume_id: str) -> handles.VolumeHandle | None:
+def _parsed(volume_id: str) -> ids.VolumeHandle | None:
     try:
-        return handles.parse(volume_id)
+        return ids.parse(volume_id)
     except errors.NotFound:
         return None
 
 
 def _filesystem(
-    wanted: tuple[capabilities.Capability, ...], given: parameters.Parameters
+    wanted: tuple[capabilities.Capability, ...], given: storage_class.Parameters
 ) -> str | None:
     fs_type = capabilities.filesystem(wanted, given.fs_type)
-    if fs_type is not None and fs_type not in capabilities.FILESYSTEMS:
+    if fs_type is not None and fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
-            f"{parameters.FSTYPE}: {fs_type!r} is not supported; use one of "
-            + ", ".join(capabilities.FILESYSTEMS)
+            f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
+            + ", ".join(filesystems.TABLE)
         )
     return fs_type
 

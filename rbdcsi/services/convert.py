@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from rbdcsi import capabilities, errors, keys
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
-from rbdcsi.capabilities import AccessMode, Capability
-from rbdcsi.config import Credentials
+from rbdcsi.config import keys
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import capabilities
+from rbdcsi.model.capabilities import AccessMode, Capability
 
 GENERATION = "generation"  # in publish_context
 

@@ -5,7 +5,7 @@ from google.protobuf import wrappers_pb2
 
 import rbdcsi
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.ceph import readiness
+from rbdcsi.ceph import probe
 
 _Service = csi_pb2.PluginCapability.Service
 
@@ -13,7 +13,7 @@ _Service = csi_pb2.PluginCapability.Service
 class Identity(csi_pb2_grpc.IdentityServicer):
     """Who the plugin is, and whether it is ready."""
 
-    def __init__(self, clusters: readiness.Readiness) -> None:
+    def __init__(self, clusters: probe.Readiness) -> None:
         self._clusters = clusters
 
     def GetPluginInfo(

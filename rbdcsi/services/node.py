@@ -5,12 +5,16 @@ from pathlib import Path
 
 import grpc
 
-from rbdcsi import errors, handles
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.host import filesystems
+from rbdcsi.host.fs import filesystems
+from rbdcsi.model import ids
 from rbdcsi.services import convert
+from rbdcsi.staging import stats
 from rbdcsi.staging.publish import Publisher, PublishRequest
 from rbdcsi.staging.stage import Stager, StageRequest
+from rbdcsi.staging.this_node import ThisNode
+from rbdcsi.staging.unstage import Unstager
 
 _RPC = csi_pb2.NodeServiceCapability.RPC
 
@@ -24,17 +28,21 @@ CAPABILITIES = (
 class Node(csi_pb2_grpc.NodeServicer):
     """Volumes on this node."""
 
-    def __init__(
-        self,
-        stager: Stager,
-        publisher: Publisher,
-        node_id: str,
-        max_volumes: int,
-        topology: Mapping[str, str],
-    ) -> None:
-        self._stager = stager
-        self._publisher = publisher
-        self._info = csi_pb2.NodeGetInfoResponse(node_id=node_id, max_volumes_per_node=max_volumes)
+    def __init__(self, node: ThisNode, max_volumes: int, topology: Mapping[str, str]) -> None:
+        """Serve this node.
+
+        Args:
+            node: the node.
+            max_volumes: the most volumes that it may hold; 0 is no limit.
+            topology: where it is.
+        """
+        self._node = node
+        self._stager = Stager(node)
+        self._unstager = Unstager(node)
+        self._publisher = Publisher(node)
+        self._info = csi_pb2.NodeGetInfoResponse(
+            node_id=node.node_id, max_volumes_per_node=max_volumes
+        )
         if topology:
             self._info.accessible_topology.segments.update(topology)
 
@@ -65,7 +73,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         )
         self._stager.stage(
             StageRequest(
-                handles.parse(volume_id),
+                ids.parse(volume_id),
                 Path(staging_path),
                 capability,
                 convert.generation(request.publish_context),
@@ -80,7 +88,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Unmount a volume from the staging path and unmap it."""
         volume_id = convert.required("volume_id", request.volume_id)
         staging_path = convert.required("staging_target_path", request.staging_target_path)
-        self._stager.unstage(handles.parse(volume_id), Path(staging_path))
+        self._unstager.unstage(ids.parse(volume_id), Path(staging_path))
         return csi_pb2.NodeUnstageVolumeResponse()
 
     def NodePublishVolume(
@@ -96,7 +104,7 @@ class Node(csi_pb2_grpc.NodeServicer):
             raise errors.Refused("staging_target_path is missing; NodeStageVolume must come first")
         self._publisher.publish(
             PublishRequest(
-                handles.parse(volume_id),
+                ids.parse(volume_id),
                 Path(request.staging_target_path),
                 Path(target_path),
                 capability,
@@ -120,7 +128,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         """Return how full a published volume is."""
         volume_id = convert.required("volume_id", request.volume_id)
         path = convert.required("volume_path", request.volume_path)
-        usage = self._publisher.usage(handles.parse(volume_id), Path(path))
+        usage = stats.usage(self._node, ids.parse(volume_id), Path(path))
         return csi_pb2.NodeGetVolumeStatsResponse(usage=_usage(usage))
 
 

@@ -1,268 +1,153 @@
-"""NodeStageVolume and NodeUnstageVolume: map, record, make or check the filesystem, mount; undo.
+"""NodeStageVolume: map, record the client, make or check the filesystem, mount.
 
-Each step may be the last one before a crash: every step looks at what is there before it acts, so
-the same call again carries on. Undo stands beside do; what undo cannot do, Unstage does.
+Any step may be the last one before a crash: every step looks at the state before it acts, so the
+same call again carries on.
 """
 
-import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import capabilities, clock, errors, handles, parameters, steps
-from rbdcsi.attachments import rules, store
-from rbdcsi.ceph import connections
-from rbdcsi.config import Credentials
-from rbdcsi.host import content, mappers, mounts, paths, undo
-from rbdcsi.staging import device as devices
-from rbdcsi.staging import filesystem
+from rbdcsi import errors
+from rbdcsi.attachments import rules
+from rbdcsi.attachments.records import Attachment
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import paths
+from rbdcsi.host.mappers.interface import MappedDevice
+from rbdcsi.model import capabilities, ids
+from rbdcsi.staging import format
+from rbdcsi.staging.device_stack import BLOCK_FILE, require_working, shows
+from rbdcsi.staging.mapping import mapped
+from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.staging.volume import Volume, opened
-from rbdcsi.volumes import locations
+from rbdcsi.telemetry import steps
 
-MOUNT_SECONDS = 60.0
-BLOCK_FILE = "device"  # in the staging directory of a raw block volume
 _BLOCK = "raw block device"
 
 
 @dataclass(frozen=True)
 class StageRequest:
-    """What NodeStageVolume asks for; `generation` is that of the attachment."""
+    """A NodeStageVolume request; `generation` is that of the attachment."""
 
-    handle: handles.VolumeHandle
+    handle: ids.VolumeHandle
     staging_path: Path
     capability: capabilities.Capability
     generation: int
 
 
 class Stager:
-    """Stages and unstages volumes on one node."""
+    """Stages volumes on one node."""
 
-    def __init__(
-        self,
-        node_id: str,
-        kubelet_dir: Path,
-        pooled: connections.Connections,
-        node_devices: devices.Devices,
-        now: Callable[[], str] = clock.now,
-    ) -> None:
-        self.node_id = node_id
-        self._base = kubelet_dir
-        self._mounts = mounts.Mounts(kubelet_dir)
-        self._connections = pooled
-        self._locations = locations.Locations(pooled)
-        self._devices = node_devices
-        self._now = now
+    def __init__(self, node: ThisNode) -> None:
+        self._node = node
 
     def stage(self, request: StageRequest, credentials: Credentials | None = None) -> None:
         """Make the volume ready at the staging path.
 
+        Args:
+            request: the call's.
+            credentials: the call's own; None takes the configured ones.
+
         Raises:
             NotFound: no such volume, or no such staging path.
-            Refused: not attached here with that generation, or its content is not what it must be.
-            AlreadyExists: staged there already, but otherwise.
+            Refused: the volume is not attached here with that generation, or not for that use, or
+                its content is not the expected one.
+            AlreadyExists: the staging path has another volume, or the volume for another use.
         """
-        handle = request.handle
-        with self._connections.use(handle.location.cluster_id, credentials) as connection:
-            volume = self._open(connection, handle)
+        handle, node = request.handle, self._node
+        with node.connections.use(handle.location.cluster_id, credentials) as connection:
+            location = node.locations.open(connection, handle.location)
+            volume = opened(connection, location, handle)
             record = volume.records.get(handle.image_id)
-            held = rules.require(record, str(handle), self.node_id, request.generation)
+            attachment = rules.require(record, str(handle), node.node_id, request.generation)
             staged = self._is_staged(request, volume.fs_type(request.capability.fs_type))
-            with contextlib.ExitStack() as undoing, contextlib.ExitStack() as ending:
-                device, note = self._map(volume, request, held.readonly, undoing, ending)
-                if staged:
-                    note()
-                elif request.capability.block:
-                    note()
-                    self._bind(request, device, held.readonly)
-                else:
-                    # the device is read meanwhile; nothing is written to it before that
-                    reading = content.reading(device.path, seconds=filesystem.READ_SECONDS)
-                    found = ending.enter_context(reading)
-                    note()
-                    self._mount(volume, request, device, found(), held.readonly)
-                undoing.pop_all()
+            rules.require_covered(attachment, request.capability, str(handle), node.node_id)
+            self._stage(volume, request, attachment, staged=staged)
+
+    def _stage(
+        self, volume: Volume, request: StageRequest, attachment: Attachment, *, staged: bool
+    ) -> None:
+        handle, generation, readonly = request.handle, request.generation, attachment.readonly
+        with mapped(self._node, volume, handle, generation, readonly=readonly) as mapping:
+            if staged:
+                mapping.record_client()
+            elif request.capability.block:
+                mapping.record_client()
+                self._bind(volume, request, mapping.device, readonly=readonly)
+            else:
+                # The device is read while the record is written; nothing is written to the device
+                # before that.
+                path = mapping.device.path
+                with signature.reading(path, seconds=format.READ_SECONDS) as reading:
+                    mapping.record_client()
+                    content = reading()
+                self._mount(volume, request, path, content, readonly=readonly)
 
     def _is_staged(self, request: StageRequest, fs_type: str) -> bool:
-        """Tell whether this is a repeat: the path has this very volume already, as it is wanted.
+        """Return whether this is a repeat: the path shows this volume, for the use asked for.
 
         Raises:
-            AlreadyExists: it has something else, or the volume otherwise.
-            Refused: it has the volume, whose device does not work any more.
+            AlreadyExists: the path shows another volume, or this one for another use.
+            Refused: the path shows the volume, whose device does not work any more.
         """
-        path, wanted = request.staging_path, _BLOCK if request.capability.block else fs_type
-        whole, block = self._mounts.at(path), self._mounts.at(path / BLOCK_FILE)
-        there, found = whole or block, whole.fs_type if whole else _BLOCK
-        if there is None:
+        path, asked = request.staging_path, _BLOCK if request.capability.block else fs_type
+        filesystem, block = self._node.mounts.at(path), self._node.mounts.at(path / BLOCK_FILE)
+        entry, use = filesystem or block, filesystem.fs_type if filesystem else _BLOCK
+        if entry is None:
             return False
-        device = self._devices.of_volume(request.handle)
-        if device is None or not devices.shown_by(there, device):
+        device = self._node.devices.find(request.handle)
+        if device:
+            require_working(device)
+        if device is None or not shows(entry, device):
             raise errors.AlreadyExists(
-                f"staging path {path} has {there.source} ({found}) mounted, which is not volume "
-                f"{request.handle}; unmount what is there"
+                f"staging path {path} has {entry.source} ({use}) mounted, which is not volume "
+                f"{request.handle}; unmount it"
             )
-        if found != wanted:
+        if use != asked:
             raise errors.AlreadyExists(
-                f"volume {request.handle} is staged at {path} as {found}, not as {wanted}; "
+                f"volume {request.handle} is staged at {path} as {use}, not as {asked}; "
                 "unstage it first"
             )
         return True
 
-    def unstage(self, handle: handles.VolumeHandle, staging_path: Path) -> None:
-        """Take the volume away from the staging path, unmap it, and record that it is released.
-
-        Raises:
-            Busy: it is still in use; the message says by whom.
-        """
-        found = self._devices.of_volume(handle)
-        if found:
-            self._require_unpublished(found, staging_path)
-        self._mounts.unmount(staging_path, seconds=MOUNT_SECONDS)
-        block = staging_path / BLOCK_FILE
-        self._mounts.unmount(block, seconds=MOUNT_SECONDS)
-        paths.remove_target(block, self._base)
-        steps.done("unstage.unmount", volume=str(handle))
-        self.let_go(handle, found)
-
-    def let_go(self, handle: handles.VolumeHandle, found: mappers.MappedDevice | None) -> None:
-        """Unmap the volume's device, if there is one, and record that it is released.
-
-        Raises:
-            Busy: the device is mounted or open.
-        """
-        with self._connections.use(handle.location.cluster_id) as connection:
-            if found:
-                self._devices.unmap(found, self._options(connection, handle))
-                steps.done("unstage.unmap", volume=str(handle), device=str(found.path))
-            with contextlib.suppress(errors.NotFound):
-                self._release(connection, handle)
-
-    def _require_unpublished(self, device: mappers.MappedDevice, staging_path: Path) -> None:
-        """Refuse while a target shows the device: its name may soon be another volume's."""
-        staged = self._mounts.under(staging_path)
-        for entry in self._mounts.under(self._base):
-            if entry not in staged and devices.belongs(entry, device):
-                raise errors.Busy(
-                    f"{staging_path}: {device.path} of image {device.image_id} is still mounted at "
-                    f"{entry.target}; NodeUnpublishVolume must come first"
-                )
-
-    def _open(self, connection: connections.Connection, handle: handles.VolumeHandle) -> Volume:
-        return opened(connection, self._locations.of(connection, handle.location), handle)
-
-    def _map(
-        self,
-        volume: Volume,
-        request: StageRequest,
-        readonly: bool,
-        undoing: contextlib.ExitStack,
-        ending: contextlib.ExitStack,
-    ) -> tuple[mappers.MappedDevice, Callable[[], None]]:
-        """Map; beside the device comes what notes its client in the record, so it can be fenced.
-
-        That must be called next, before `ending` ends.
-        """
-        there, options = self._devices.of_volume(request.handle), volume.options
-        mapper = self._devices.mapper_for(volume.image, options, there, readonly=readonly)
-        watching = ending.enter_context(volume.watching(mapper))
-        before = None if there and not there.fault else watching()
-        device = mapper.map(
-            volume.image,
-            volume.access,
-            readonly=readonly,
-            options=options.map_options.get(mapper.name, ""),
-            seconds=devices.MAP_SECONDS,
-        )
-        if before is not None:
-            undoing.push(self._unmapping(volume, request, device))
-        devices.path_of(device)
-        steps.done("stage.map", volume=str(request.handle), device=str(device.path))
-        return device, lambda: self._record(volume, request, device, watching, before)
-
-    def _record(
-        self,
-        volume: Volume,
-        request: StageRequest,
-        device: mappers.MappedDevice,
-        watching: Callable[[], frozenset[str]],
-        before: frozenset[str] | None,
+    def _bind(
+        self, volume: Volume, request: StageRequest, device: MappedDevice, *, readonly: bool
     ) -> None:
-        name, generation = str(request.handle), request.generation
-        seen = volume.records.see(request.handle.image_id)
-        rules.require(seen.record, name, self.node_id, generation)
-        client = devices.client_of(device, self.node_id, seen.record, watching, before)
-        volume.records.change(
-            request.handle.image_id,
-            lambda r: rules.stage(r, name, self.node_id, generation, client, self._now()),
-            seen,
-        )
-        steps.done("stage.record", volume=name, client=client)
-
-    def _unmapping(
-        self, volume: Volume, request: StageRequest, device: mappers.MappedDevice
-    ) -> Callable[..., bool]:
-        """Return the undo of a mapping that this call made."""
-
-        def unmap(_kind: object, fault: BaseException | None, _trace: object) -> bool:
-            if isinstance(fault, errors.RbdCsiError):
-                with undo.after(fault, f"unmapping {device.path} again"):
-                    self._devices.unmap(device, volume.options)
-                    self._note_release(volume.records, request.handle)
-            return False
-
-        return unmap
-
-    def _bind(self, request: StageRequest, device: mappers.MappedDevice, readonly: bool) -> None:
+        if volume.may_be_formatted and not readonly:
+            format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
-        paths.create_target(block, self._base, "file")
-        self._mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
+        paths.create_target(block, self._node.kubelet_dir, "file")
+        self._node.mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
         _mounted(request)
 
     def _mount(
         self,
         volume: Volume,
         request: StageRequest,
-        device: mappers.MappedDevice,
-        found: content.Blank | content.Signature,
+        device: Path,
+        content: signature.Blank | signature.Signature,
+        *,
         readonly: bool,
     ) -> None:
         if volume.raw_only:
             raise errors.Refused(
-                f"volume {request.handle} was made for raw block use only, and may hold data that "
-                "no signature tells of, so it gets no filesystem; use it as a block device"
+                f"volume {request.handle} was made for raw block use only, and may hold data "
+                "without a signature, so it gets no filesystem; use it as a block device"
             )
         fs_type = volume.fs_type(request.capability.fs_type)
-        filesystem.prepare(
-            volume.marked,
-            device.path,
-            found,
+        format.prepare(
+            volume.marked(request.generation),
+            device,
+            content,
             fs_type,
             volume.options.mkfs_options,
             readonly=readonly,
         )
         options = [*request.capability.mount_flags, *(("ro",) if readonly else ())]
-        self._mounts.mount(
-            device.path, request.staging_path, fs_type, options, seconds=MOUNT_SECONDS
+        self._node.mounts.mount(
+            device, request.staging_path, fs_type, options, seconds=MOUNT_SECONDS
         )
         _mounted(request)
-
-    def _options(
-        self, connection: connections.Connection, handle: handles.VolumeHandle
-    ) -> parameters.NodeOptions:
-        """Return the volume's options; the defaults if its image is gone."""
-        try:
-            return self._open(connection, handle).options
-        except errors.NotFound:
-            return parameters.NodeOptions()
-
-    def _release(self, connection: connections.Connection, handle: handles.VolumeHandle) -> None:
-        place = self._locations.of(connection, handle.location)
-        self._note_release(store.Records(place.ioctx), handle)
-        steps.done("unstage.record", volume=str(handle))
-
-    def _note_release(self, records: store.Records, handle: handles.VolumeHandle) -> None:
-        records.change(
-            handle.image_id, lambda record: rules.release(record, self.node_id, self._now())
-        )
 
 
 def _mounted(request: StageRequest) -> None:

@@ -1,76 +1,99 @@
-"""A volume as Ceph knows it, opened on a node to be staged."""
+"""A volume as Ceph describes it, opened on a node to be staged."""
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rbdcsi import capabilities, errors, handles, parameters
+from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections
+from rbdcsi.ceph.connections import Connection
 from rbdcsi.ceph.images import Images
-from rbdcsi.host import mappers
-from rbdcsi.staging import filesystem
-from rbdcsi.volumes import locations, spec
+from rbdcsi.ceph.locations import Location
+from rbdcsi.host.mappers.interface import Access, Image, Mapper
+from rbdcsi.model import filesystems, ids
+from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.staging import format, format_mark
+from rbdcsi.volumes import spec
 
 
 @dataclass(frozen=True)
 class Volume:
-    """The image, its record, and what it was made as: None if it was made by hand, not by us."""
+    """The image and its records; `spec` is None for an unmanaged image."""
 
     images: Images
     records: store.Records
-    image: mappers.Image
-    access: mappers.Access
-    made: spec.VolumeSpec | None
+    image: Image
+    access: Access
+    spec: spec.VolumeSpec | None
     mark: str | None
 
     @property
-    def options(self) -> parameters.NodeOptions:
-        """What the StorageClass chose for nodes."""
-        return self.made.node if self.made else parameters.NodeOptions()
+    def options(self) -> NodeOptions:
+        """The options of the StorageClass for nodes."""
+        return self.spec.node if self.spec else NodeOptions()
 
     @property
     def raw_only(self) -> bool:
-        """Whether it was made for raw block use only."""
-        return self.made is not None and self.made.fs_type is None
+        """Whether the driver made the image for raw block use only."""
+        return self.spec is not None and self.spec.fs_type is None
 
     @property
-    def marked(self) -> filesystem.Marked:
-        """The image with what its metadata says of the filesystem."""
-        return filesystem.Marked(
-            self.images, self.image.image_id, str(self.image), self.mark, self.made is None
-        )
+    def may_be_formatted(self) -> bool:
+        """Whether the driver made the image for a filesystem."""
+        return self.spec is not None and not self.raw_only
+
+    def marked(self, generation: int) -> format.Marked:
+        """Return the image with its mark, used by the attachment of that generation."""
+        image_id, name = self.image.image_id, str(self.image)
+        return format.Marked(self.images, image_id, name, self.mark, self.spec is None, generation)
 
     def fs_type(self, asked: str) -> str:
-        """Return the filesystem for a request that asks for this one, or for none."""
-        made_for = self.made.fs_type if self.made else None
-        return asked or made_for or capabilities.DEFAULT_FILESYSTEM
+        """Return the filesystem for a request that names this one, or none (an empty text).
+
+        Raises:
+            Refused: the image's metadata, which any client of the pool can write, names another.
+        """
+        made_for = self.spec.fs_type if self.spec else None
+        fs_type = asked or made_for or filesystems.DEFAULT
+        if fs_type not in filesystems.TABLE:
+            raise errors.Refused(
+                f"image {self.image}: its metadata {spec.KEY} names the filesystem {fs_type!r}; it "
+                f"must be one of {', '.join(filesystems.TABLE)}"
+            )
+        return fs_type
 
     def watching(
-        self, mapper: mappers.Mapper
+        self, mapper: Mapper
     ) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
-        """Give what lists the image's watchers, not needed where the mapper tells its client."""
+        """Return a context that gives a function which lists the image's watchers.
+
+        A mapper that shows the client of its devices needs no watchers, so none are listed then.
+        """
         if mapper.tells_client:
             return contextlib.nullcontext(frozenset)
         return self.images.watched(self.image.image_name)
 
 
-def opened(
-    connection: connections.Connection, place: locations.Place, handle: handles.VolumeHandle
-) -> Volume:
+def opened(connection: Connection, location: Location, handle: ids.VolumeHandle) -> Volume:
     """Return the volume.
+
+    Args:
+        connection: to the volume's cluster.
+        location: the volume's.
+        handle: the volume.
 
     Raises:
         NotFound: its image is gone.
+        Failed: its metadata is damaged.
     """
-    images = Images(place.ioctx)
+    images = location.images
     name, header = images.name_of(handle.image_id), images.header(handle.image_id)
     if name is None or header is None:
         raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-    image = mappers.Image(
+    image = Image(
         connection.fsid,
         handle.location.pool_id,
-        place.pool,
+        location.pool,
         handle.location.namespace,
         handle.image_id,
         name,
@@ -78,9 +101,9 @@ def opened(
     )
     return Volume(
         images,
-        store.Records(place.ioctx),
+        store.Records(location.ioctx),
         image,
-        mappers.Access(connection.monitors, connection.user, connection.key),
+        Access(connection.monitors, connection.user, connection.key),
         spec.read(header.metadata, name),
-        header.metadata.get(filesystem.KEY),
+        header.metadata.get(format_mark.KEY),
     )

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from rbdcsi import errors, sizes
+from rbdcsi import errors
 from rbdcsi.ceph import connections
-from rbdcsi.parameters import Parameters
-from rbdcsi.volumes import locations
+from rbdcsi.model import sizes
+from rbdcsi.model.storage_class import Parameters
+from rbdcsi.volumes.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Capacity:
 
 def of(
     pooled: connections.Connections,
-    known: locations.Locations,
+    placement: Placement,
     given: Parameters,
     fs_type: str | None,
 ) -> Capacity:
@@ -40,7 +41,7 @@ def of(
         InvalidRequest: cluster or pool is unknown.
         Unavailable: the pool is so new that Ceph has not counted it yet.
     """
-    cluster_id = known.cluster_of(given)
+    cluster_id = placement.cluster_of(given)
     with pooled.use(cluster_id) as connection:
         wanted = given.data_pool or given.pool or pooled.configured.cluster(cluster_id).pool
         try:

@@ -1,19 +1,24 @@
-"""DeleteVolume: to the trash at once; the data goes in the background (`sweep`).
+"""DeleteVolume: moves the image to the trash at once; `purge` removes the data in the background.
 
-The volume's record says that it is being deleted. It is written before the image moves to the trash
-and removed after the data is gone, so a sweeper finds what is left to do after any crash, and never
-takes an image that somebody else put into the trash.
+The volume's record says that the volume is being deleted. It is written before the image moves to
+the trash and removed after the data is gone. So `purge` sees after any crash which images are left,
+and never takes an image that another program put into the trash. A move to the trash that was cut
+off is finished by the repeated call, or by `purge`.
 """
 
 import dataclasses
 from collections.abc import Callable
 
-from rbdcsi import clock, errors, handles, steps
-from rbdcsi.attachments import records, rules, store
-from rbdcsi.ceph import connections
-from rbdcsi.ceph.images import Images
-from rbdcsi.config import Credentials
-from rbdcsi.volumes import locations, spec
+from rbdcsi import errors
+from rbdcsi.attachments import rules, store
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.ceph import connections, trash
+from rbdcsi.ceph.locations import Location, Locations
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import ids
+from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
+from rbdcsi.volumes import spec
 
 
 class Deleter:
@@ -22,74 +27,96 @@ class Deleter:
     def __init__(
         self,
         pooled: connections.Connections,
-        known: locations.Locations,
-        deleted: Callable[[], None],
+        all_locations: Locations,
+        on_deleted: Callable[[], None],
     ) -> None:
-        """Delete by these connections, and tell `deleted` after each time."""
-        self._connections = pooled
-        self._locations = known
-        self._deleted = deleted
+        """Delete volumes of every configured cluster.
 
-    def delete(self, handle: handles.VolumeHandle, credentials: Credentials | None = None) -> None:
-        """Delete the volume; one that is gone is fine.
+        Args:
+            pooled: the connections to the clusters.
+            all_locations: their locations.
+            on_deleted: called after each deletion.
+        """
+        self._connections = pooled
+        self._locations = all_locations
+        self._on_deleted = on_deleted
+
+    def delete(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> None:
+        """Delete the volume; a volume that does not exist is deleted already.
 
         Raises:
-            Refused: it is attached, somebody has locked it, or it is no volume of this driver.
+            Refused: the volume is attached, another client has locked its image, or the image is
+                unmanaged.
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             try:
-                place = self._locations.of(connection, handle.location)
+                location = self._locations.open(connection, handle.location)
             except errors.NotFound:
                 return
-            _delete(place, handle)
-        self._deleted()
+            _delete(location, handle)
+        self._on_deleted()
 
 
-def _delete(place: locations.Place, handle: handles.VolumeHandle) -> None:
-    images, held = Images(place.ioctx), store.Records(place.ioctx)
-    name, header = images.name_of(handle.image_id), images.header(handle.image_id)
+def _delete(location: Location, handle: ids.VolumeHandle) -> None:
+    image_id, records = handle.image_id, store.Records(location.ioctx)
+    # The four reads are under way together.
+    reading_record = records.begin_read(image_id)
+    reading_entry = trash.begin_entry(location.ioctx, image_id)
+    reading_name = location.images.begin_name_of(image_id)
+    header = location.images.header(image_id)
+    stored, entry, name = reading_record.result(), reading_entry.result(), reading_name.result()
     if header is None:
-        held.change(handle.image_id, _of_no_image)
-    if name is None or header is None:
+        records.change(image_id, _without_image, stored)
+        return
+    cut_off = entry if entry and entry.state is trash.State.MOVING else None
+    if name is None and cut_off and stored.record.deleting:
+        name = cut_off.name  # the move was cut off after the name was removed
+    if name is None:
         return
     if spec.read(header.metadata, name) is None:
         raise errors.Refused(
-            f"image {place.pool}/{name} is no volume of this driver (it has no metadata "
-            f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is meant"
+            f"image {location.pool}/{name} is no volume of this driver (it has no metadata "
+            f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is intended"
         )
-    now = clock.now()
+    _move_to_trash(location, handle, name, stored, cut_off=cut_off is not None)
 
-    def mark() -> None:
-        held.change(handle.image_id, lambda record: rules.begin_delete(record, str(handle), now))
 
-    mark()
+def _move_to_trash(
+    location: Location, handle: ids.VolumeHandle, name: str, stored: store.Stored, *, cut_off: bool
+) -> None:
+    """Move the image to the trash, or finish a move that was cut off; record it before."""
+    image_id, records, now = handle.image_id, store.Records(location.ioctx), clock.now()
+
+    def begin_delete(record: VolumeRecord) -> VolumeRecord:
+        return rules.begin_delete(record, str(handle), now)
+
+    records.change(image_id, begin_delete, stored)
     steps.done("delete.record", volume=str(handle))
     try:
-        images.trash(name)
+        if cut_off:
+            trash.finish_move(location.ioctx, image_id, name)
+        else:
+            location.images.trash(name)
     except errors.NotFound:
         return
     except errors.Refused as error:
-        held.change(handle.image_id, _keep)
-        if images.name_of(handle.image_id) is not None:
-            raise _in_use(place, handle, name) from error
-    # Of two calls at once, the one that was refused may have taken away the other's mark.
-    mark()
+        records.change(image_id, lambda record: dataclasses.replace(record, deleting=None))
+        if location.images.name_of(image_id) is not None:
+            raise _in_use(location, handle, name) from error
+    # Of two concurrent calls, the one that was refused may have reverted the other's record.
+    records.change(image_id, begin_delete)
     steps.done("delete.trash", volume=str(handle))
 
 
-def _in_use(place: locations.Place, handle: handles.VolumeHandle, name: str) -> errors.Refused:
-    watchers = ", ".join(sorted(Images(place.ioctx).watchers(name))) or "somebody"
+def _in_use(location: Location, handle: ids.VolumeHandle, name: str) -> errors.Refused:
+    watchers = ", ".join(sorted(location.images.watchers(name))) or "a client without a watch"
     return errors.Refused(
-        f"volume {handle}: image {place.pool}/{name} is locked by {watchers} and is not deleted; "
-        f"end what uses it (`rbd status {place.pool}/{name}`)"
+        f"volume {handle}: image {location.pool}/{name} is locked by {watchers} and is not "
+        f"deleted; end what uses it (`rbd status {location.pool}/{name}`)"
     )
 
 
-def _of_no_image(record: records.VolumeRecord) -> records.VolumeRecord | None:
-    """Drop the record of an image that somebody else removed, unless the sweeper is at it."""
-    stays = record.attachments or record.deleting or record == records.VolumeRecord()
+def _without_image(record: VolumeRecord) -> VolumeRecord | None:
+    """Remove the record of an image that another program removed, unless `purge` works on it."""
+    stays = record.attachments or record.deleting or record == VolumeRecord()
     return record if stays else None
-
-
-def _keep(record: records.VolumeRecord) -> records.VolumeRecord:
-    return dataclasses.replace(record, deleting=None)

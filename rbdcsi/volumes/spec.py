@@ -1,17 +1,15 @@
 """What a volume is: kept as image metadata, compared when the same name is asked for again."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from rbdcsi import errors
-from rbdcsi.ceph.header import Header
-from rbdcsi.ceph.images import Layout
-from rbdcsi.features import mask, names
-from rbdcsi.parameters import NodeOptions, Parameters
-
-VERSION = 1
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model import stored
+from rbdcsi.model.image_layout import Layout, mask, names
+from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.storage_class import Parameters
 
 # `rbd image-meta list` shows these.
 KEY = "rbdcsi.volume"
@@ -26,78 +24,92 @@ class VolumeSpec:
     fs_type: str | None
     layout: Layout
     node: NodeOptions
+    unknown: Mapping[str, Any] = stored.unknown_fields()
 
 
-def of(name: str, fs_type: str | None, given: Parameters) -> VolumeSpec:
-    """Build the spec of a new volume from its request."""
+SPEC = stored.Kind(
+    VolumeSpec,
+    name=f"metadata {KEY}",
+    remedy="so it is not known what was asked for; compare it with `rbd image-meta get` of another "
+    "volume",
+)
+
+
+def from_request(name: str, fs_type: str | None, parameters: Parameters) -> VolumeSpec:
+    """Return the spec of a new volume.
+
+    Args:
+        name: the CSI name.
+        fs_type: the filesystem that it is for; None for raw block use only.
+        parameters: of its StorageClass.
+    """
     layout = Layout(
-        given.features, given.object_bytes, given.stripe_unit, given.stripe_count, given.data_pool
+        parameters.features,
+        parameters.object_bytes,
+        parameters.stripe_unit,
+        parameters.stripe_count,
+        parameters.data_pool,
     )
-    return VolumeSpec(name, fs_type, layout, given.node)
+    return VolumeSpec(name, fs_type, layout, parameters.node)
 
 
-def metadata(spec: VolumeSpec, given: Parameters) -> dict[str, str]:
+def metadata(spec: VolumeSpec, parameters: Parameters) -> dict[str, str]:
     """Return the image metadata of a new volume: the spec, and names for the operator."""
-    facts = {"version": VERSION, **dataclasses.asdict(spec)}
     pairs = {
-        KEY: json.dumps(facts, separators=(",", ":")),
-        PVC: given.pvc_name,
-        PVC_NAMESPACE: given.pvc_namespace,
-        PV: given.pv_name,
+        KEY: SPEC.encode(spec),
+        PVC: parameters.pvc_name,
+        PVC_NAMESPACE: parameters.pvc_namespace,
+        PV: parameters.pv_name,
     }
     return {key: value for key, value in pairs.items() if value}
 
 
 def read(metadata: Mapping[str, str], image: str) -> VolumeSpec | None:
-    """Return the spec in an image's metadata, None if the driver did not (yet) write one.
+    """Return the spec in an image's metadata, None if the driver did not write one (yet).
+
+    Args:
+        metadata: of the image.
+        image: its name, for the message.
 
     Raises:
-        Failed: it is damaged, or of a version that this driver does not know.
+        Failed: the spec is damaged, or of a version that this driver does not know.
     """
     text = metadata.get(KEY)
-    if text is None:
-        return None
-    try:
-        facts = json.loads(text)
-        if facts.pop("version") != VERSION:
-            raise errors.Failed(
-                f"image {image}: metadata {KEY} was written by another version of the driver; "
-                f"this one knows version {VERSION}"
-            )
-        layout = {**facts.pop("layout")}
-        layout["features"] = tuple(layout["features"])
-        return VolumeSpec(layout=Layout(**layout), node=NodeOptions(**facts.pop("node")), **facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.Failed(
-            f"image {image}: metadata {KEY} is damaged ({error!r}); compare it with "
-            "`rbd image-meta get` of another volume"
-        ) from error
+    return None if text is None else SPEC.decode(text, f"image {image}")
 
 
 def differences(
-    found: VolumeSpec, size: int, wanted: VolumeSpec, required: int, limit: int
+    existing: VolumeSpec, size: int, asked: VolumeSpec, required: int, limit: int
 ) -> Iterator[str]:
-    """Yield in words what an existing volume has otherwise than the request wants."""
-    if found.name != wanted.name:
-        yield f"it belongs to the volume named {found.name!r}"
+    """Yield, in words, each difference between an existing volume and a request.
+
+    Args:
+        existing: what the volume was made as.
+        size: of its image, in bytes.
+        asked: the spec of the request.
+        required: the least size that the request accepts, in bytes.
+        limit: the greatest size that the request accepts, in bytes; 0 is no limit.
+    """
+    if existing.name != asked.name:
+        yield f"it belongs to the volume named {existing.name!r}"
     if size < required or (limit and size > limit):
         yield f"its size is {size} bytes, asked are at least {required}" + (
             f" and at most {limit}" if limit else ""
         )
-    if found.fs_type != wanted.fs_type:
+    if existing.fs_type != asked.fs_type:
         yield (
-            f"it is for {found.fs_type or 'raw block use'}, "
-            f"asked is {wanted.fs_type or 'raw block use'}"
+            f"it is for {existing.fs_type or 'raw block use'}, "
+            f"asked is {asked.fs_type or 'raw block use'}"
         )
-    for ours, theirs in ((found.layout, wanted.layout), (found.node, wanted.node)):
-        for name, value in dataclasses.asdict(ours).items():
-            other = getattr(theirs, name)
-            if value != other:
-                yield f"its {name} is {value!r}, asked is {other!r}"
+    for one, other in ((existing.layout, asked.layout), (existing.node, asked.node)):
+        for field in dataclasses.fields(one):
+            value, other_value = getattr(one, field.name), getattr(other, field.name)
+            if field.compare and value != other_value:
+                yield f"its {field.name} is {value!r}, asked is {other_value!r}"
 
 
 def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
-    """Yield in words how an image is laid out otherwise than `rbd create` would have done."""
+    """Yield, in words, each difference between an image and one created with this layout."""
     # striping and data-pool are set by librbd, from the layout
     chosen = mask(layout.features)
     if header.features & ~mask(("striping", "data-pool")) != chosen:

@@ -10,7 +10,9 @@ import yaml
 import rbdcsi
 from e2e import errors
 from e2e.release import manifests, programs, schemas
-from rbdcsi import cli, config, parameters
+from rbdcsi.cli import serve
+from rbdcsi.config import clusters
+from rbdcsi.model import storage_class
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
 
@@ -78,7 +80,7 @@ def test_overlay_is_valid_and_lets_its_one_node_be_drained(overlay: Path, tmp_pa
 def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_ceph() -> None:
     (development,) = (path for path in OVERLAYS if path.name == "development")
     (workload,) = by_kind(manifests.kustomized(development))["DaemonSet"]
-    options = cli.serve.make_context("serve", driver_args(workload)).params
+    options = serve.serve.make_context("serve", driver_args(workload)).params
     assert options["mapper"] == "fuse"
     (init,) = workload["spec"]["template"]["spec"]["initContainers"]
     assert init["command"] == ["modprobe", "--all", "fuse", "loop"]
@@ -133,7 +135,7 @@ def test_value_that_no_template_reads_is_refused(value: str) -> None:
 def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) -> None:
     objects = rendered(*flags)
     for workload in (*objects["StatefulSet"], *objects["DaemonSet"]):
-        assert cli.serve.make_context("serve", driver_args(workload)).params["endpoint"]
+        assert serve.serve.make_context("serve", driver_args(workload)).params["socket"]
 
 
 def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -
     for name, text in secret["stringData"].items():
         (tmp_path / name).write_text(text.replace("/etc/rbdcsi", str(tmp_path)))
         (tmp_path / name).chmod(0o600)
-    main, other = config.load(tmp_path / "config.yaml").clusters
+    main, other = clusters.load(tmp_path / "config.yaml").clusters
     assert (main.cluster_id, main.rados_namespace) == ("main", "")
     assert (other.pool, other.rados_namespace) == ("rbd", "tenant")
     assert main.credentials().user == "rbdcsi"
@@ -196,7 +198,7 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
     assert len(classes) == 6
     for found in classes:
         assert found["provisioner"] == rbdcsi.DRIVER_NAME
-        parameters.parse(found.get("parameters", {}))
+        storage_class.parse(found.get("parameters", {}))
 
 
 def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:

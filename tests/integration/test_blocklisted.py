@@ -10,8 +10,8 @@ from e2e import clusters, driver, volume
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.attachments import nodes as registry
 from rbdcsi.ceph import omap
+from rbdcsi.nodes import registry as registry
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused

@@ -12,8 +12,8 @@ import rbd
 from e2e import clusters, driver, errors, volume
 from e2e.clusters import commands, existing
 from e2e.volume import MIB
-from rbdcsi import features, handles
 from rbdcsi.api import csi_pb2
+from rbdcsi.model import ids, image_layout
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 
@@ -58,9 +58,9 @@ def test_whole_life_of_a_volume_with_features_that_every_mapper_takes(
         volume.attach(controller, made, NODE)
         volume.stage(node, made)
         (volume.publish(node, made) / "file").write_text("written")
-        with rbd.Image(ioctx, image_id=handles.parse(made.id).image_id) as image:
+        with rbd.Image(ioctx, image_id=ids.parse(made.id).image_id) as image:
             assert shaped.ceph("config", "get", "client", "rbd_default_features") == 63
-            assert image.features() == features.mask(features.DEFAULT)
+            assert image.features() == image_layout.mask(image_layout.DEFAULT)
         volume.unpublish(node, made)
         volume.unstage(node, made)
         volume.detach(controller, made, NODE)

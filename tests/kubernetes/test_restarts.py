@@ -14,7 +14,7 @@ LAST = "tail -n 1 /data/count"
 
 
 @pytest.mark.parametrize(
-    "storage_class", ["rbd", "rbd-nbd", pytest.param("rbd-fuse", marks=pytest.mark.long)]
+    "storage_class", [pytest.param("rbd", marks=pytest.mark.smoke), "rbd-nbd", "rbd-fuse"]
 )
 def test_a_node_plugin_that_is_killed_stops_no_writer(
     namespace: Namespace, nodes: list[str], storage_class: str
@@ -22,11 +22,9 @@ def test_a_node_plugin_that_is_killed_stops_no_writer(
     """With nbd and fuse a process serves the volume; it outlives the plugin's container."""
     namespace.claim("data", storage_class=storage_class)
     namespace.start("writer", "data", node=nodes[0], command=["sh", "-c", COUNT])
-    namespace.kubernetes.wait(lambda: _last(namespace, "writer") > 0, "the writer writes")
+    _counts_on(namespace, "writer", 0)
     _replace_pods(namespace.kubernetes, "node", nodes[0])
-    seen = _last(namespace, "writer")
-    namespace.kubernetes.wait(lambda: _last(namespace, "writer") > seen, "it still writes")
-    seen = _last(namespace, "writer")
+    seen = _counts_on(namespace, "writer", int(namespace.run("writer", LAST)))
     namespace.delete("pod", "writer")
     namespace.start("reader", "data", node=nodes[1])
     counted = list(map(int, namespace.run("reader", "cat /data/count").split()))
@@ -34,7 +32,6 @@ def test_a_node_plugin_that_is_killed_stops_no_writer(
     assert len(counted) >= seen
 
 
-@pytest.mark.long
 def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace) -> None:
     names = [f"data-{number}" for number in range(10)]
     for name in names:
@@ -46,7 +43,6 @@ def test_claims_are_served_while_the_controllers_are_killed(namespace: Namespace
     assert len({namespace.image(name) for name in names}) == len(names)
 
 
-@pytest.mark.long
 def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:
@@ -71,6 +67,7 @@ def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     assert "/dev/rbd" in namespace.run("writer", "grep ' /data ' /proc/mounts")
 
 
+@pytest.mark.smoke
 def test_what_is_installed_again_finds_the_volumes_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:
@@ -88,8 +85,10 @@ def test_what_is_installed_again_finds_the_volumes_again(
     assert namespace.run("second", "cat /data/file") == "kept\n"
 
 
-def _last(namespace: Namespace, pod: str) -> int:
-    return int(namespace.run(pod, f"{LAST} 2>/dev/null || echo 0") or 0)
+def _counts_on(namespace: Namespace, pod: str, number: int) -> int:
+    """Return what the Pod has counted to as soon as that is more than the number."""
+    more = f'last=$({LAST} 2>/dev/null) && [ "$last" -gt {number} ]'
+    return int(namespace.run(pod, f"until {more}; do sleep 0.2; done; echo $last"))
 
 
 def _replace_pods(kubernetes: Kubernetes, component: str, node: str = "") -> None:

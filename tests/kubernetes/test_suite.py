@@ -10,8 +10,9 @@ from e2e.kubernetes.client import Kubernetes
 
 
 @pytest.mark.timeout(2700)
-def test_the_chosen_specs_pass(kubernetes: Kubernetes, tmp_path: Path) -> None:
-    _passes(suite.run(kubernetes, tmp_path, suite.CHOSEN, timeout=2400))
+@pytest.mark.parametrize("part", suite.CHOSEN)
+def test_the_chosen_specs_pass(kubernetes: Kubernetes, tmp_path: Path, part: str) -> None:
+    _passes(suite.run(kubernetes, tmp_path, suite.CHOSEN[part], timeout=2400))
 
 
 @pytest.mark.long

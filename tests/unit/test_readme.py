@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
-from rbdcsi import DRIVER_NAME, config, parameters
+from rbdcsi import DRIVER_NAME
+from rbdcsi.config import clusters
+from rbdcsi.model import storage_class
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -19,21 +21,25 @@ def test_the_configuration_is_accepted(tmp_path: Path) -> None:
     key.chmod(0o600)
     file = tmp_path / "config.yaml"
     file.write_text(CLUSTERS.replace("/etc/rbdcsi/key", str(key)))
-    assert [cluster.cluster_id for cluster in config.load(file).clusters] == ["main"]
+    assert [cluster.cluster_id for cluster in clusters.load(file).clusters] == ["main"]
 
 
 def test_the_storage_class_is_accepted() -> None:
     found: dict[str, Any] = yaml.safe_load(STORAGE_CLASS)
     assert found["provisioner"] == DRIVER_NAME
-    assert parameters.parse(found["parameters"]).pool == "kubernetes"
+    assert storage_class.parse(found["parameters"]).pool == "kubernetes"
 
 
 def test_the_table_has_every_parameter_of_a_storage_class() -> None:
     table = README[README.index("| parameter |") :]
     rows = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    of_the_provisioner = {parameters.PVC_NAME, parameters.PVC_NAMESPACE, parameters.PV_NAME}
-    assert named == set(parameters.KNOWN) - of_the_provisioner
+    of_the_provisioner = {
+        storage_class.PVC_NAME,
+        storage_class.PVC_NAMESPACE,
+        storage_class.PV_NAME,
+    }
+    assert named == set(storage_class.KNOWN) - of_the_provisioner
 
 
 def test_the_verbs_are_those_of_the_makefile() -> None:

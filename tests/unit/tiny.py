@@ -13,11 +13,13 @@ import grpc
 import structlog
 from google.protobuf import wrappers_pb2
 
-from rbdcsi import cli, errors, logs, server
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
-from rbdcsi.locks import KeyedLocks
-from rbdcsi.options import Options
-from rbdcsi.progress import Progress
+from rbdcsi.config.options import Options
+from rbdcsi.server import grpc_server, lifecycle
+from rbdcsi.server.activity import Activity
+from rbdcsi.server.locks import KeyedLocks
+from rbdcsi.telemetry import logs
 
 
 class Identity(csi_pb2_grpc.IdentityServicer):
@@ -58,11 +60,10 @@ class Tiny:
         self.identity = Identity()
         self.controller = Controller(lasts)
 
-    def add_to(self, grpc_server: grpc.Server) -> tuple[str, ...]:
-        """Add the services; return their names."""
-        csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, grpc_server)
-        csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, grpc_server)
-        return "csi.v1.Identity", "csi.v1.Controller"
+    def add_to(self, server: grpc.Server) -> None:
+        """Add the services."""
+        csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
+        csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
 
 
 def options(socket: Path, **changes: Any) -> Options:
@@ -74,10 +75,10 @@ def options(socket: Path, **changes: Any) -> Options:
 def main(socket: str, grace: str) -> None:
     """Serve until SIGTERM; calls take two seconds."""
     logs.configure("json", "info")
-    stopping, tiny = cli.stop_on_signals(), Tiny(lasts=2)
+    stopping, tiny = lifecycle.stop_on_signals(), Tiny(lasts=2)
     chosen = options(Path(socket), stop_grace=float(grace))
-    finished = server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Progress())
-    cli.leave(finished)
+    finished = grpc_server.serve(chosen, tiny.add_to, stopping, KeyedLocks(), Activity())
+    lifecycle.leave(finished=finished)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from e2e import clusters, driver, errors, leftovers, vm
 from e2e.clusters import commands
 from e2e.clusters.local import LocalCluster
 from e2e.pool import wait_until_registered
-from e2e.vm.node import Node
+from e2e.vm.node import Node, compile_driver
 from tests.vm.lab import Lab, held_at
 
 HERE = Path(__file__).parent
@@ -58,6 +58,7 @@ def pool(cluster: clusters.Cluster) -> str:
 @pytest.fixture(scope="session")
 def machines(network: vm.Network) -> Iterator[tuple[vm.Machine, vm.Machine]]:
     """Give two running machines, `node-a` and `node-b`, which has SELinux (and no policy)."""
+    compile_driver()
     a = vm.Machine("node-a", network, 0)
     b = vm.Machine("node-b", network, 1, kernel_words=("security=selinux",))
     with contextlib.ExitStack() as running, ThreadPoolExecutor() as together:

@@ -17,7 +17,7 @@ from e2e.vm.node import Node
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 
 MIB = 1 << 20
 MAPPERS = {"krbd": "/dev/rbd", "nbd": "/dev/nbd"}  # to the beginning of their devices' names

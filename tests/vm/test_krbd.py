@@ -1,8 +1,10 @@
 """What is krbd's alone: its options, its clients, and the images that it cannot map."""
 
+import pytest
+
 from e2e import volume
 from e2e.vm.node import Node
-from rbdcsi import features
+from rbdcsi.model import image_layout
 from tests.refusal import refused
 from tests.vm import lab as labs
 from tests.vm.lab import Lab
@@ -45,6 +47,7 @@ def test_each_device_has_a_client_of_its_own(lab: Lab) -> None:
         assert len({lab.record(made, node).client for made in (one, two)}) == 2
 
 
+@pytest.mark.smoke
 def test_key_is_nowhere_to_be_seen(lab: Lab) -> None:
     node = lab.nodes[0]
     _, key = node.user
@@ -79,8 +82,8 @@ def test_kernel_says_which_features_it_knows(lab: Lab) -> None:
     """The file that is asked before mapping, on the real kernel."""
     known = int(lab.nodes[0].run("cat /sys/bus/rbd/supported_features"), 16)
 
-    assert features.mask(features.DEFAULT) & ~known == 0
-    assert features.BITS["journaling"] & known == 0
+    assert image_layout.mask(image_layout.DEFAULT) & ~known == 0
+    assert image_layout.BITS["journaling"] & known == 0
 
 
 def test_striped_image_with_a_layout_of_its_own_is_mapped(lab: Lab) -> None:

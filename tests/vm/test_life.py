@@ -18,7 +18,13 @@ EACH_MAPPER = pytest.mark.parametrize("mapper", MAPPERS)
 
 @pytest.mark.parametrize(
     ("mapper", "fs_type"),
-    [*(("krbd", fs_type) for fs_type in FILESYSTEMS), ("nbd", "ext4"), ("nbd", "xfs")],
+    [
+        pytest.param("krbd", "ext4", marks=pytest.mark.smoke),
+        ("krbd", "xfs"),
+        ("krbd", "btrfs"),
+        pytest.param("nbd", "ext4", marks=pytest.mark.smoke),
+        ("nbd", "xfs"),
+    ],
 )
 def test_data_moves_from_one_machine_to_the_other(lab: Lab, mapper: str, fs_type: str) -> None:
     a, b = lab.nodes
@@ -68,6 +74,7 @@ def test_client_in_the_record_is_the_one_that_ceph_sees(lab: Lab, mapper: str) -
         assert node.machine.address in str(lab.record(made, node).client)
 
 
+@pytest.mark.smoke
 @EACH_MAPPER
 def test_second_machine_is_refused_and_the_holder_named(lab: Lab, mapper: str) -> None:
     a, b = lab.nodes

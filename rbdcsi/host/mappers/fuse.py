@@ -9,12 +9,22 @@ way, a flush is Ceph's.
 import shutil
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
-from rbdcsi.host import cgroup, command, devices, loop, mappers, mounts, undo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, states, storage_daemon
+import structlog
+
+from rbdcsi import errors
+from rbdcsi.host import command, undo
+from rbdcsi.host.block import devices, loop
+from rbdcsi.host.fs import mounts
+from rbdcsi.host.kernel import cgroup
+from rbdcsi.host.mappers import interface, state_dir, storage_daemon
+from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
+from rbdcsi.runtime import deadlines
+
+_log = structlog.get_logger()
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
 _LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away
+_ORDERLY_SECONDS = 5.0
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
@@ -29,7 +39,7 @@ class Fuse:
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._group = group
-        self._states = states.States(state)
+        self._states = state_dir.States(state)
         self._mounts = mounts.Mounts(self._states.root)
 
     def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
@@ -45,7 +55,7 @@ class Fuse:
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
         with deadlines.within(deadlines.remaining(seconds)):
-            found = mappers.adoptable(self, image, readonly=readonly)
+            found = interface.adoptable(self, image, readonly=readonly)
             if found and not found.fault:
                 return found
             directory = self._states.directory(image)
@@ -57,13 +67,21 @@ class Fuse:
                     self._clear(directory, force=True, seconds=undo.UNDO_SECONDS)
                 raise
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the fuse mapper has none")
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
+        """Unmap; with `force` a daemon that does not end in order soon is killed.
+
+        Killed at once, it would leave its watch and its lock in Ceph, so that the volume could not
+        be detached for half a minute.
+        """
+        directory = self._states.directory(device)
         with deadlines.within(deadlines.remaining(seconds)):
-            self._clear(self._states.directory(device), force=force, seconds=seconds)
+            if force:
+                try:
+                    with deadlines.within(deadlines.remaining(_ORDERLY_SECONDS)):
+                        return self._clear(directory, force=False, seconds=_ORDERLY_SECONDS)
+                except (errors.Busy, errors.DeadlineExceeded) as error:
+                    _log.info("unmapping by force", device=str(device.path), error=str(error))
+            return self._clear(directory, force=force, seconds=seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
         return tuple(
@@ -85,7 +103,7 @@ class Fuse:
     def _map(
         self, image: Image, access: Access, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
-        record = states.Record(image, readonly)
+        record = state_dir.Record(image, readonly)
         directory = self._states.create(record)
         storage_daemon.start(
             directory,
@@ -114,7 +132,7 @@ class Fuse:
         self._mounts.unmount(file, seconds=seconds)
         self._states.remove(directory)
 
-    def _device(self, directory: Path, record: states.Record, answers: bool) -> MappedDevice:
+    def _device(self, directory: Path, record: state_dir.Record, answers: bool) -> MappedDevice:
         device = _loop_in(directory)
         path = device or storage_daemon.file_in(directory)
         return record.device(self.name, path, _fault(device is not None, answers))

@@ -8,9 +8,14 @@ import errno
 import os
 from pathlib import Path
 
-from rbdcsi import deadlines, errors, features
-from rbdcsi.host import devices, mappers, sysfs, udev, undo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, krbd_options
+from rbdcsi import errors
+from rbdcsi.host import undo
+from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import sysfs, udev
+from rbdcsi.host.mappers import interface, krbd_options
+from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
+from rbdcsi.model import image_layout
+from rbdcsi.runtime import deadlines
 
 _CURE = "take the mapper nbd for it (StorageClass: mounter), or `rbd feature disable` {}"
 _SEE_LOG = "`dmesg` has the kernel's own words"
@@ -55,21 +60,17 @@ class Krbd:
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
         with deadlines.within(deadlines.remaining(seconds)):
-            if found := mappers.adoptable(self, image, readonly=readonly):
+            if found := interface.adoptable(self, image, readonly=readonly):
                 return found
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
             key = sysfs.Key(krbd_options.key_name(access), access.key)
             _write(self._verb("add"), line, f"{image}: krbd cannot map it", seconds, key)
             return self._mapped(image, seconds)
 
-    def unmap(
-        self, device: MappedDevice, *, options: str = "", force: bool = False, seconds: float
-    ) -> None:
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the krbd mapper has none")
+    def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
         with deadlines.within(deadlines.remaining(seconds)):
             for found in self.list():
-                if mappers.same_image(found, device):
+                if interface.same_image(found, device):
                     self._unmap(found, force, seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
@@ -87,7 +88,7 @@ class Krbd:
 
     def _mapped(self, image: Image, seconds: float) -> MappedDevice:
         """Return the new device, by the ids that the kernel has read: names may have moved."""
-        if found := mappers.find(self, image):
+        if found := interface.find(self, image):
             if not udev.wait_until(found.path.is_block_device, seconds=seconds):
                 raise errors.Failed(
                     f"{found.path}: the kernel has mapped {image} so, but there is no such node; "
@@ -118,7 +119,7 @@ class Krbd:
         unknown = image.features & ~int(known, 16) if known else 0
         if not unknown:
             return None
-        named = ", ".join(features.names(unknown))
+        named = ", ".join(image_layout.names(unknown))
         return f"its feature {named} is unknown to this kernel; {_CURE.format(named)}"
 
     def _verb(self, name: str) -> Path:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from rbdcsi import errors, monitors
-from rbdcsi.host.mappers import Access, Image
+from rbdcsi import errors
+from rbdcsi.config import monitors
+from rbdcsi.host.mappers.interface import Access, Image
 
 # Set by the mapper itself, or would undo what it relies on (a client of its own for each device).
 _RESERVED = frozenset(("name", "secret", "key", "noshare", "share", "ro", "read_only", "rw",

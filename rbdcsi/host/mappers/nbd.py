@@ -9,9 +9,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbdcsi import deadlines, errors
-from rbdcsi.host import anonymous, cgroup, command, devices, mappers, undo
-from rbdcsi.host.mappers import Access, Image, MappedDevice, states
+from rbdcsi import errors
+from rbdcsi.host import command, undo
+from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import cgroup, memfd
+from rbdcsi.host.mappers import interface, state_dir
+from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
+from rbdcsi.runtime import deadlines
 
 _LIST_SECONDS = 10.0
 _OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook: it names a program
@@ -24,7 +28,7 @@ class Nbd:
     tells_client = False  # librbd does not say its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
-        self._states = states.States(state)
+        self._states = state_dir.States(state)
         self._group = group
 
     def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
@@ -38,13 +42,13 @@ class Nbd:
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
         with deadlines.within(deadlines.remaining(seconds)):
-            found = mappers.adoptable(self, image, readonly=readonly)
+            found = interface.adoptable(self, image, readonly=readonly)
             if found and not found.fault:
                 return found
             directory = self._states.directory(image)
             if directory.exists():  # what a crash or a reboot left
                 self._states.remove(directory)
-            self._states.create(states.Record(image, readonly))
+            self._states.create(state_dir.Record(image, readonly))
             try:
                 return self._map(directory, image, access, readonly, options, seconds)
             except errors.RbdCsiError as error:
@@ -56,13 +60,10 @@ class Nbd:
         self,
         device: MappedDevice,
         *,
-        options: str = "",
         force: bool = False,  # noqa: ARG002  every mapper takes it
         seconds: float,
     ) -> None:
         """Unmap; `force` is without effect, rbd-nbd drops what Ceph refuses."""
-        if options:
-            raise errors.InvalidRequest(f"unmap options {options!r}: the nbd mapper has none")
         with deadlines.within(deadlines.remaining(seconds)):
             self._clear(self._states.directory(device), seconds)
 
@@ -94,14 +95,14 @@ class Nbd:
         # its admin socket, and it would go while the directory is removed.
         settings = (f"mon_host = {access.monitors}", f"run_dir = {directory}", "admin_socket =")
         conf.write_text("\n".join(("[global]", *settings, "")))
-        with anonymous.holding(access.key.reveal()) as key:
+        with memfd.holding(access.key.reveal()) as key:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
-                *("--keyfile", anonymous.path(key), *(["--read-only"] if readonly else [])),
+                *("--keyfile", memfd.path(key), *(["--read-only"] if readonly else [])),
                 *(*_flags(options), _spec(image)),
             )
             command.run(cgroup.inside(self._group, argv), seconds=seconds, pass_fds=(key,))
-        if device := mappers.find(self, image):
+        if device := interface.find(self, image):
             return device
         raise errors.Failed(f"{image}: rbd-nbd reports success, yet does not list it")
 

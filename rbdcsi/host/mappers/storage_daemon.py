@@ -18,9 +18,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from rbdcsi import deadlines, errors
-from rbdcsi.host import anonymous, cgroup, command
-from rbdcsi.host.mappers import Access, Image
+from rbdcsi import errors
+from rbdcsi.host import command
+from rbdcsi.host.kernel import cgroup, memfd
+from rbdcsi.host.mappers.interface import Access, Image
+from rbdcsi.runtime import deadlines
 
 PROGRAM = "qemu-storage-daemon"
 _PAUSE = 0.02  # seconds
@@ -60,7 +62,7 @@ def start(
     """
     (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
     file_in(directory).touch(0o600)
-    with anonymous.holding(access.key.reveal()) as key, _lock(directory) as lock:
+    with memfd.holding(access.key.reveal()) as key, _lock(directory) as lock:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
         command.run(cgroup.inside(group, argv), seconds=seconds, pass_fds=(key, lock))
 
@@ -136,7 +138,7 @@ def resize(directory: Path, size: int, *, seconds: float) -> None:
 
 
 def _arguments(directory: Path, image: Image, user: str, key: int, readonly: bool) -> Iterator[str]:
-    secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": anonymous.path(key)}
+    secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": memfd.path(key)}
     yield from ("--object", json.dumps(secret))
     blockdev = {
         "driver": "rbd",

@@ -9,7 +9,7 @@ from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments.records import State
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
@@ -65,7 +65,7 @@ def test_a_second_node_is_refused_and_the_holder_named(
     with refused("FAILED_PRECONDITION", f"'{A}'"):
         volume.attach(controller, _as(made, mode), B, readonly=True)
     assert view.record(made).attachments.keys() == {A}
-    assert view.held_by(B) == frozenset()
+    assert view.attached_to(B) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_node_that_never_registered_is_not_found(
     with refused("NOT_FOUND", "'ghost' is not registered", "--node-id"):
         volume.attach(controller, made, "ghost")
     assert view.record(made).attachments == {}
-    assert view.held_by("ghost") == frozenset()
+    assert view.attached_to("ghost") == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_volume_that_does_not_exist_is_not_found(
     text = volume_id.format(pool=view.ioctx.get_pool_id())
     with refused("NOT_FOUND", words):
         volume.attach(controller, Volume(text, volume.mounted()), A)
-    assert view.held_by(A) == frozenset()
+    assert view.attached_to(A) == frozenset()
 
 
 def test_a_volume_in_the_trash_is_not_found(controller: Driver, view: View) -> None:
@@ -185,7 +185,7 @@ def test_a_full_node_is_refused_by_its_limit_until_one_is_detached(
     volume.attach(controller, one, "node-one")
     with refused("RESOURCE_EXHAUSTED", "'node-one' holds 1 volumes", "--max-volumes", two.id):
         volume.attach(controller, two, "node-one")
-    assert view.held_by("node-one") == {image_id(one)}
+    assert view.attached_to("node-one") == {image_id(one)}
     volume.detach(controller, one, "node-one")
     volume.attach(controller, two, "node-one")
     for made in (one, two):

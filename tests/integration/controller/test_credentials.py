@@ -16,8 +16,8 @@ from e2e.clusters.cluster import driver_caps
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
-from rbdcsi import redact
 from rbdcsi.api import csi_pb2
+from rbdcsi.server import redact
 from tests.integration.controller.view import View
 from tests.refusal import refused
 

@@ -106,7 +106,7 @@ def test_a_volume_whose_image_somebody_removed_is_gone_with_its_record(
     volume.detach(controller, made, known_nodes[0])
     volume.delete(controller, made)
     assert view.record(made) == VolumeRecord()
-    assert view.held_by(known_nodes[0]) == frozenset()
+    assert view.attached_to(known_nodes[0]) == frozenset()
 
 
 def test_a_volume_is_found_by_its_id_after_an_operator_renamed_its_image(

@@ -34,8 +34,8 @@ def test_a_repeat_is_fine_and_harms_no_other_node(
     volume.attach(controller, made, B)
     volume.detach(controller, made, A)  # late
     assert view.record(made).attachments.keys() == {B}
-    assert view.held_by(A) == frozenset()
-    assert view.held_by(B) == {image_id(made)}
+    assert view.attached_to(A) == frozenset()
+    assert view.attached_to(B) == {image_id(made)}
 
 
 def test_without_a_node_it_is_detached_from_all(
@@ -46,7 +46,7 @@ def test_without_a_node_it_is_detached_from_all(
         volume.attach(controller, shared, node_id)
     volume.detach(controller, made, "")
     assert view.record(made).attachments == {}
-    assert view.held_by(A) == view.held_by(B) == frozenset()
+    assert view.attached_to(A) == view.attached_to(B) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_volume_whose_image_is_gone_is_detached(controller: Driver, view: View
     rbd.RBD().remove(view.ioctx, "csi-gone")
     volume.detach(controller, made, A)
     assert view.record(made).attachments == {}
-    assert view.held_by(A) == frozenset()
+    assert view.attached_to(A) == frozenset()
     volume.delete(controller, made)
 
 

@@ -65,7 +65,7 @@ def test_calls_end_in_time_while_the_osd_hangs_and_succeed_after_it(
     assert view.images() == ["csi-new", "csi-v-0", "csi-v-1"]
     assert view.record(fresh).attachments.keys() == {NODE}
     assert view.record(attached).attachments == {}
-    assert view.held_by(NODE) == {image_id(fresh)}
+    assert view.attached_to(NODE) == {image_id(fresh)}
     view.wait_until_gone(image_id(doomed))
     volume.delete(hasty, volume.create(hasty, "new", size=16 * MIB))
 
@@ -175,7 +175,7 @@ def test_the_volumes_of_a_deleted_pool_are_gone_and_all_others_stay(
     volume.attach(hasty, volumes[0], NODE)
     volume.delete(hasty, volumes[2])
     view.wait_until_gone(image_id(volumes[2]))
-    assert view.held_by(NODE) == set(map(image_id, volumes[:2]))
+    assert view.attached_to(NODE) == set(map(image_id, volumes[:2]))
 
 
 def _list(controller: Driver) -> csi_pb2.ListVolumesResponse:

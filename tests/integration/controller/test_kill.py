@@ -76,9 +76,9 @@ def test_an_attach_killed_on_its_way_is_the_same_attachment_when_repeated(
     volume.attach(mortal.start(), made, node_id)
     assert made.publish_context == {"generation": "1"}
     assert view.record(made).attachments.keys() == {node_id}
-    assert view.held_by(node_id) == {image_id(made)}
+    assert view.attached_to(node_id) == {image_id(made)}
     volume.detach(mortal, made, node_id)
-    assert view.held_by(node_id) == frozenset()
+    assert view.attached_to(node_id) == frozenset()
     _finish(mortal, view, made)
 
 
@@ -95,7 +95,7 @@ def test_an_attach_killed_before_it_was_counted_is_no_way_past_the_limit(
     with refused("RESOURCE_EXHAUSTED", f"'{node_id}' holds 1 volumes"):
         volume.attach(mortal, second, node_id)
     volume.detach(mortal, second, node_id)
-    assert view.held_by(node_id) == {image_id(first)}
+    assert view.attached_to(node_id) == {image_id(first)}
     volume.attach(mortal, first, node_id)
     for made in (first, second):
         volume.detach(mortal, made, node_id)
@@ -113,11 +113,11 @@ def test_a_detach_killed_on_its_way_is_finished_when_repeated(
     _die(mortal, step, lambda: volume.detach(mortal, made, node_id))
     held = view.record(made).attachments.get(node_id)
     assert held is None or held.state is State.DETACHING
-    assert view.held_by(node_id) == ({image_id(made)} if held else frozenset())
+    assert view.attached_to(node_id) == ({image_id(made)} if held else frozenset())
 
     volume.detach(mortal.start(), made, node_id)
     assert view.record(made).attachments == {}
-    assert view.held_by(node_id) == frozenset()
+    assert view.attached_to(node_id) == frozenset()
     _finish(mortal, view, made)
 
 
@@ -161,7 +161,7 @@ def test_a_volume_whose_deletion_began_cannot_be_attached_or_created_anew(
         volume.attach(mortal, made, node_id)
     with refused("ABORTED", "is being deleted; try again"):
         _create(mortal)
-    assert view.held_by(node_id) == frozenset()
+    assert view.attached_to(node_id) == frozenset()
     _finish(mortal, view, made)
 
 

@@ -13,7 +13,7 @@ from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB
-from rbdcsi.ceph import header
+from rbdcsi.ceph import objects
 from rbdcsi.ceph.images import Images
 from tests.integration.controller.view import View
 
@@ -167,7 +167,7 @@ def test_the_header_is_read_as_librbd_reads_it(
     assert found
     with view.image(made, readonly=False) as image:
         striped = image.features() & rbd.RBD_FEATURE_STRIPINGV2
-        assert found == header.Header(
+        assert found == objects.Header(
             size=image.size(),
             object_bytes=image.stat()["obj_size"],
             features=image.features(),

@@ -174,7 +174,7 @@ def test_a_damaged_record_is_an_error_and_other_volumes_go_on(
         volume.detach(controller, other, known_nodes[0])
         volume.delete(controller, other)
         view.wait_until_gone(image_id(other))
-        assert view.held_by(known_nodes[0]) == frozenset()
+        assert view.attached_to(known_nodes[0]) == frozenset()
     finally:
         _write_record(view, made, None)
 

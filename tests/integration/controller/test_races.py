@@ -76,7 +76,7 @@ def test_fifty_attaches_of_one_volume_to_two_nodes_have_one_winner(
     assert set(record.attachments) == set(winners)
     assert record.generation == 1
     for node_id in known_nodes:
-        assert (image_id(made) in view.held_by(node_id)) == (node_id in winners)
+        assert (image_id(made) in view.attached_to(node_id)) == (node_id in winners)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -95,7 +95,9 @@ def test_a_node_never_holds_more_than_it_may(
 
     assert len(attached) <= ROOM
     assert set(codes) == {"RESOURCE_EXHAUSTED"}
-    assert view.held_by(small_node) == {image_id(made) for made in volumes if made.id in attached}
+    assert view.attached_to(small_node) == {
+        image_id(made) for made in volumes if made.id in attached
+    }
     holders = {made.id for made in volumes if small_node in view.record(made).attachments}
     assert holders == set(attached)
     for made in volumes:
@@ -124,7 +126,7 @@ def test_attach_and_delete_at_once_never_both_succeed(
             volume.detach(controllers[0], made, known_nodes[0])
             volume.delete(controllers[0], made)
         view.wait_until_gone(image_id(made))
-        assert view.held_by(known_nodes[0]) == frozenset()
+        assert view.attached_to(known_nodes[0]) == frozenset()
 
 
 def test_deletes_of_one_volume_at_once_all_end_well(

@@ -12,8 +12,7 @@ from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB
 from rbdcsi.attachments import store
-from rbdcsi.ceph import lease
-from rbdcsi.volumes import locations
+from rbdcsi.ceph import lease, locations
 from tests.integration.controller.scrape import Scrape, wait_for
 from tests.integration.controller.view import View
 
@@ -135,7 +134,7 @@ def test_nothing_is_removed_while_somebody_else_has_the_lease(
     wait_for(get, r'duration_seconds_count{operation="taking lease"} [1-9]')
     assert view.trashed() == [image_id(made)]
     assert others.take()
-    others.give_back()
+    others.release()
     view.wait_until_gone(image_id(made))
 
 

@@ -29,9 +29,9 @@ class View(PoolView):
         """Return the volume's attachment record."""
         return store.Records(self.ioctx).get(image_id(made))
 
-    def held_by(self, node_id: str) -> frozenset[str]:
+    def attached_to(self, node_id: str) -> frozenset[str]:
         """Return the ids of the images that the node has attached here."""
-        return frozenset(store.Records(self.ioctx).held_by(node_id))
+        return frozenset(store.Records(self.ioctx).attached_to(node_id))
 
     def objects_of(self, found: str) -> list[str]:
         """Return the names of all objects of the image of that id."""

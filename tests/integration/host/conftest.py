@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi.host import command, content, filesystems, loop, mounts
+from rbdcsi.host import command
+from rbdcsi.host.block import loop, signature
+from rbdcsi.host.fs import filesystems, mounts
 from rbdcsi.host.mappers import storage_daemon
 
 MIB = 1 << 20
@@ -82,5 +84,5 @@ def failing_disk(directory: Path, size: int, bad_byte: int) -> Iterator[Path]:
 
 def make(device: Path, fs_type: str, options: Sequence[str] = (), *, seconds: float) -> None:
     """Read the device and, if it is blank, make a filesystem."""
-    found = content.content(device, seconds=seconds)
+    found = signature.content(device, seconds=seconds)
     filesystems.make(device, fs_type, options, found, seconds=seconds)

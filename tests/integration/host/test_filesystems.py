@@ -8,7 +8,9 @@ import pytest
 
 from e2e.clusters import commands
 from rbdcsi import errors
-from rbdcsi.host import content, filesystems, mounts
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import filesystems, mounts
+from rbdcsi.model.filesystems import TABLE
 from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -28,7 +30,7 @@ def _mounted(device: Path, fs_type: str, directory: Path) -> Iterator[Path]:
         work.unmount(target, seconds=20)
 
 
-@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+@pytest.mark.parametrize("fs_type", TABLE)
 def test_made_file_system_is_intact_mounts_and_tells_its_usage(
     disk: Disk, directory: Path, fs_type: str
 ) -> None:
@@ -67,7 +69,7 @@ def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="overwrite"):
         make(device, "ext4", (option,), seconds=20)
 
-    assert content.content(device, seconds=20) == content.Blank()
+    assert signature.content(device, seconds=20) == signature.Blank()
 
 
 def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
@@ -75,7 +77,7 @@ def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
         make(disk(MIB), "vfat", (), seconds=20)
 
 
-@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+@pytest.mark.parametrize("fs_type", TABLE)
 def test_damage_is_found_without_writing(disk: Disk, fs_type: str) -> None:
     device = disk(SIZE)
     make(device, fs_type, (), seconds=60)
@@ -95,7 +97,7 @@ def test_ext4_damaged_beyond_preening_is_refused_with_what_to_do(disk: Disk) -> 
         filesystems.check(device, "ext4", seconds=60)
 
 
-@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+@pytest.mark.parametrize("fs_type", TABLE)
 def test_own_unfinished_file_system_is_erased_and_made_without_force(
     disk: Disk, fs_type: str
 ) -> None:
@@ -117,7 +119,7 @@ def test_half_written_make_is_erased_too(disk: Disk) -> None:
 
     filesystems.erase_signature(device, "ext4", seconds=60)
 
-    assert content.content(device, seconds=20) == content.Blank()
+    assert signature.content(device, seconds=20) == signature.Blank()
 
 
 def test_another_file_system_is_not_erased(disk: Disk) -> None:

@@ -16,8 +16,10 @@ import rbd
 
 from e2e.clusters import Cluster, commands, driver_caps
 from rbdcsi import errors
-from rbdcsi.host import command, content, devices, loop, mappers, mounts
-from rbdcsi.host.mappers import states, storage_daemon
+from rbdcsi.host import command
+from rbdcsi.host.block import devices, loop, signature
+from rbdcsi.host.fs import mounts
+from rbdcsi.host.mappers import interface, state_dir, storage_daemon
 from rbdcsi.host.mappers.fuse import Fuse
 from tests.integration.host.conftest import MIB, make
 
@@ -28,9 +30,9 @@ SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
-def access(cluster: Cluster, pool: str) -> mappers.Access:
+def access(cluster: Cluster, pool: str) -> interface.Access:
     user = f"node-{pool}"
-    return mappers.Access(cluster.monitors, user, cluster.create_user(user, driver_caps(pool)))
+    return interface.Access(cluster.monitors, user, cluster.create_user(user, driver_caps(pool)))
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def ioctx(admin: rados.Rados, pool: str) -> Iterator[rados.Ioctx]:
 
 
 @pytest.fixture
-def image(cluster: Cluster, ioctx: rados.Ioctx, pool: str) -> Iterator[mappers.Image]:
+def image(cluster: Cluster, ioctx: rados.Ioctx, pool: str) -> Iterator[interface.Image]:
     """A new image, removed after the test under whatever name it has then.
 
     A daemon that was killed leaves its watch for 30 s, which keeps an image from being removed; to
@@ -49,7 +51,7 @@ def image(cluster: Cluster, ioctx: rados.Ioctx, pool: str) -> Iterator[mappers.I
     name = f"image-{uuid.uuid4().hex[:8]}"
     rbd.RBD().create(ioctx, name, SIZE)
     with rbd.Image(ioctx, name, read_only=True) as opened:
-        made = mappers.Image(cluster.fsid, ioctx.get_pool_id(), pool, "", opened.id(), name)
+        made = interface.Image(cluster.fsid, ioctx.get_pool_id(), pool, "", opened.id(), name)
     yield made
     for entry in rbd.RBD().list2(ioctx):
         if entry["id"] == made.image_id:
@@ -77,7 +79,7 @@ def _is_removed(cluster: Cluster, ioctx: rados.Ioctx, name: str) -> bool:
 
 
 @pytest.fixture
-def fuse(directory: Path, image: mappers.Image) -> Iterator[Fuse]:  # noqa: ARG001  it goes last
+def fuse(directory: Path, image: interface.Image) -> Iterator[Fuse]:  # noqa: ARG001  it goes last
     """The mapper with a new state directory; whatever is mapped is unmapped before the image."""
     mapper = Fuse(directory / "fuse")
     yield mapper
@@ -86,7 +88,7 @@ def fuse(directory: Path, image: mappers.Image) -> Iterator[Fuse]:  # noqa: ARG0
 
 
 @pytest.fixture
-def device(fuse: Fuse, image: mappers.Image, access: mappers.Access) -> mappers.MappedDevice:
+def device(fuse: Fuse, image: interface.Image, access: interface.Access) -> interface.MappedDevice:
     return fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
 
 
@@ -95,20 +97,20 @@ def test_host_supports_it(fuse: Fuse) -> None:
 
 
 def test_mapped_image_is_a_disk_of_its_size(
-    device: mappers.MappedDevice, image: mappers.Image
+    device: interface.MappedDevice, image: interface.Image
 ) -> None:
     assert device.path.is_block_device()
     assert devices.size(device.path) == SIZE
     assert device.is_of(image)
     assert device.fault is None
-    assert content.content(device.path, seconds=SECONDS) == content.Blank()
+    assert signature.content(device.path, seconds=SECONDS) == signature.Blank()
 
 
 def test_mapping_again_adopts_the_device(
     fuse: Fuse,
-    device: mappers.MappedDevice,
-    image: mappers.Image,
-    access: mappers.Access,
+    device: interface.MappedDevice,
+    image: interface.Image,
+    access: interface.Access,
     directory: Path,
 ) -> None:
     assert fuse.map(image, access, readonly=False, options="", seconds=SECONDS) == device
@@ -116,14 +118,14 @@ def test_mapping_again_adopts_the_device(
 
 
 def test_mapping_again_in_the_other_mode_is_refused(
-    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, access: mappers.Access
+    fuse: Fuse, device: interface.MappedDevice, image: interface.Image, access: interface.Access
 ) -> None:
     with pytest.raises(errors.Refused, match=f"{device.path}, read-write"):
         fuse.map(image, access, readonly=True, options="", seconds=SECONDS)
 
 
 def test_flushed_data_is_in_ceph_though_the_daemon_is_killed(
-    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx, directory: Path
+    device: interface.MappedDevice, image: interface.Image, ioctx: rados.Ioctx, directory: Path
 ) -> None:
     data = os.urandom(3 * MIB)
     _write(device.path, MIB, data)
@@ -134,7 +136,7 @@ def test_flushed_data_is_in_ceph_though_the_daemon_is_killed(
 
 
 def test_readonly_mapping_takes_no_writes(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access
+    fuse: Fuse, image: interface.Image, access: interface.Access
 ) -> None:
     device = fuse.map(image, access, readonly=True, options="", seconds=SECONDS)
 
@@ -144,7 +146,7 @@ def test_readonly_mapping_takes_no_writes(
 
 
 def test_discarded_blocks_are_given_back_to_ceph(
-    device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+    device: interface.MappedDevice, image: interface.Image, ioctx: rados.Ioctx
 ) -> None:
     _write(device.path, 0, os.urandom(16 * MIB))
     assert _allocated(ioctx, image) >= 16 * MIB
@@ -155,7 +157,7 @@ def test_discarded_blocks_are_given_back_to_ceph(
 
 
 def test_open_device_is_busy_names_the_user_and_goes_on_working(
-    fuse: Fuse, device: mappers.MappedDevice
+    fuse: Fuse, device: interface.MappedDevice
 ) -> None:
     with device.path.open("r+b", buffering=0) as opened:
         with pytest.raises(errors.Busy, match=f"pid {os.getpid()} "):
@@ -169,7 +171,7 @@ def test_open_device_is_busy_names_the_user_and_goes_on_working(
 
 
 def test_mounted_device_is_busy_names_the_mount_and_goes_on_working(
-    fuse: Fuse, device: mappers.MappedDevice, directory: Path
+    fuse: Fuse, device: interface.MappedDevice, directory: Path
 ) -> None:
     make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory) as target:
@@ -182,7 +184,7 @@ def test_mounted_device_is_busy_names_the_mount_and_goes_on_working(
 
 
 def test_unmapped_image_keeps_what_was_written_and_unmapping_again_is_fine(
-    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+    fuse: Fuse, device: interface.MappedDevice, image: interface.Image, ioctx: rados.Ioctx
 ) -> None:
     with device.path.open("r+b") as opened:
         opened.write(b"not even flushed")
@@ -197,9 +199,9 @@ def test_unmapped_image_keeps_what_was_written_and_unmapping_again_is_fine(
 
 def test_device_is_found_after_a_restart_though_the_image_was_renamed(
     fuse: Fuse,
-    device: mappers.MappedDevice,
-    image: mappers.Image,
-    access: mappers.Access,
+    device: interface.MappedDevice,
+    image: interface.Image,
+    access: interface.Access,
     ioctx: rados.Ioctx,
     directory: Path,
 ) -> None:
@@ -212,7 +214,7 @@ def test_device_is_found_after_a_restart_though_the_image_was_renamed(
 
 
 def test_device_outlives_a_driver_that_is_killed(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path
+    fuse: Fuse, image: interface.Image, access: interface.Access, directory: Path
 ) -> None:
     assert _map_in_a_driver_that_is_killed(directory, image, access) == -signal.SIGKILL
 
@@ -224,8 +226,8 @@ def test_device_outlives_a_driver_that_is_killed(
 @pytest.mark.parametrize("milliseconds", range(1, 120, 9))
 def test_driver_killed_at_any_moment_of_map_leaves_what_the_next_one_finishes(
     fuse: Fuse,
-    image: mappers.Image,
-    access: mappers.Access,
+    image: interface.Image,
+    access: interface.Access,
     directory: Path,
     milliseconds: int,
 ) -> None:
@@ -243,9 +245,9 @@ def test_driver_killed_at_any_moment_of_map_leaves_what_the_next_one_finishes(
 
 def test_dead_daemon_is_told_and_the_image_can_be_mapped_anew(
     fuse: Fuse,
-    device: mappers.MappedDevice,
-    image: mappers.Image,
-    access: mappers.Access,
+    device: interface.MappedDevice,
+    image: interface.Image,
+    access: interface.Access,
     directory: Path,
 ) -> None:
     _kill_daemon(directory)
@@ -260,7 +262,7 @@ def test_dead_daemon_is_told_and_the_image_can_be_mapped_anew(
 
 
 def test_dead_daemon_of_a_mounted_device_is_busy_until_it_is_unmounted(
-    fuse: Fuse, device: mappers.MappedDevice, directory: Path
+    fuse: Fuse, device: interface.MappedDevice, directory: Path
 ) -> None:
     make(device.path, "ext4", (), seconds=SECONDS)
     with _mounted(device.path, directory):
@@ -274,7 +276,7 @@ def test_dead_daemon_of_a_mounted_device_is_busy_until_it_is_unmounted(
 
 @pytest.mark.parametrize("reached", ["directory", "record", "daemon", "dead daemon"])
 def test_map_killed_half_way_is_finished_by_the_next_one(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, reached: str
+    fuse: Fuse, image: interface.Image, access: interface.Access, directory: Path, reached: str
 ) -> None:
     _half_map(directory / "fuse", image, access, reached)
     if reached != "directory":
@@ -288,10 +290,10 @@ def test_map_killed_half_way_is_finished_by_the_next_one(
 
 @pytest.mark.parametrize("reached", ["directory", "record", "daemon", "dead daemon"])
 def test_map_killed_half_way_is_taken_away_by_unmap(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, reached: str
+    fuse: Fuse, image: interface.Image, access: interface.Access, directory: Path, reached: str
 ) -> None:
     _half_map(directory / "fuse", image, access, reached)
-    device = states.Record(image, readonly=False).device("fuse", Path("/dev/none"), None)
+    device = state_dir.Record(image, readonly=False).device("fuse", Path("/dev/none"), None)
 
     fuse.unmap(device, seconds=SECONDS)
 
@@ -300,7 +302,7 @@ def test_map_killed_half_way_is_taken_away_by_unmap(
 
 
 def test_missing_image_is_an_error_and_leaves_nothing(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path
+    fuse: Fuse, image: interface.Image, access: interface.Access, directory: Path
 ) -> None:
     missing = dataclasses.replace(image, image_id="none", image_name="missing")
 
@@ -312,8 +314,8 @@ def test_missing_image_is_an_error_and_leaves_nothing(
 
 def test_monitor_that_does_not_answer_is_bounded_and_leaves_nothing(
     fuse: Fuse,
-    image: mappers.Image,
-    access: mappers.Access,
+    image: interface.Image,
+    access: interface.Access,
     directory: Path,
     cluster: Cluster,
 ) -> None:
@@ -330,7 +332,7 @@ def test_monitor_that_does_not_answer_is_bounded_and_leaves_nothing(
 
 
 def test_osd_that_does_not_answer_bounds_unmap_and_force_ends_it(
-    fuse: Fuse, device: mappers.MappedDevice, cluster: Cluster
+    fuse: Fuse, device: interface.MappedDevice, cluster: Cluster
 ) -> None:
     cluster.freeze_osd()
     try:
@@ -345,8 +347,8 @@ def test_osd_that_does_not_answer_bounds_unmap_and_force_ends_it(
 
 def test_fenced_client_gets_errors_and_is_unmapped_by_force(
     fuse: Fuse,
-    device: mappers.MappedDevice,
-    image: mappers.Image,
+    device: interface.MappedDevice,
+    image: interface.Image,
     ioctx: rados.Ioctx,
     cluster: Cluster,
 ) -> None:
@@ -364,7 +366,7 @@ def test_fenced_client_gets_errors_and_is_unmapped_by_force(
 
 
 def test_image_in_a_namespace_is_mapped(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, ioctx: rados.Ioctx
+    fuse: Fuse, image: interface.Image, access: interface.Access, ioctx: rados.Ioctx
 ) -> None:
     rbd.RBD().namespace_create(ioctx, "tenant")
     ioctx.set_namespace("tenant")
@@ -387,8 +389,8 @@ def test_image_in_a_namespace_is_mapped(
 
 def test_device_takes_the_images_new_size_while_it_is_mounted(
     fuse: Fuse,
-    device: mappers.MappedDevice,
-    image: mappers.Image,
+    device: interface.MappedDevice,
+    image: interface.Image,
     ioctx: rados.Ioctx,
     directory: Path,
 ) -> None:
@@ -405,7 +407,7 @@ def test_device_takes_the_images_new_size_while_it_is_mounted(
 
 
 def test_smaller_size_is_refused_and_the_image_keeps_its_own(
-    fuse: Fuse, device: mappers.MappedDevice, image: mappers.Image, ioctx: rados.Ioctx
+    fuse: Fuse, device: interface.MappedDevice, image: interface.Image, ioctx: rados.Ioctx
 ) -> None:
     with pytest.raises(errors.Refused, match="cut"):
         fuse.resized(device, SIZE // 2, seconds=SECONDS)
@@ -415,7 +417,7 @@ def test_smaller_size_is_refused_and_the_image_keeps_its_own(
 
 
 def test_key_is_on_no_command_line_and_in_no_file(
-    device: mappers.MappedDevice, access: mappers.Access, directory: Path
+    device: interface.MappedDevice, access: interface.Access, directory: Path
 ) -> None:
     assert device.fault is None
     key = access.key.reveal().encode()
@@ -429,7 +431,7 @@ def test_key_is_on_no_command_line_and_in_no_file(
     "options", ["queue_depth=64", "keyring=/etc/shadow", "rbd_cache", "x\ny=z"]
 )
 def test_options_that_are_no_setting_of_librbd_are_refused(
-    fuse: Fuse, image: mappers.Image, access: mappers.Access, directory: Path, options: str
+    fuse: Fuse, image: interface.Image, access: interface.Access, directory: Path, options: str
 ) -> None:
     with pytest.raises(errors.InvalidRequest):
         fuse.map(image, access, readonly=False, options=options, seconds=SECONDS)
@@ -438,15 +440,15 @@ def test_options_that_are_no_setting_of_librbd_are_refused(
 
 
 def _map_in_a_driver_that_is_killed(
-    directory: Path, image: mappers.Image, access: mappers.Access, after: float | None = None
+    directory: Path, image: interface.Image, access: interface.Access, after: float | None = None
 ) -> int:
     """Map in another program that kills itself, `after` seconds from the start of `map` or last."""
     alarm = f"signal.setitimer(signal.ITIMER_REAL, {after}); " if after else ""
     script = (
-        "import os, signal, sys, pathlib; from rbdcsi.host import mappers; "
-        "from rbdcsi.host.mappers import fuse; from rbdcsi.secret import Secret; "
-        "image = mappers.Image(sys.argv[2], int(sys.argv[3]), *sys.argv[4:8], int(sys.argv[8])); "
-        "access = mappers.Access(sys.argv[9], sys.argv[10], Secret(sys.stdin.read())); "
+        "import os, signal, sys, pathlib; from rbdcsi.host.mappers import interface; "
+        "from rbdcsi.host.mappers import fuse; from rbdcsi.config.secret import Secret; "
+        "image = interface.Image(sys.argv[2], int(sys.argv[3]), *sys.argv[4:8], int(sys.argv[8])); "
+        "access = interface.Access(sys.argv[9], sys.argv[10], Secret(sys.stdin.read())); "
         "mapper = fuse.Fuse(pathlib.Path(sys.argv[1])); "
         f"{alarm}mapper.map(image, access, readonly=False, options='', seconds=20); "
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -458,13 +460,13 @@ def _map_in_a_driver_that_is_killed(
     return subprocess.run(program, input=key, check=False, timeout=60).returncode
 
 
-def _half_map(state: Path, image: mappers.Image, access: mappers.Access, reached: str) -> None:
+def _half_map(state: Path, image: interface.Image, access: interface.Access, reached: str) -> None:
     """Do what `map` does up to a point, as a driver that is killed there leaves it."""
-    kept = states.States(state)
+    kept = state_dir.States(state)
     if reached == "directory":
         kept.directory(image).mkdir()
         return
-    directory = kept.create(states.Record(image, readonly=False))
+    directory = kept.create(state_dir.Record(image, readonly=False))
     if reached == "record":
         return
     storage_daemon.start(directory, image, access, readonly=False, options="", seconds=SECONDS)
@@ -490,7 +492,7 @@ def _write(device: Path, offset: int, data: bytes) -> None:
         os.fsync(opened.fileno())
 
 
-def _allocated(ioctx: rados.Ioctx, image: mappers.Image) -> int:
+def _allocated(ioctx: rados.Ioctx, image: interface.Image) -> int:
     extents: list[int] = []
     with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
         opened.diff_iterate(0, SIZE, None, lambda _o, n, exists: extents.append(n * exists))

@@ -8,7 +8,9 @@ import pytest
 
 from e2e import processes
 from rbdcsi import errors
-from rbdcsi.host import command, devices, loop, mounts, paths
+from rbdcsi.host import command
+from rbdcsi.host.block import devices, loop
+from rbdcsi.host.fs import mounts, paths
 from tests.integration.host.conftest import MIB, Disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -241,7 +243,8 @@ def test_command_held_by_the_kernel_frees_the_thread_and_is_watched(
     with _frozen(base / "stage"):
         with pytest.raises(command.CommandStuck) as caught:
             command.run(("touch", str(base / "stage/never")), seconds=0.3)
-        process = caught.value.process
+        process = caught.value.child
+        assert isinstance(process, subprocess.Popen)
         assert process.poll() is None
         assert f"child {process.pid}" in str(caught.value)
         assert command.run(("echo", "others go on"), seconds=5).text

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import content, filesystems
+from rbdcsi.host.block import signature
+from rbdcsi.model.filesystems import TABLE
 from tests.integration.host.conftest import MIB, Disk, failing_disk, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -32,22 +33,22 @@ BAD_BYTES = [
 def test_device_that_cannot_be_read_there_is_never_blank(directory: Path, bad_byte: int) -> None:
     with (
         failing_disk(directory, SIZE, bad_byte) as device,
-        pytest.raises(content.DeviceUnreadable, match=str(device)),
+        pytest.raises(signature.DeviceUnreadable, match=str(device)),
     ):
-        content.content(device, seconds=20)
+        signature.content(device, seconds=20)
 
 
 def test_device_that_can_be_read_is_blank(disk: Disk) -> None:
-    assert content.content(disk(SIZE), seconds=20) == content.Blank()
+    assert signature.content(disk(SIZE), seconds=20) == signature.Blank()
 
 
 @pytest.mark.parametrize("size", [512, 4096, 4 * MIB, 4 * MIB + 512, 5 * MIB - 512])
 def test_small_and_odd_devices_are_read_to_their_end(disk: Disk, size: int) -> None:
     device = disk(size)
-    assert content.content(device, seconds=20) == content.Blank()
+    assert signature.content(device, seconds=20) == signature.Blank()
 
     _write(device, size - 1, b"x")
-    assert content.content(device, seconds=20) == content.Signature(content.UNKNOWN)
+    assert signature.content(device, seconds=20) == signature.Signature(signature.UNKNOWN)
 
 
 def test_device_shorter_than_its_size_says_is_unreadable(disk: Disk, directory: Path) -> None:
@@ -55,14 +56,14 @@ def test_device_shorter_than_its_size_says_is_unreadable(disk: Disk, directory: 
     for file in directory.iterdir():
         os.truncate(file, MIB)
 
-    with pytest.raises(content.DeviceUnreadable):
-        content.content(device, seconds=20)
+    with pytest.raises(signature.DeviceUnreadable):
+        signature.content(device, seconds=20)
 
 
 def test_what_is_no_device_is_not_blank(directory: Path) -> None:
     for path in (directory, directory / "missing"):
         with pytest.raises(errors.Failed, match="no block device"):
-            content.content(path, seconds=20)
+            signature.content(path, seconds=20)
 
 
 @pytest.mark.parametrize("offset", [0, 1, MIB, 4 * MIB - 1, SIZE - MIB, SIZE - 1])
@@ -70,26 +71,26 @@ def test_one_byte_of_data_is_not_overwritten(disk: Disk, offset: int) -> None:
     device = disk(SIZE)
     _write(device, offset, b"x")
 
-    assert content.content(device, seconds=20) == content.Signature(content.UNKNOWN)
-    for fs_type in filesystems.FS_TYPES:
+    assert signature.content(device, seconds=20) == signature.Signature(signature.UNKNOWN)
+    for fs_type in TABLE:
         with pytest.raises(errors.Refused, match="must be blank"):
             make(device, fs_type, (), seconds=20)
     assert _read(device, offset, 1) == b"x"
 
 
-@pytest.mark.parametrize("fs_type", filesystems.FS_TYPES)
+@pytest.mark.parametrize("fs_type", TABLE)
 def test_file_system_is_named_and_not_overwritten(disk: Disk, fs_type: str) -> None:
     device = disk(512 * MIB)
     make(device, fs_type, (), seconds=60)
-    made = content.content(device, seconds=20)
-    assert isinstance(made, content.Signature)
+    made = signature.content(device, seconds=20)
+    assert isinstance(made, signature.Signature)
     assert made.fs_type == fs_type
 
-    for other in filesystems.FS_TYPES:
+    for other in TABLE:
         with pytest.raises(errors.Refused, match=fs_type):
             make(device, other, (), seconds=60)
 
-    assert content.content(device, seconds=20) == made
+    assert signature.content(device, seconds=20) == made
 
 
 def test_partition_table_is_named(disk: Disk) -> None:
@@ -98,9 +99,9 @@ def test_partition_table_is_named(disk: Disk) -> None:
     _write(device, 446, linux_partition)
     _write(device, 510, b"\x55\xaa")
 
-    found = content.content(device, seconds=20)
+    found = signature.content(device, seconds=20)
 
-    assert isinstance(found, content.Signature)
+    assert isinstance(found, signature.Signature)
     assert found.fs_type == "dos"
 
 

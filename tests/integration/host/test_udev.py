@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.host import devices, udev
+from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import udev
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

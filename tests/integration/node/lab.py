@@ -1,6 +1,8 @@
 """A controller and two nodes on one pool, with Ceph's and the host's own view of what they did."""
 
 import contextlib
+import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,10 @@ from e2e.pool import PoolView
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import records, store
-from rbdcsi.host import mountinfo
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import storage_daemon
-from rbdcsi.staging import filesystem
+from rbdcsi.staging import format_mark
+from rbdcsi.volumes import spec
 
 MIB = 1 << 20
 
@@ -69,14 +72,21 @@ class Lab(PoolView):
         with self.image(made) as image:
             image.write(data, offset)
 
-    def mark(self, made: Volume) -> filesystem.Mark | None:
+    def mark(self, made: Volume) -> format_mark.Mark | None:
         """Return what the image's metadata says of its filesystem."""
-        return filesystem.read_mark(self.metadata(made).get(filesystem.KEY), made.id)
+        return format_mark.read_mark(self.metadata(made).get(format_mark.KEY), made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:
         """Change image metadata behind the driver's back."""
         with self.image(made) as image:
             image.metadata_set(key, value)
+
+    def change_spec(self, made: Volume, **node_options: object) -> None:
+        """Change what the volume's metadata says of it, as a tenant of the pool can."""
+        with self.image(made) as image:
+            facts = json.loads(image.metadata_get(spec.KEY))
+            facts["node"].update(node_options)
+            image.metadata_set(spec.KEY, json.dumps(facts))
 
     def remove_metadata(self, made: Volume, key: str) -> None:
         """Lose image metadata behind the driver's back."""
@@ -86,6 +96,18 @@ class Lab(PoolView):
     def record(self, made: Volume, at: Driver) -> records.Attachment:
         """Return the volume's attachment at a node."""
         return self.attachments(made)[node_id(at)]
+
+    def forget_access_type(self, made: Volume) -> None:
+        """Make the record one of a driver that did not note the access type."""
+
+        def without(record: records.VolumeRecord) -> records.VolumeRecord:
+            older = {
+                node: dataclasses.replace(attachment, access_type=None)
+                for node, attachment in record.attachments.items()
+            }
+            return dataclasses.replace(record, attachments=older)
+
+        store.Records(self.ioctx).change(self.image_id(made), without)
 
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""

@@ -12,7 +12,7 @@ import rados
 from e2e import driver, volume
 from e2e.clusters import commands
 from e2e.driver import Driver
-from rbdcsi.host import cgroup
+from rbdcsi.host.kernel import cgroup
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import Lab

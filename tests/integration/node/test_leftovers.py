@@ -7,12 +7,14 @@ import pytest
 
 from e2e import volume
 from e2e.driver import Driver
-from rbdcsi import config, errors, handles
+from rbdcsi import errors
 from rbdcsi.ceph import connections
-from rbdcsi.host.mappers import choice
-from rbdcsi.staging.device import Devices
-from rbdcsi.staging.leftovers import Hold, Leftovers
-from rbdcsi.staging.stage import Stager
+from rbdcsi.config import clusters
+from rbdcsi.host.mappers import select
+from rbdcsi.model import ids
+from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.orphans import Hold, Orphans
+from rbdcsi.staging.this_node import ThisNode
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab
 from tests.integration.node.test_crash import CAPABILITIES, dying_after
@@ -20,25 +22,25 @@ from tests.integration.node.test_crash import CAPABILITIES, dying_after
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-def free(_handle: handles.VolumeHandle) -> contextlib.AbstractContextManager[None]:
+def free(_handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def busy(handle: handles.VolumeHandle) -> contextlib.AbstractContextManager[None]:
+def busy(handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
     raise errors.Busy(f"a call works on {handle}")
 
 
 def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
-    configured = config.load(Path(node.flags[node.flags.index("--config") + 1]))
+    configured = clusters.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
-    devices = Devices(choice.every(node.directory / "state"), ("fuse",))
-    stager = Stager(labs.node_id(node), node.kubelet, pooled, devices)
-    leftovers = Leftovers(stager, devices, node.kubelet, pooled, hold)
+    devices = Devices(select.every(node.directory / "state"), ("fuse",), pooled)
+    this_node = ThisNode(labs.node_id(node), node.kubelet, devices, pooled)
+    orphans = Orphans(this_node, hold)
     before = labs.held_at(node)
-    leftovers.unmap()
+    orphans.unmap()
     assert labs.held_at(node) == before
-    leftovers.unmap()
+    orphans.unmap()
 
 
 @pytest.mark.parametrize("step", ["stage.map", "stage.record", "stage.formatted"])

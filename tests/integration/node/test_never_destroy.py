@@ -13,8 +13,8 @@ import pytest
 
 from e2e import driver, volume
 from e2e.driver import Driver
-from rbdcsi.staging import filesystem
-from rbdcsi.staging.filesystem import Mark, Phase
+from rbdcsi.staging import format_mark
+from rbdcsi.staging.format_mark import MARK, Mark, Phase
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import MIB, Lab
@@ -26,7 +26,7 @@ SIZE = 64 * MIB
 SECTOR = 512
 INJECTIONS = 12  # for each state of a volume
 READ = [(0, 4 * MIB), (SIZE - MIB, SIZE)]  # what must be read before mkfs: from, to
-FORMATTED = Mark(Phase.FORMATTED, "ext4").encode()
+FORMATTED = MARK.encode(Mark(Phase.FORMATTED, "ext4"))
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def _with_a_file(lab: Lab, node: Driver, made: volume.Volume) -> None:
 
 def _with_a_file_and_no_mark(lab: Lab, node: Driver, made: volume.Volume) -> None:
     _with_a_file(lab, node, made)
-    lab.remove_metadata(made, filesystem.KEY)
+    lab.remove_metadata(made, format_mark.KEY)
 
 
 def _with_a_file_and_an_unfinished_mark(lab: Lab, node: Driver, made: volume.Volume) -> None:
     _with_a_file(lab, node, made)
-    lab.set_metadata(made, filesystem.KEY, Mark(Phase.FORMATTING, "ext4").encode())
+    lab.set_metadata(made, format_mark.KEY, MARK.encode(Mark(Phase.FORMATTING, "ext4")))
 
 
 def _with_data_of_a_stranger(lab: Lab, _node: Driver, made: volume.Volume) -> None:
@@ -138,8 +138,8 @@ def test_data_is_there_when_reads_work_again(lab: Lab, failing: FailingNode) -> 
         (None, SIZE - 4, ("never formatted by this driver",)),
         (FORMATTED, None, ("reads as blank", "damaged or gone")),
         (FORMATTED, 0, ("reads as unknown data", "damaged or gone")),
-        (Mark(Phase.FORMATTED, "xfs").encode(), None, ("formatted as xfs, not ext4",)),
-        (Mark(Phase.FORMATTING, "xfs").encode(), None, ("formatting as xfs, not ext4",)),
+        (MARK.encode(Mark(Phase.FORMATTED, "xfs")), None, ("formatted as xfs, not ext4",)),
+        (MARK.encode(Mark(Phase.FORMATTING, "xfs")), None, ("formatting as xfs, not ext4",)),
     ],
 )
 def test_contradiction_is_refused_with_what_was_found(
@@ -148,7 +148,7 @@ def test_contradiction_is_refused_with_what_was_found(
     node = lab.nodes[0]
     with lab.volume("contradiction") as made:
         if mark:
-            lab.set_metadata(made, filesystem.KEY, mark)
+            lab.set_metadata(made, format_mark.KEY, mark)
         if offset is not None:
             lab.write(made, b"data", offset)
         before = lab.checksum(made), lab.mark(made)
@@ -161,7 +161,7 @@ def test_contradiction_is_refused_with_what_was_found(
 @pytest.mark.parametrize("mark", ["", "formatted", '{"state": "done"}', "[]", "\0"])
 def test_damaged_mark_is_an_error_that_shows_it_and_the_repair(lab: Lab, mark: str) -> None:
     with lab.volume("damaged-mark") as made:
-        lab.set_metadata(made, filesystem.KEY, mark)
+        lab.set_metadata(made, format_mark.KEY, mark)
         before = lab.checksum(made)
         with refused("INTERNAL", "is damaged", "nothing is formatted", FORMATTED):
             volume.stage(lab.nodes[0], made)
@@ -174,6 +174,6 @@ def test_lost_mark_put_back_as_the_refusal_says_gives_the_data_again(lab: Lab) -
         _with_a_file_and_no_mark(lab, node, made)
         with refused("FAILED_PRECONDITION", "rbd image-meta set", FORMATTED):
             volume.stage(node, made)
-        lab.set_metadata(made, filesystem.KEY, FORMATTED)
+        lab.set_metadata(made, format_mark.KEY, FORMATTED)
         volume.stage(node, made)
         assert (made.staging(node) / "file").read_text() == "data"

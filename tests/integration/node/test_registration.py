@@ -7,8 +7,8 @@ from e2e import driver, volume
 from e2e.clusters import commands
 from e2e.driver import Driver
 from rbdcsi.api import csi_pb2
-from rbdcsi.attachments import nodes as registry
 from rbdcsi.attachments import store
+from rbdcsi.nodes import registry as registry
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import Lab
 from tests.refusal import refused

@@ -13,7 +13,7 @@ from e2e.clusters import Cluster, commands, driver_caps
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import State
 from rbdcsi.host import command
-from rbdcsi.staging.filesystem import Mark, Phase
+from rbdcsi.staging.format_mark import Mark, Phase
 from tests import faults
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
@@ -254,7 +254,10 @@ def test_volume_made_for_raw_block_use_gets_no_filesystem(lab: Lab) -> None:
     with lab.volume("stage-raw-only", capability=volume.raw()) as made:
         lab.write(made, b"data in the middle", 30 * MIB)
         before = lab.checksum(made)
+        volume.detach(lab.controller, made, "node-a")
+        made.capability = volume.mounted()
+        volume.attach(lab.controller, made, "node-a")
         with refused("FAILED_PRECONDITION", "raw block", made.id):
-            labs.stage_with(node, made, capability=volume.mounted())
+            volume.stage(node, made)
         assert labs.held_at(node) == []
         assert lab.checksum(made) == before

@@ -9,8 +9,8 @@ import rbd
 
 from e2e import volume
 from e2e.volume import Volume
-from rbdcsi import handles
 from rbdcsi.host import command
+from rbdcsi.model import ids
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
 from tests.refusal import refused
@@ -28,8 +28,8 @@ def _by_hand(lab: Lab, content: bytes = b"") -> Iterator[Volume]:
     with rbd.Image(lab.ioctx, "by-hand") as image:
         image.write(content, 0)
         image_id = image.id()
-    location = handles.Location("local", lab.ioctx.get_pool_id(), "")
-    made = Volume(str(handles.VolumeHandle(location, image_id)), volume.mounted())
+    location = ids.LocationId("local", lab.ioctx.get_pool_id(), "")
+    made = Volume(str(ids.VolumeHandle(location, image_id)), volume.mounted())
     try:
         volume.attach(lab.controller, made, labs.node_id(node))
         yield made

@@ -1,5 +1,6 @@
 """A record is read as it was written, or not at all."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbdcsi import errors
-from rbdcsi.attachments import records
+from rbdcsi.attachments import records, rules
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode, AccessType
 
 TEXT = st.text(max_size=40)
 ATTACHMENTS = st.builds(
@@ -20,6 +21,7 @@ ATTACHMENTS = st.builds(
     st.sampled_from(State),
     TEXT,
     st.none() | TEXT,
+    st.none() | st.sampled_from(AccessType),
 )
 RECORDS = st.builds(
     VolumeRecord,
@@ -40,13 +42,13 @@ ONE = VolumeRecord(
 
 @given(RECORDS)
 def test_a_record_is_read_as_it_was_written_in_ascii(record: VolumeRecord) -> None:
-    text = records.encode(record)
+    text = records.RECORD.encode(record)
     assert text.isascii()
-    assert records.decode(text, "here") == record
+    assert records.RECORD.decode(text, "here") == record
 
 
 def test_the_stored_form_is_this_one() -> None:
-    assert json.loads(records.encode(ONE)) == {
+    assert json.loads(records.RECORD.encode(ONE)) == {
         "version": 1,
         "generation": 7,
         "attachments": {
@@ -63,18 +65,45 @@ def test_the_stored_form_is_this_one() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("access_type", "access"),
+    [(AccessType.BLOCK, "block"), (AccessType.MOUNT, "mount"), (None, None)],
+)
+def test_the_access_type_is_kept_and_may_be_missing(
+    access_type: AccessType | None, access: str | None
+) -> None:
+    attachment = dataclasses.replace(ONE.attachments["n"], access_type=access_type)
+    text = records.RECORD.encode(ONE.having("n", attachment))
+    assert json.loads(text)["attachments"]["n"].get("access") == access
+    assert records.RECORD.decode(text, "here").attachments["n"].access_type is access_type
+
+
+def test_the_fields_of_a_newer_driver_survive_each_change_by_this_one() -> None:
+    facts = json.loads(records.RECORD.encode(ONE))
+    facts["fences"] = {"ip:0/1": {"epoch": 7}}
+    facts["attachments"]["n"]["boot"] = "b-1"
+    record = records.RECORD.decode(json.dumps(facts), "here")
+    changed = rules.release(record, "n", "now")
+    after = json.loads(records.RECORD.encode(changed))
+    assert after["fences"] == facts["fences"]
+    assert after["attachments"]["n"]["boot"] == "b-1"
+    assert after["attachments"]["n"]["state"] == "released"
+
+
 @given(st.text() | JSON.map(json.dumps))
 def test_anything_else_is_damaged_and_the_message_says_where(text: str) -> None:
-    with pytest.raises(errors.Failed, match=r"record in object o, key k (is damaged|has version)"):
-        records.decode(text, "object o, key k")
+    with pytest.raises(
+        errors.Failed, match=r"object o, key k: attachment record (is damaged|has version)"
+    ):
+        records.RECORD.decode(text, "object o, key k")
 
 
 @pytest.mark.parametrize("name", ["version", "generation", "attachments", "deleting"])
 def test_a_record_without_one_of_its_parts_is_damaged(name: str) -> None:
-    facts = json.loads(records.encode(ONE))
+    facts = json.loads(records.RECORD.encode(ONE))
     del facts[name]
     with pytest.raises(errors.Failed, match=f"is damaged .*{name}.*nothing is changed"):
-        records.decode(json.dumps(facts), "here")
+        records.RECORD.decode(json.dumps(facts), "here")
 
 
 @pytest.mark.parametrize(
@@ -89,17 +118,20 @@ def test_a_record_without_one_of_its_parts_is_damaged(name: str) -> None:
         ("generation", True),
         ("client", 5),
         ("since", 0),
+        ("access", "file"),
+        ("access", True),
+        ("access", []),
     ],
 )
 def test_an_attachment_with_a_value_of_another_kind_is_damaged(name: str, value: object) -> None:
-    facts = json.loads(records.encode(ONE))
+    facts = json.loads(records.RECORD.encode(ONE))
     facts["attachments"]["n"][name] = value
     with pytest.raises(errors.Failed, match="is damaged"):
-        records.decode(json.dumps(facts), "here")
+        records.RECORD.decode(json.dumps(facts), "here")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_a_record_of_another_version_is_left_to_the_driver_that_wrote_it(version: object) -> None:
-    facts = {**json.loads(records.encode(ONE)), "version": version}
+    facts = {**json.loads(records.RECORD.encode(ONE)), "version": version}
     with pytest.raises(errors.Failed, match=f"has version {version}, this driver knows 1"):
-        records.decode(json.dumps(facts), "here")
+        records.RECORD.decode(json.dumps(facts), "here")

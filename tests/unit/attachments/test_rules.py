@@ -7,10 +7,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rbdcsi import errors
 from rbdcsi.attachments import records, rules
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
+from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 VOLUME, NOW = "v1:c:1::a", "2026-01-01T00:00:00+00:00"
 NODES = st.sampled_from(["a", "b", "c"])
+BLOCK = Capability(AccessMode.SINGLE_NODE_WRITER, block=True)
+MOUNT = Capability(AccessMode.SINGLE_NODE_WRITER, block=False)
 REFUSALS = (errors.Refused, errors.AlreadyExists, errors.Busy, errors.NotFound)
 
 
@@ -22,11 +24,11 @@ class Calls(RuleBasedStateMachine):
         self.record = VolumeRecord()
         self.given: dict[str, list[int]] = {}  # generations that each node was ever told
 
-    @rule(node=NODES, mode=st.sampled_from(AccessMode), readonly=st.booleans())
-    def attach(self, node: str, mode: AccessMode, readonly: bool) -> None:
-        before = self.record
+    @rule(node=NODES, mode=st.sampled_from(AccessMode), readonly=st.booleans(), block=st.booleans())
+    def attach(self, node: str, mode: AccessMode, readonly: bool, block: bool) -> None:
+        before, asked = self.record, Capability(mode, block)
         try:
-            after = rules.attach(before, VOLUME, node, mode, readonly or mode.reader_only, NOW)
+            after = rules.attach(before, VOLUME, node, asked, readonly or mode.reader_only, NOW)
         except REFUSALS:
             return
         assert not before.deleting
@@ -35,7 +37,7 @@ class Calls(RuleBasedStateMachine):
         else:
             assert after.generation == before.generation + 1
             assert after.attachments[node].generation == after.generation
-        assert rules.attach(after, VOLUME, node, mode, readonly or mode.reader_only, NOW) == after
+        assert rules.attach(after, VOLUME, node, asked, readonly or mode.reader_only, NOW) == after
         self.record = after
         self.given.setdefault(node, []).append(after.attachments[node].generation)
 
@@ -113,7 +115,7 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def it_is_read_as_it_was_written(self) -> None:
-        assert records.decode(records.encode(self.record), "here") == self.record
+        assert records.RECORD.decode(records.RECORD.encode(self.record), "here") == self.record
 
 
 TestCalls = Calls.TestCase
@@ -128,7 +130,7 @@ def test_the_refusal_names_the_holder_and_how_it_has_the_volume(state: State) ->
         rf"since {NOW.replace('+', '.')}, so node 'other' .*; it must be detached from 'holder'"
     )
     with pytest.raises(errors.Refused, match=words):
-        rules.attach(record, VOLUME, "other", AccessMode.SINGLE_NODE_WRITER, True, NOW)
+        rules.attach(record, VOLUME, "other", BLOCK, True, NOW)
 
 
 def test_a_node_that_is_not_attached_is_told_who_is() -> None:
@@ -138,3 +140,55 @@ def test_a_node_that_is_not_attached_is_told_who_is() -> None:
         rules.require(record, VOLUME, "z", 1)
     with pytest.raises(errors.Refused, match=r"\(attached: no node\)"):
         rules.require(VolumeRecord(), VOLUME, "z", 1)
+
+
+def test_a_repeat_with_another_access_type_is_refused() -> None:
+    record = rules.attach(VolumeRecord(), VOLUME, "n", BLOCK, False, NOW)
+    assert rules.attach(record, VOLUME, "n", BLOCK, False, NOW) == record
+    with pytest.raises(errors.AlreadyExists, match=r"read-write, block\), not as .*, mount\)"):
+        rules.attach(record, VOLUME, "n", MOUNT, False, NOW)
+
+
+def test_a_repeat_on_a_record_without_access_type_changes_nothing() -> None:
+    held = Attachment(AccessMode.SINGLE_NODE_WRITER, False, 1, State.ATTACHED, NOW)
+    record = VolumeRecord(1, {"n": held})
+    for asked in (BLOCK, MOUNT):
+        assert rules.attach(record, VOLUME, "n", asked, False, NOW) == record
+        rules.require_covered(held, asked, VOLUME, "n")
+
+
+@pytest.mark.parametrize("attached", AccessType)
+@pytest.mark.parametrize("asked", AccessType)
+def test_only_the_access_type_that_is_attached_is_staged(
+    attached: AccessType, asked: AccessType
+) -> None:
+    mode = AccessMode.SINGLE_NODE_WRITER
+    attachment = Attachment(mode, False, 1, State.ATTACHED, NOW, access_type=attached)
+    capability = Capability(mode, block=asked is AccessType.BLOCK)
+    if attached is asked:
+        rules.require_covered(attachment, capability, VOLUME, "n")
+        return
+    with pytest.raises(errors.Refused, match="which does not allow to stage it as") as refused:
+        rules.require_covered(attachment, capability, VOLUME, "n")
+    assert f"SINGLE_NODE_WRITER (read-write, {attached.value})" in str(refused.value)
+    assert f"{asked.value} SINGLE_NODE_WRITER" in str(refused.value)
+
+
+def test_a_record_of_several_writers_without_access_type_is_of_a_block_device() -> None:
+    held = Attachment(AccessMode.MULTI_NODE_MULTI_WRITER, False, 1, State.ATTACHED, NOW)
+    rules.require_covered(held, BLOCK, VOLUME, "n")
+    with pytest.raises(errors.Refused, match="MULTI_NODE_MULTI_WRITER"):
+        rules.require_covered(held, MOUNT, VOLUME, "n")
+
+
+@pytest.mark.parametrize("attached", AccessMode)
+@pytest.mark.parametrize("asked", AccessMode)
+def test_only_a_mode_that_the_attachment_covers_is_staged(
+    attached: AccessMode, asked: AccessMode
+) -> None:
+    held = Attachment(attached, False, 1, State.ATTACHED, NOW, access_type=AccessType.BLOCK)
+    if covers(attached, asked):
+        rules.require_covered(held, Capability(asked, block=True), VOLUME, "n")
+        return
+    with pytest.raises(errors.Refused, match=f"{attached.value} .* {asked.value}"):
+        rules.require_covered(held, Capability(asked, block=True), VOLUME, "n")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import deadlines, errors
-from rbdcsi.host import anonymous, command
+from rbdcsi import errors
+from rbdcsi.host import command
+from rbdcsi.host.kernel import memfd
+from rbdcsi.runtime import deadlines
 
 
 def test_output_exit_code_and_both_streams_come_back() -> None:
@@ -84,10 +86,10 @@ def test_input_is_empty_unless_given() -> None:
 
 
 def test_descriptors_are_closed_in_the_child_unless_passed() -> None:
-    with anonymous.holding("content") as fd:
-        assert command.run(("cat", anonymous.path(fd)), seconds=5, pass_fds=(fd,)).text == "content"
+    with memfd.holding("content") as fd:
+        assert command.run(("cat", memfd.path(fd)), seconds=5, pass_fds=(fd,)).text == "content"
         with pytest.raises(command.CommandFailed):
-            command.run(("cat", anonymous.path(fd)), seconds=5)
+            command.run(("cat", memfd.path(fd)), seconds=5)
 
 
 def test_bytes_that_are_no_text_survive() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.capabilities import AccessMode
-from rbdcsi.host.mappers import MappedDevice
-from rbdcsi.staging import device
+from rbdcsi.host.mappers.interface import MappedDevice
+from rbdcsi.model.capabilities import AccessMode
+from rbdcsi.staging import client
 
 NODE, OTHER = "node-a", "node-b"
 
@@ -33,7 +33,7 @@ def _client(
         Path("/dev/loop0"), "fuse", "fsid", 1, "", "102a", readonly=readonly, client=known
     )
     seen = None if before is None else frozenset(before)
-    return device.client_of(mapped, NODE, record, lambda: frozenset(watching), seen)
+    return client.client_of(mapped, NODE, record, lambda: frozenset(watching), seen)
 
 
 def test_kernel_tells_its_own() -> None:

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbdcsi import errors, features, parameters
-from rbdcsi.ceph.header import Header
-from rbdcsi.ceph.images import Layout
-from rbdcsi.parameters import NodeOptions, Parameters
+from rbdcsi import errors
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model import image_layout, storage_class
+from rbdcsi.model.image_layout import Layout
+from rbdcsi.model.node_options import NodeOptions
+from rbdcsi.model.storage_class import Parameters
 from rbdcsi.volumes import spec
 from rbdcsi.volumes.spec import VolumeSpec
 
@@ -18,7 +20,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 SIZES = st.none() | st.integers(1, 1 << 40)
 LAYOUTS = st.builds(
     Layout,
-    st.lists(st.sampled_from(features.CHOOSABLE), unique=True).map(tuple),
+    st.lists(st.sampled_from(image_layout.CHOOSABLE), unique=True).map(tuple),
     st.sampled_from([1 << order for order in range(12, 26)]),
     SIZES,
     SIZES,
@@ -28,7 +30,7 @@ OPTIONS = st.dictionaries(st.sampled_from(["krbd", "nbd", "fuse"]), TEXT)
 NODE_OPTIONS = st.builds(NodeOptions, st.none() | TEXT, st.booleans(), OPTIONS, OPTIONS, TEXT)
 SPECS = st.builds(VolumeSpec, TEXT, st.none() | TEXT, LAYOUTS, NODE_OPTIONS)
 
-ONE = spec.of("pvc-1", "ext4", Parameters())
+ONE = spec.from_request("pvc-1", "ext4", Parameters())
 SIZE = 64 << 20
 
 
@@ -63,12 +65,10 @@ def test_anything_else_is_damaged_and_the_image_named(text: str) -> None:
         lambda facts: facts.pop("name"),
         lambda facts: facts.pop("layout"),
         lambda facts: facts["layout"].pop("features"),
-        lambda facts: facts["node"].update(unknown=1),
-        lambda facts: facts.update(unknown=1),
         lambda facts: facts.update(node=None),
     ],
 )
-def test_a_spec_with_parts_missing_or_unknown_is_damaged(spoil: object) -> None:
+def test_a_spec_with_parts_missing_is_damaged(spoil: object) -> None:
     assert callable(spoil)
     facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
     spoil(facts)
@@ -76,9 +76,19 @@ def test_a_spec_with_parts_missing_or_unknown_is_damaged(spoil: object) -> None:
         spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
 
 
+def test_the_fields_of_a_newer_driver_are_kept_wherever_they_stand() -> None:
+    facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
+    for part in (facts, facts["layout"], facts["node"]):
+        part["newer"] = {"a": [1]}
+    made = spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
+    assert made is not None
+    assert made == ONE
+    assert json.loads(spec.metadata(made, Parameters())[spec.KEY]) == facts
+
+
 def test_a_spec_of_another_version_is_left_to_that_version() -> None:
     facts = {**json.loads(spec.metadata(ONE, Parameters())[spec.KEY]), "version": 2}
-    with pytest.raises(errors.Failed, match="another version of the driver; this one knows"):
+    with pytest.raises(errors.Failed, match="has version 2, this driver knows 1: run"):
         spec.read({spec.KEY: json.dumps(facts)}, "csi-a")
 
 
@@ -88,7 +98,10 @@ def test_a_spec_of_another_version_is_left_to_that_version() -> None:
         ({"name": "pvc-2"}, "it belongs to the volume named 'pvc-1'"),
         ({"fs_type": "xfs"}, "it is for ext4, asked is xfs"),
         ({"fs_type": None}, "it is for ext4, asked is raw block use"),
-        ({"layout": Layout(features.DEFAULT, 1 << 20)}, "its object_bytes is 4194304, asked is"),
+        (
+            {"layout": Layout(image_layout.DEFAULT, 1 << 20)},
+            "its object_bytes is 4194304, asked is",
+        ),
         ({"node": NodeOptions(mapper="nbd")}, "its mapper is None, asked is 'nbd'"),
     ],
 )
@@ -107,9 +120,9 @@ def test_a_size_fits_a_range(required: int, limit: int, fits: bool) -> None:
 
 
 def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
-    bits = features.mask((*features.DEFAULT, "striping"))
+    bits = image_layout.mask((*image_layout.DEFAULT, "striping"))
     header = Header(SIZE, 4 << 20, bits, None, None, None, {})
-    layout = spec.of("a", None, parameters.parse({})).layout
+    layout = spec.from_request("a", None, storage_class.parse({})).layout
     assert list(spec.layout_differences(header, layout)) == []
     for change, words in [
         ({"features": 1}, "it has the features layering, asked are layering,exclusive-lock"),
@@ -120,3 +133,19 @@ def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
         other = dataclasses.replace(header, **change)  # type: ignore[arg-type]
         (found,) = spec.layout_differences(other, layout)
         assert words in found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unmap_options": "force"},
+        {"unmap_options": None},
+        {"map_options": {"krbd": 5}},
+        {"mkfs_options": ["-m0"]},
+    ],
+)
+def test_node_options_of_another_kind_are_damaged(options: dict[str, object]) -> None:
+    facts = json.loads(spec.metadata(ONE, Parameters())[spec.KEY])
+    facts["node"].update(options)
+    with pytest.raises(errors.Failed, match=r"rbdcsi\.volume is damaged"):
+        spec.read({spec.KEY: json.dumps(facts)}, "csi-a")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi import errors, features
-from rbdcsi.host import mappers
+from rbdcsi import errors
+from rbdcsi.host.mappers import interface
 from rbdcsi.host.mappers.krbd import Krbd
+from rbdcsi.model import image_layout
 from tests.unit.host.mappers.images import ACCESS, IMAGE, KEY
 
 ATTRIBUTES = {
@@ -57,7 +58,7 @@ def test_mapped_image_is_listed_with_its_ids_and_client(sys: Path) -> None:
     _add(sys, 3)
 
     assert Krbd(sys).list() == (
-        mappers.MappedDevice(
+        interface.MappedDevice(
             path=Path("/dev/rbd3"),
             mapper="krbd",
             fsid=IMAGE.fsid,
@@ -73,20 +74,20 @@ def test_mapped_image_is_listed_with_its_ids_and_client(sys: Path) -> None:
 def test_image_is_found_by_id_when_its_name_has_changed(sys: Path) -> None:
     _add(sys, attributes=ATTRIBUTES | {"name": "renamed"})
 
-    assert mappers.find(Krbd(sys), IMAGE)
+    assert interface.find(Krbd(sys), IMAGE)
 
 
 @pytest.mark.parametrize("other", ["pool_id", "pool_ns", "image_id", "cluster_fsid"])
 def test_image_with_another_identity_is_not_taken_for_it(sys: Path, other: str) -> None:
     _add(sys, attributes=ATTRIBUTES | {other: "8"})
 
-    assert mappers.find(Krbd(sys), IMAGE) is None
+    assert interface.find(Krbd(sys), IMAGE) is None
 
 
 def test_mapped_snapshot_of_the_image_is_not_taken_for_it(sys: Path) -> None:
     _add(sys, attributes=ATTRIBUTES | {"current_snap": "backup"})
 
-    assert mappers.find(Krbd(sys), IMAGE) is None
+    assert interface.find(Krbd(sys), IMAGE) is None
 
 
 def test_second_map_adopts_the_device(sys: Path) -> None:
@@ -166,7 +167,7 @@ def test_host_with_the_module_is_supported(sys: Path) -> None:
 
 
 def test_image_with_a_feature_that_the_kernel_lacks_is_another_mappers(sys: Path) -> None:
-    journaled = dataclasses.replace(IMAGE, features=features.mask(("layering", "journaling")))
+    journaled = dataclasses.replace(IMAGE, features=image_layout.mask(("layering", "journaling")))
 
     reason = Krbd(sys).unsupported(journaled) or ""
 
@@ -176,7 +177,7 @@ def test_image_with_a_feature_that_the_kernel_lacks_is_another_mappers(sys: Path
 
 
 def test_image_whose_features_the_kernel_has_is_supported(sys: Path) -> None:
-    image = dataclasses.replace(IMAGE, features=features.mask(features.DEFAULT))
+    image = dataclasses.replace(IMAGE, features=image_layout.mask(image_layout.DEFAULT))
 
     assert Krbd(sys).unsupported(image) is None
 

@@ -1,0 +1,160 @@
+"""One place where librados' and librbd's exceptions become the driver's errors, and are counted."""
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator
+
+import rados
+import rbd
+
+from rbdcsi import errors
+from rbdcsi.runtime import deadlines
+from rbdcsi.telemetry import metrics
+
+
+class ConnectionLost(errors.Unavailable):
+    """Ceph has shut this client out (it was blocklisted): a new one is needed."""
+
+
+# By class; a class that is not named falls to its base, a plain OSError to its errno.
+_BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
+    rados.ObjectNotFound: errors.NotFound,
+    rados.NoData: errors.NotFound,
+    rados.ObjectExists: errors.AlreadyExists,
+    rados.ObjectBusy: errors.Busy,
+    rados.InProgress: errors.Busy,
+    rados.IsConnected: errors.Failed,
+    rados.NoSpace: errors.Exhausted,
+    rados.TimedOut: errors.Unavailable,
+    rados.InterruptedOrTimeoutError: errors.Unavailable,
+    rados.ConnectionShutdown: ConnectionLost,
+    rados.NotConnected: errors.Unavailable,
+    rados.PermissionDeniedError: errors.Unauthenticated,
+    rados.PermissionError: errors.Forbidden,
+    rados.InvalidArgumentError: errors.Failed,
+    rados.IoctxStateError: errors.Failed,
+    rados.ObjectStateError: errors.Failed,
+    rados.RadosStateError: errors.Failed,
+    rados.LogicError: errors.Failed,
+    rados.ExtendMismatch: errors.Failed,
+    rados.IOError: errors.Failed,
+    rbd.ImageNotFound: errors.NotFound,
+    rbd.ObjectNotFound: errors.NotFound,
+    rbd.ImageExists: errors.AlreadyExists,
+    rbd.ObjectExists: errors.AlreadyExists,
+    rbd.ImageBusy: errors.Refused,
+    rbd.ImageHasSnapshots: errors.Refused,
+    rbd.ReadOnlyImage: errors.Refused,
+    rbd.OperationCanceled: errors.Busy,
+    rbd.NoSpace: errors.Exhausted,
+    rbd.DiskQuotaExceeded: errors.Exhausted,
+    rbd.Timeout: errors.Unavailable,
+    rbd.ConnectionShutdown: ConnectionLost,
+    rbd.PermissionError: errors.Forbidden,
+    rbd.InvalidArgument: errors.InvalidRequest,
+    rbd.ArgumentOutOfRange: errors.InvalidRequest,
+    rbd.FunctionNotSupported: errors.InvalidRequest,
+    rbd.OperationNotSupported: errors.InvalidRequest,
+    rbd.IncompleteWriteError: errors.Failed,
+    rbd.LogicError: errors.Failed,
+    rbd.IOError: errors.Failed,
+}
+
+_BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
+    errno.EDQUOT: errors.Exhausted,
+    errno.ENOSPC: errors.Exhausted,
+    errno.EBUSY: errors.Busy,
+    errno.EAGAIN: errors.Busy,
+    errno.EBADF: errors.Busy,  # librbd drew an image id that is taken; it draws anew
+    errno.ESTALE: errors.Busy,  # another client changed the image at the same moment
+    errno.ESHUTDOWN: ConnectionLost,
+    errno.ETIMEDOUT: errors.Unavailable,
+    errno.ENOTCONN: errors.Unavailable,
+    errno.EACCES: errors.Forbidden,
+    errno.EPERM: errors.Forbidden,
+    errno.ENOENT: errors.NotFound,
+}
+
+_NEXT_STEP: dict[type[errors.RbdCsiError], str] = {
+    ConnectionLost: "the driver's Ceph client was blocklisted; the next call gets a new one",
+    errors.Unavailable: "check the cluster (`ceph status`) and the network; the call can be "
+    "repeated",
+    errors.Exhausted: "the pool or the cluster is full or its quota is used up; free space, "
+    "raise the quota (`ceph osd pool set-quota`) or add OSDs",
+    errors.Unauthenticated: "check user and key against `ceph auth get client.USER`",
+    errors.Forbidden: "give the user `profile rbd` on mon and on osd for this pool (`ceph auth "
+    "caps`)",
+}
+
+
+@contextlib.contextmanager
+def translated(operation: str, on: object = "") -> Iterator[str]:
+    """Bound the body by the call's deadline, and turn what the bindings raise into our errors.
+
+    Args:
+        operation: what is being tried: the first words of the message, and the metrics' label, so
+            one of few.
+        on: the object it is tried on, the message's next words.
+
+    Yields:
+        Both as one text.
+
+    Raises:
+        RbdCsiError: the class as in the tables above; the cause is kept.
+    """
+    deadlines.remaining(at_most=0)
+    doing = f"{operation} {on}".rstrip()
+    with measured(operation):
+        try:
+            yield doing
+        except (rados.Error, rbd.Error) as error:
+            raise of(error, doing) from error
+
+
+@contextlib.contextmanager
+def measured(operation: str) -> Iterator[None]:
+    """Measure an operation's time and count its errors, which pass."""
+    started = time.perf_counter()
+    try:
+        yield
+    except errors.RbdCsiError as error:
+        metrics.CEPH_ERRORS.labels(operation, error.code).inc()
+        raise
+    finally:
+        metrics.CEPH_SECONDS.labels(operation).observe(time.perf_counter() - started)
+
+
+def of(error: Exception, doing: str) -> errors.RbdCsiError:
+    """Return our error for one of the bindings', with what was being done and the next step."""
+    return _error(error_class(error), doing, _words(error))
+
+
+def of_errno(number: int, words: str, doing: str) -> errors.RbdCsiError:
+    """Return our error for an errno (either sign) and the words that Ceph answered with."""
+    kind = _BY_ERRNO.get(abs(number), errors.Failed)
+    return _error(kind, doing, f"{errno.errorcode.get(abs(number), number)} {words}".strip())
+
+
+def _error(kind: type[errors.RbdCsiError], doing: str, words: str) -> errors.RbdCsiError:
+    step = _NEXT_STEP.get(kind)
+    return kind(f"{doing}: Ceph said {words}" + (f"; {step}" if step else ""))
+
+
+def error_class(error: Exception) -> type[errors.RbdCsiError]:
+    """Return the class that stands for the bindings' exception."""
+    for ancestor in type(error).__mro__:
+        if ancestor in _BY_CLASS:
+            return _BY_CLASS[ancestor]
+    return _BY_ERRNO.get(abs(errno_of(error)), errors.Failed)
+
+
+def errno_of(error: Exception) -> int:
+    """Return the errno that the bindings' exception carries, 0 if none."""
+    return getattr(error, "errno", None) or 0
+
+
+def _words(error: Exception) -> str:
+    number = errno_of(error)
+    name = errno.errorcode.get(abs(number), "")
+    return f"{type(error).__name__}({name})" if name else f"{type(error).__name__}: {error}"

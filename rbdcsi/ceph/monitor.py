@@ -1,0 +1,28 @@
+"""Monitor commands: sent as JSON, answered as JSON, always bounded by `rados_mon_op_timeout`."""
+
+import json
+from typing import Any
+
+import rados
+
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors
+
+
+def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
+    """Run a monitor command and return its decoded answer.
+
+    Raises:
+        Unavailable: the monitors did not answer in time.
+        Forbidden: the user may not run it.
+        Failed: the monitor refused, in its own words.
+    """
+    command = json.dumps({"prefix": prefix, "format": "json", **arguments})
+    with ceph_errors.translated("monitor command", repr(prefix)) as doing:
+        code, output, words = cluster.mon_command(command, b"")
+        if code:
+            raise ceph_errors.of_errno(code, words, doing)
+    try:
+        return json.loads(output) if output.strip() else None
+    except ValueError as error:
+        raise errors.Failed(f"monitor command {prefix!r}: the answer is not JSON") from error

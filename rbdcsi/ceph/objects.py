@@ -1,0 +1,81 @@
+"""An image's header object, decoded: one omap read (0.2 ms) instead of opening the image (4 ms).
+
+The format is RBD's own, version 2 (Ceph source: src/cls/rbd/cls_rbd.cc), as krbd relies on it, too;
+a test compares each field with what librbd says.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEADER = "rbd_header."
+ID = "rbd_id."
+DIRECTORY = "rbd_directory"
+TRASH = "rbd_trash"
+_METADATA = "metadata_"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header says; sizes in bytes. `metadata` is what `rbd image-meta list` shows."""
+
+    size: int
+    object_bytes: int
+    features: int
+    stripe_unit: int | None
+    stripe_count: int | None
+    data_pool_id: int | None
+    metadata: Mapping[str, str]
+
+
+def metadata_key(name: str) -> str:
+    """Return the header's omap key of an image-meta key."""
+    return _METADATA + name
+
+
+def decode(omap: Mapping[str, bytes]) -> Header:
+    """Read the header's omap; ValueError if it is not one of a version 2 image."""
+    try:
+        return Header(
+            size=_number("<Q", omap["size"]),
+            object_bytes=1 << omap["order"][0],
+            features=_number("<Q", omap["features"]),
+            stripe_unit=_optional("<Q", omap.get("stripe_unit")),
+            stripe_count=_optional("<Q", omap.get("stripe_count")),
+            data_pool_id=_optional("<q", omap.get("data_pool_id")),
+            metadata={
+                key.removeprefix(_METADATA): value.decode(errors="replace")
+                for key, value in omap.items()
+                if key.startswith(_METADATA)
+            },
+        )
+    except (KeyError, IndexError, struct.error) as error:
+        raise ValueError(f"not the header of a version 2 image: {error!r}") from error
+
+
+def text(encoded: bytes) -> str:
+    """Decode a string as Ceph encodes it: its length in 32 bits, then its bytes."""
+    (length,) = struct.unpack_from("<I", encoded)
+    return encoded[4 : 4 + length].decode()
+
+
+def metadata_set_argument(pairs: Mapping[str, str]) -> bytes:
+    """Encode the argument of the class method rbd.metadata_set: a map of strings."""
+    encoded = struct.pack("<I", len(pairs))
+    for key, value in sorted(pairs.items()):
+        encoded += counted(key) + counted(value)
+    return encoded
+
+
+def counted(text: str) -> bytes:
+    """Encode a string as Ceph does; see `text`."""
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
+
+
+def _number(form: str, encoded: bytes) -> int:
+    return int(struct.unpack_from(form, encoded)[0])
+
+
+def _optional(form: str, encoded: bytes | None) -> int | None:
+    return None if encoded is None else _number(form, encoded)

@@ -1,0 +1,1 @@
+"""The command `rbdcsi`: one file a command. It may import everything else."""

@@ -1,0 +1,78 @@
+"""Ceph keys in text, key files and keyrings. No error quotes what was read: it may be a key."""
+
+import base64
+import configparser
+import functools
+from pathlib import Path
+
+from rbdcsi.config.secret import Secret
+
+
+def parse(text: str) -> Secret:
+    """Recognise a key: base64 of type, time, length and secret (Ceph: src/auth/Crypto.cc).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except ValueError:
+        decoded = b""
+    # u16 type, two u32 of time, u16 length, then that many bytes
+    if len(decoded) <= 12 or int.from_bytes(decoded[10:12], "little") != len(decoded) - 12:
+        raise ValueError("this is not a Ceph key; give what `ceph auth get-key client.USER` prints")
+    return Secret(text)
+
+
+def from_file(path: Path) -> Secret:
+    """Read the file of one key.
+
+    Raises:
+        ValueError: it cannot be read, or holds something else.
+    """
+    try:
+        return parse(read(path).strip())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def from_keyring(path: Path, user: str) -> Secret:
+    """Read the key of `[client.USER]` from a keyring, the file that `ceph auth get` prints.
+
+    Parsed anew only when the file has changed: every call to the driver asks for it.
+
+    Raises:
+        ValueError: it cannot be read, or has no such section or key.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return _from_keyring(path, user, (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@functools.lru_cache(maxsize=64)
+def _from_keyring(path: Path, user: str, _version: tuple[int, int, int]) -> Secret:
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    try:
+        parser.read_string(read(path))
+    except configparser.Error:
+        raise ValueError(f"{path} is not a Ceph keyring") from None
+    text = parser.get(f"client.{user}", "key", fallback=None)
+    if text is None:
+        raise ValueError(f"{path} has no key in a section [client.{user}]")
+    return parse(text)
+
+
+def read(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file") from None

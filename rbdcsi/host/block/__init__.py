@@ -1,0 +1,1 @@
+"""Block devices: their size and users, loop devices, and the signature found on a device."""

@@ -1,0 +1,1 @@
+"""Small interfaces of the kernel: sysfs, udev events, control groups, anonymous files."""

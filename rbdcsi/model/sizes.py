@@ -1,0 +1,54 @@
+"""Volume sizes, in bytes: what is asked for, what RBD and the filesystems can do."""
+
+from rbdcsi import errors
+from rbdcsi.model import filesystems
+
+MIB = 1 << 20
+GIB = 1 << 30
+DEFAULT_BYTES = GIB
+
+# librbd's object map refuses more objects than this (cls_rbd: MAX_OBJECT_MAP_OBJECT_COUNT).
+MAX_OBJECTS = 256_000_000
+
+
+def smallest(fs_type: str | None) -> int:
+    """Return the smallest volume in bytes for a filesystem, or for a raw block volume (None)."""
+    return MIB if fs_type is None else filesystems.TABLE[fs_type].smallest_bytes
+
+
+def largest(object_bytes: int) -> int:
+    """Return the largest volume in bytes whose image has objects of `object_bytes`."""
+    return MAX_OBJECTS * object_bytes // MIB * MIB
+
+
+def choose(required: int, limit: int, *, fs_type: str | None, object_bytes: int) -> int:
+    """Return the size in bytes for a new volume: the least whole MiB that satisfies the range.
+
+    Args:
+        required: least size in bytes; 0 leaves the choice to the driver.
+        limit: greatest size in bytes; 0 is no limit.
+        fs_type: filesystem the volume is for, None for a raw block volume.
+        object_bytes: size of the image's objects in bytes.
+
+    Raises:
+        InvalidRequest: a negative bound (CSI spec: CapacityRange MUST NOT be negative).
+        SizeOutOfRange: no size satisfies the range, or it is too small or too large for RBD.
+    """
+    if required < 0 or limit < 0:
+        raise errors.InvalidRequest(
+            f"capacity_range has a negative bound (required {required}, limit {limit} bytes)"
+        )
+    least = max(required or min(DEFAULT_BYTES, limit or DEFAULT_BYTES) // MIB * MIB, MIB)
+    size = max(-(-least // MIB) * MIB, smallest(fs_type))
+    if limit and size > limit:
+        raise errors.SizeOutOfRange(
+            f"no volume fits between {required} and {limit} bytes: sizes are whole MiB and the "
+            f"smallest {fs_type or 'raw block'} volume has {smallest(fs_type)} bytes; "
+            f"a limit of at least {size} would do"
+        )
+    if size > largest(object_bytes):
+        raise errors.SizeOutOfRange(
+            f"{size} bytes are more than an image with objects of {object_bytes} bytes can have "
+            f"({largest(object_bytes)} bytes); ask for less, or for a larger objectSize"
+        )
+    return size

@@ -1,0 +1,182 @@
+"""One codec for all facts that are kept in Ceph or on a node: versioned JSON and frozen records.
+
+Drivers of different versions work side by side during an upgrade, so every stored value says who
+may use it, by two numbers:
+
+- `version`: a driver that knows a smaller number refuses to read the value;
+- `writer`: a driver that knows a smaller number may read the value, but refuses to rewrite it.
+
+A record keeps the fields that this driver does not know in its field `unknown`, and writes them
+back unchanged. A value that cannot be read is damaged, and nothing is guessed from it.
+"""
+
+import collections.abc
+import dataclasses
+import enum
+import functools
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from rbdcsi import errors
+
+_Record = TypeVar("_Record")
+_Decoder = Callable[[Any, str], Any]
+
+_UNKNOWN = "unknown"
+
+
+def later(default: Any, *, key: str = "") -> Any:
+    """Declare a field that was added after the first version: stored values may lack it.
+
+    Args:
+        default: what a stored value without the field means; this value is not written.
+        key: the field's name in JSON, if it is not the attribute's.
+    """
+    return dataclasses.field(default=default, metadata={"later": True, "key": key})
+
+
+def key(name: str, **arguments: Any) -> Any:
+    """Declare a field whose name in JSON is `name`; other arguments are `dataclasses.field`'s."""
+    return dataclasses.field(metadata={"key": name}, **arguments)
+
+
+def unknown_fields() -> Any:
+    """Declare the field `unknown`, which keeps what a newer driver wrote."""
+    return dataclasses.field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[_Record]):
+    """A kind of stored value.
+
+    Attributes:
+        record: the frozen dataclass that the value becomes. Its fields may be bool, int, str, an
+            enum, another dataclass, a tuple or a mapping by str of these, or one of these or None.
+        name: for messages, such as "attachment record".
+        remedy: what damage hinders and how to mend it, the end of the message.
+        version: the version that this driver knows and writes.
+        unversioned: whether values without a version are read, as version 1.
+    """
+
+    record: type[_Record]
+    name: str
+    remedy: str
+    version: int = 1
+    unversioned: bool = False
+
+    def encode(self, record: _Record) -> str:
+        """Return the record as JSON in ASCII.
+
+        Raises:
+            Refused: a newer driver wrote it and does not let this one rewrite it.
+        """
+        writer = getattr(record, _UNKNOWN, {}).get("writer", 1)
+        if type(writer) is not int or writer > self.version:
+            raise errors.Refused(
+                f"the {self.name} was written by a newer driver, which lets drivers of version "
+                f"{writer} and newer change it; this one knows {self.version}: use the newer driver"
+            )
+        return json.dumps({"version": self.version, **_plain(record)}, separators=(",", ":"))
+
+    def decode(self, text: str, where: str) -> _Record:
+        """Read a record.
+
+        Args:
+            text: what `encode` wrote, in this version or another.
+            where: names the object and key, or the file, in messages.
+
+        Raises:
+            Failed: it is damaged, or this driver's version may not read it.
+        """
+        try:
+            facts = json.loads(text)
+            version = facts.pop("version", 1) if self.unversioned else facts.pop("version")
+            if type(version) is not int or not 1 <= version <= self.version:
+                raise errors.Failed(
+                    f"{where}: {self.name} has version {version}, this driver knows "
+                    f"{self.version}: run the newer driver that wrote it"
+                )
+            return typing.cast(_Record, _decoder(typing.cast(Any, self.record))(facts, self.name))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise errors.Failed(
+                f"{where}: {self.name} is damaged ({error!r}), {self.remedy}"
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can write."""
+    if dataclasses.is_dataclass(value):
+        facts = dict(getattr(value, _UNKNOWN, {}))
+        for field in dataclasses.fields(value):
+            content = getattr(value, field.name)
+            is_default = field.metadata.get("later") and content == field.default
+            if field.name != _UNKNOWN and not is_default:
+                facts[field.metadata.get("key") or field.name] = _plain(content)
+        return facts
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+@functools.cache
+def _decoder(kind: Any) -> _Decoder:
+    """Return the function that turns JSON into a value of that type, or raises."""
+    if dataclasses.is_dataclass(kind):
+        return _record_decoder(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (each for each in arguments if each is not types.NoneType)
+        decode = _decoder(inner)
+        return lambda value, path: None if value is None else decode(value, path)
+    if origin is tuple:
+        each_decoder = _decoder(arguments[0])
+        return lambda value, path: tuple(
+            each_decoder(each, path) for each in _instance(list, value, path)
+        )
+    if origin is collections.abc.Mapping:
+        value_decoder = _decoder(arguments[1])
+        return lambda value, path: {
+            name: value_decoder(each, f"{path}.{name}")
+            for name, each in _instance(dict, value, path).items()
+        }
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return lambda value, _path: kind(value)
+    return functools.partial(_instance, kind)
+
+
+def _record_decoder(kind: Any) -> _Decoder:
+    hints = typing.get_type_hints(kind)
+    fields = [
+        (field.metadata.get("key") or field.name, field.name, _decoder(hints[field.name]), field)
+        for field in dataclasses.fields(kind)
+        if field.name != _UNKNOWN
+    ]
+    keeps_unknown = _UNKNOWN in hints
+
+    def decode(value: Any, path: str) -> Any:
+        facts = dict(_instance(dict, value, path))
+        values = {}
+        for json_name, name, decode_field, field in fields:
+            if json_name in facts:
+                values[name] = decode_field(facts.pop(json_name), f"{path}.{json_name}")
+            elif not field.metadata.get("later"):
+                raise KeyError(json_name)
+        if keeps_unknown:
+            values[_UNKNOWN] = facts
+        return kind(**values)
+
+    return decode
+
+
+def _instance(kind: type, value: Any, path: str) -> Any:
+    if type(value) is not kind:  # a bool is no int here
+        raise TypeError(f"{path} is {value!r}")
+    return value

@@ -1,0 +1,100 @@
+"""Wiring: from options and configuration to services and the threads behind them."""
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from rbdcsi.api import csi_pb2_grpc
+from rbdcsi.ceph import connections, probe
+from rbdcsi.config.clusters import Config
+from rbdcsi.config.options import Options
+from rbdcsi.host.mappers import select
+from rbdcsi.model import ids
+from rbdcsi.nodes.heartbeat import NodeFacts, Registration
+from rbdcsi.runtime.periodic import Repeated
+from rbdcsi.server.interceptors import volume_lock
+from rbdcsi.server.locks import KeyedLocks
+from rbdcsi.services.controller import Controller
+from rbdcsi.services.identity import Identity
+from rbdcsi.services.node import Node
+from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.orphans import Orphans
+from rbdcsi.staging.this_node import ThisNode
+from rbdcsi.volumes.purge import Purger
+from rbdcsi.volumes.usage_metrics import Census
+
+
+class Background(Protocol):
+    """Something that works in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, leaving the rest for the next start."""
+
+
+@dataclass
+class Application:
+    """The services of one process, and what runs behind them."""
+
+    identity: Identity
+    controller: Controller | None = None
+    node: Node | None = None
+    background: list[Background] = field(default_factory=list)
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Add the services to the server."""
+        csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
+        if self.controller:
+            csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
+        if self.node:
+            csi_pb2_grpc.add_NodeServicer_to_server(self.node, server)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thing in self.background:
+            thing.start()
+
+    def stop(self) -> None:
+        """Stop them."""
+        for thing in self.background:
+            thing.stop()
+
+
+def build(options: Options, clusters: Config) -> Application:
+    """Build what `rbdcsi serve` was asked for."""
+    pooled = connections.Connections(clusters, timeout=options.operation_timeout)
+    with_controller, with_node = options.role != "node", options.role != "controller"
+    application = Application(Identity(probe.Readiness(pooled)))
+    if with_controller:
+        for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
+        purger = Purger(pooled, for_removal)
+        application.controller = Controller(pooled, purger.wake)
+        application.background += [purger, Repeated("census", Census(pooled).take)]
+    if with_node:
+        _add_node(application, options, pooled)
+    return application
+
+
+def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
+    preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
+    devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred, pooled)
+    node = ThisNode(options.node_id, options.kubelet_dir, devices, pooled)
+    application.node = Node(node, options.max_volumes, options.topology)
+    facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
+    orphans = Orphans(node, lambda handle: _hold(application, handle))
+    application.background += [
+        Repeated("registration", Registration(pooled, facts).renew),
+        Repeated("orphans", orphans.unmap),
+    ]
+
+
+def _hold(
+    application: Application, handle: ids.VolumeHandle
+) -> contextlib.AbstractContextManager[None]:
+    key = volume_lock.lock_key("Node", "volume_id", str(handle))
+    return application.locks.hold(key, f"unmapping an orphan of volume {handle}")

@@ -1,0 +1,46 @@
+"""One CSI call as the layers see it, and the type of a layer."""
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+REQUEST_ID = "x-request-id"  # gRPC metadata of the request and of the response
+
+_SHOWN_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class Call:
+    """The method that is called (`service` and `method` of csi.v1), and the call's id in logs."""
+
+    service: str
+    method: str
+    request_id: str
+
+
+# A layer takes the call, its request and context, and a function that runs the layers below it.
+Layer = Callable[[Call, Any, grpc.ServicerContext, Callable[[], Message]], Message]
+
+
+def request_id(details: grpc.HandlerCallDetails) -> str:
+    """Return the request id that the caller sent if a log can show it, otherwise a new one."""
+    for key, value in details.invocation_metadata or ():
+        if key == REQUEST_ID and isinstance(value, str) and re.fullmatch(r"[!-~]{1,64}", value):
+            return value
+    return secrets.token_hex(8)
+
+
+def code_of(context: Any) -> str:
+    """Return the name of the gRPC code that the call ends with."""
+    code = context.code()
+    return code.name if code else "OK"
+
+
+def shortened(text: str) -> str:
+    """Return an identifier as a log or a message can show it."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -1,0 +1,68 @@
+"""Logs each call as one line, and adds the call's facts to every line logged inside it."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from rbdcsi.server import redact
+from rbdcsi.server.interceptors.call import REQUEST_ID, Call, Layer, code_of, shortened
+
+_log = structlog.get_logger()
+
+# The kubelet and the sidecars call these all day; they are logged only if they fail.
+_QUIET = re.compile(r"Probe|.*GetCapabilities|GetPluginCapabilities")
+
+
+def logged(node_id: str) -> Layer:
+    """Return the layer that logs; `node_id` is the node plugin's own, empty for a controller."""
+
+    def layer(
+        call: Call, request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]
+    ) -> Message:
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        started = time.monotonic()
+        with structlog.contextvars.bound_contextvars(**_facts(call, request, node_id)):
+            try:
+                return proceed()
+            finally:
+                _log_end(call, request, context, time.monotonic() - started)
+
+    return layer
+
+
+def _facts(call: Call, request: Any, node_id: str) -> dict[str, str]:
+    facts = {
+        "request_id": call.request_id,
+        "method": call.method,
+        "volume": getattr(request, "volume_id", "") or getattr(request, "name", ""),
+        "node": getattr(request, "node_id", "") or node_id,
+    }
+    return {name: shortened(value) for name, value in facts.items() if value}
+
+
+def _log_end(call: Call, request: Any, context: grpc.ServicerContext, seconds: float) -> None:
+    code = code_of(context)
+    facts: dict[str, object] = {"code": code, "seconds": round(seconds, 4)}
+    if code != "OK":
+        facts["error"] = _details(context)
+    if not context.is_active():
+        facts["caller_gone"] = True
+    if _log.is_enabled_for(logging.DEBUG):
+        facts["request"] = redact.loggable(request)
+    _log.log(_level(call, code), "call", **facts)
+
+
+def _level(call: Call, code: str) -> int:
+    if code != "OK":
+        return logging.ERROR if code == "INTERNAL" else logging.WARNING
+    return logging.DEBUG if _QUIET.fullmatch(call.method) else logging.INFO
+
+
+def _details(context: Any) -> str:
+    return bytes(context.details() or b"").decode()

@@ -1,0 +1,55 @@
+"""Turns each error that a call raises into a gRPC status: a code and a message."""
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from rbdcsi import errors
+from rbdcsi.server.interceptors.call import Call
+
+_log = structlog.get_logger()
+
+# gRPC carries the message in headers of 8 KiB and may encode one byte as three.
+_LONGEST_MESSAGE = 2000  # bytes
+_OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+def errors_to_status(
+    call: Call, _request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]
+) -> Message:
+    """End a call that raised with the code and the message of its error; see `call.Layer`."""
+    try:
+        return proceed()
+    except Exception as error:  # noqa: BLE001  a caller gets a status for every error
+        code, message = _status(call, error)
+        return context.abort(code, _fitting(message))
+
+
+def _status(call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, errors.RbdCsiError):
+        notes = getattr(error, "__notes__", ())
+        return grpc.StatusCode[error.code], "; ".join([str(error), *notes])
+    if isinstance(error, NotImplementedError):  # raised by the generated base classes
+        return grpc.StatusCode.UNIMPLEMENTED, f"{call.service} has no {call.method} in this driver"
+    _log.error("internal error", exc_info=error)
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _OUT_OF_MEANS:
+        return (
+            grpc.StatusCode.UNAVAILABLE,
+            f"the driver has run out of memory, files or processes: {error}",
+        )
+    return (
+        grpc.StatusCode.INTERNAL,
+        f"internal error; request id {call.request_id}: see the driver's log",
+    )
+
+
+def _fitting(message: str) -> str:
+    """Return the message as gRPC can carry it: valid UTF-8, and short enough for a header."""
+    encoded = message.encode(errors="backslashreplace")
+    if len(encoded) <= _LONGEST_MESSAGE:
+        return encoded.decode()
+    return f"{encoded[:_LONGEST_MESSAGE].decode(errors='ignore')}…"

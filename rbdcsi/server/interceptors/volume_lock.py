@@ -1,0 +1,52 @@
+"""Refuses a call that would change a volume that another call of the same service is changing."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from rbdcsi.server.interceptors.call import Call, Layer, shortened
+from rbdcsi.server.locks import KeyedLocks
+
+# The field of the request that names what the call changes. Calls that only read take no lock.
+LOCKED_BY = {
+    "CreateVolume": "name",
+    "DeleteVolume": "volume_id",
+    "ControllerPublishVolume": "volume_id",
+    "ControllerUnpublishVolume": "volume_id",
+    "ControllerExpandVolume": "volume_id",
+    "NodeStageVolume": "volume_id",
+    "NodeUnstageVolume": "volume_id",
+    "NodePublishVolume": "volume_id",
+    "NodeUnpublishVolume": "volume_id",
+    "NodeExpandVolume": "volume_id",
+}
+
+
+def locked(locks: KeyedLocks) -> Layer:
+    """Return the layer; it raises `Busy` while another call holds the lock of the same volume."""
+
+    def layer(
+        call: Call, request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
+    ) -> Message:
+        field = LOCKED_BY.get(call.method, "")
+        name = getattr(request, field) if field else ""
+        if not name:
+            return proceed()
+        operation = f"{call.method} of volume {shortened(name)!r} (request {call.request_id})"
+        with locks.hold(lock_key(call.service, field, name), operation):
+            return proceed()
+
+    return layer
+
+
+def lock_key(service: str, field: str, name: str) -> Hashable:
+    """Return the key of the lock that a call takes.
+
+    Args:
+        service: the CSI service: one process may serve the controller and the node.
+        field: the request's field that names the volume.
+        name: the field's value.
+    """
+    return service, field, name

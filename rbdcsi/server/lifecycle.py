@@ -1,0 +1,91 @@
+"""The life of the process: stop on a signal, serve, and end even if threads are stuck."""
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import os
+import signal
+import sys
+import threading
+
+from rbdcsi import errors
+from rbdcsi.config import clusters
+from rbdcsi.config.options import Options
+from rbdcsi.server.activity import Activity
+
+# gRPC's core reads these when it is first imported: it writes log lines of its own to stderr, and
+# its fork handlers are of no use to the children that run host commands.
+_GRPC_ENVIRONMENT = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "false"}
+
+_M_ARENA_MAX = -8  # <malloc.h>
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    return stopping
+
+
+def require_bindings() -> None:
+    """Check that Ceph's Python bindings, which no Python package index has, can be imported.
+
+    Raises:
+        ConfigError: one cannot; the message names the Debian package.
+    """
+    for module, package in (("rados", "python3-rados"), ("rbd", "python3-rbd")):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise errors.ConfigError(
+                f"Ceph's Python module {module} cannot be imported ({error}); install the Debian "
+                f"package {package} for the Python that runs rbdcsi: {sys.executable}"
+            ) from error
+
+
+def run(options: Options, configured: clusters.Config, stopping: threading.Event) -> bool:
+    """Serve until `stopping` is set.
+
+    Args:
+        options: of the process.
+        configured: the clusters.
+        stopping: an event that ends the server.
+
+    Returns:
+        Whether every call ended within `stop_grace`; if not, threads of this process still run.
+
+    Raises:
+        Refused: a socket cannot be opened.
+    """
+    for name, value in _GRPC_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _share_memory()
+    from rbdcsi.server import app, grpc_server, health  # gRPC reads its environment on import
+
+    application = app.build(options, configured)
+    activity = Activity()
+    with contextlib.ExitStack() as running:
+        application.start()
+        running.callback(application.stop)
+        if options.metrics_address:
+            probe = functools.partial(grpc_server.probe, options.socket, activity)
+            running.enter_context(health.serving(options.metrics_address, probe))
+        return grpc_server.serve(options, application.add_to, stopping, application.locks, activity)
+
+
+def leave(*, finished: bool) -> None:
+    """End the program, even if threads that are stuck in the kernel would keep Python waiting."""
+    sys.stderr.flush()
+    if not finished:
+        os._exit(0)
+
+
+def _share_memory() -> None:
+    """Give all threads two heaps: by default each of 32 workers keeps the most it ever needed.
+
+    mallopt(3): M_ARENA_MAX; glibc reads it for heaps that are made later.
+    """
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -1,0 +1,92 @@
+"""Locks by key inside this process: a second holder is refused at once and never waits.
+
+A lock belongs to the call and ends with it. The one exception: while a child process that could not
+be killed still works on the object, the object stays locked and the call's thread goes free.
+Between processes, the records in Ceph exclude.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+
+from rbdcsi import errors
+
+
+@dataclass(frozen=True)
+class _Holder:
+    operation: str
+    since: float
+    stuck: tuple[errors.ChildStuck, ...] = ()  # set when the call has ended
+
+    def living_child(self) -> errors.ChildStuck | None:
+        """Return the error of a child that is still there."""
+        return next((error for error in self.stuck if error.child.poll() is None), None)
+
+    def refusal(self) -> errors.Busy:
+        """Return the error for a call that wants the same lock."""
+        age = time.monotonic() - self.since
+        error = self.living_child()
+        if error is None:
+            return errors.Busy(
+                f"{self.operation} has run for {age:.1f} s; repeat the call after it"
+            )
+        return errors.Busy(
+            f"{self.operation} began {age:.1f} s ago and its child {error.child.pid} is still "
+            f"there ({error}); the call can be served when that child is gone"
+        )
+
+
+class KeyedLocks:
+    """One lock for each key; a key that is not locked costs no memory."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._holders: dict[Hashable, _Holder] = {}
+
+    @contextlib.contextmanager
+    def hold(self, key: Hashable, operation: str) -> Iterator[None]:
+        """Hold the lock of `key` for the body.
+
+        If the body raises `ChildStuck`, or an error caused by one, the lock stays held until that
+        child is gone.
+
+        Args:
+            key: the object that the body changes.
+            operation: names the operation and the object in the message to a call that is refused.
+
+        Raises:
+            Busy: another call holds the lock; the message names it and its age.
+        """
+        holder = _Holder(operation, time.monotonic())
+        self._take(key, holder)
+        try:
+            yield
+        except BaseException as error:
+            holder = replace(holder, stuck=tuple(_stuck_children(error)))
+            raise
+        finally:
+            self._end(key, holder)
+
+    def _take(self, key: Hashable, holder: _Holder) -> None:
+        with self._mutex:
+            current = self._holders.get(key)
+            if current and (not current.stuck or current.living_child()):
+                raise current.refusal()
+            self._holders[key] = holder
+
+    def _end(self, key: Hashable, holder: _Holder) -> None:
+        with self._mutex:
+            if holder.living_child():
+                self._holders[key] = holder
+            else:
+                del self._holders[key]
+
+
+def _stuck_children(error: BaseException | None) -> Iterator[errors.ChildStuck]:
+    """Yield the error itself and its causes, as far as they are stuck children."""
+    while error is not None:
+        if isinstance(error, errors.ChildStuck):
+            yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,138 @@
+"""The layers of a staged volume: the mapped device, and the mounts that show it.
+
+This module has the one definition of "this device belongs to that volume".
+"""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from rbdcsi import errors
+from rbdcsi.ceph.connections import Connections
+from rbdcsi.host.fs import mountinfo
+from rbdcsi.host.mappers import select
+from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper
+from rbdcsi.model import ids
+from rbdcsi.model.node_options import FORCE, NodeOptions
+
+_log = structlog.get_logger()
+
+MAP_SECONDS = 60.0
+BLOCK_FILE = "device"  # in the staging directory of a raw block volume
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The mapped devices of this node.
+
+    Attributes:
+        mappers: every mapper, in the order of preference.
+        preferred: the names of those that serve a volume whose StorageClass names none.
+        connections: of the configured clusters.
+    """
+
+    mappers: Sequence[Mapper]
+    preferred: Sequence[str]
+    connections: Connections
+
+    def find(self, handle: ids.VolumeHandle) -> MappedDevice | None:
+        """Return the volume's device, None if the volume is not mapped here.
+
+        Ceph is asked only if several clusters are configured and this one was not reached yet.
+
+        Raises:
+            Unavailable: the cluster is one of several and does not answer.
+        """
+        cluster_id = handle.location.cluster_id
+        fsid = self.connections.fsid(cluster_id)
+        if fsid is None and len(self.connections.configured.clusters) > 1:
+            fsid = self.connections.get(cluster_id).fsid
+        return next((device for device in self.all() if belongs_to(device, handle, fsid)), None)
+
+    def all(self) -> list[MappedDevice]:
+        """Return every device that is mapped here, also those that other programs mapped."""
+        return [device for mapper in self.mappers for device in mapper.list()]
+
+    def mapper_for(
+        self, image: Image, options: NodeOptions, device: MappedDevice | None, *, readonly: bool
+    ) -> Mapper:
+        """Return the mapper of a device, or the one that shall map an image.
+
+        Args:
+            image: the image.
+            options: of the volume; they may name a mapper.
+            device: the image's device if it is mapped already.
+            readonly: whether the image is only read: a reader need not know every feature.
+
+        Raises:
+            Refused: this host has none of the mappers that may be used.
+        """
+        if device:
+            return self._mapper(device)
+        return select.choose(self.mappers, self._names(options), None if readonly else image)
+
+    def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
+        """Unmap a device; an unknown option is ignored, so that no option strands a volume.
+
+        Raises:
+            Busy: the device is mounted or open.
+        """
+        option = options.unmap_options.get(device.mapper, "")
+        if option not in {"", FORCE}:
+            _log.warning("unmap option ignored", device=str(device.path), option=option)
+        self._mapper(device).unmap(device, force=option == FORCE, seconds=MAP_SECONDS)
+
+    def supported(self) -> tuple[str, ...]:
+        """Return the names of the mappers that work on this host."""
+        return tuple(m.name for m in self.mappers if m.unsupported() is None)
+
+    def _mapper(self, device: MappedDevice) -> Mapper:
+        return next(m for m in self.mappers if m.name == device.mapper)
+
+    def _names(self, options: NodeOptions) -> Sequence[str]:
+        if options.mapper is None:
+            return self.preferred
+        if not options.try_other_mappers:
+            return (options.mapper,)
+        return tuple(dict.fromkeys((options.mapper, *self.preferred)))
+
+
+def belongs_to(device: MappedDevice, handle: ids.VolumeHandle, fsid: str | None) -> bool:
+    """Return whether the device is the volume's image, by cluster, pool, namespace and image id.
+
+    Args:
+        device: a mapped device; its own `fsid` is None if its mapper cannot know it.
+        handle: the volume.
+        fsid: of the volume's cluster; None only if it is the one cluster that is configured.
+    """
+    same_cluster = None in (device.fsid, fsid) or device.fsid == fsid
+    location = handle.location
+    return same_cluster and (device.pool_id, device.namespace, device.image_id) == (
+        location.pool_id,
+        location.namespace,
+        handle.image_id,
+    )
+
+
+def require_working(device: MappedDevice) -> None:
+    """Raise Refused if the device does not work any more."""
+    if device.fault:
+        raise errors.Refused(
+            f"{device.path} of image {device.image_id} does not work any more ({device.fault}); "
+            "it must be unstaged and staged again"
+        )
+
+
+def shows(entry: mountinfo.MountEntry, device: MappedDevice) -> bool:
+    """Return whether a mount shows the device's filesystem or its node, also of a dead device."""
+    if entry.source == str(device.path):
+        return True
+    # For a bound device node the kernel lists the node's name. Only such mounts are looked at,
+    # because lstat on any other mount may hang.
+    if Path(entry.root).name != device.path.name:
+        return False
+    status = entry.target.lstat()
+    return stat.S_ISBLK(status.st_mode) and status.st_rdev == device.path.stat().st_rdev

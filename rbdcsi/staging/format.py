@@ -1,0 +1,154 @@
+"""Makes or checks the filesystem on a staged device, as `format_rules` decides."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbdcsi import errors
+from rbdcsi.ceph.images import Images
+from rbdcsi.host.block import signature
+from rbdcsi.host.fs import filesystems
+from rbdcsi.model import mkfs_options
+from rbdcsi.model.filesystems import TABLE
+from rbdcsi.staging.format_mark import KEY, MARK, Mark, Phase, read_mark
+from rbdcsi.staging.format_rules import Action, decide, needs_raw_mark
+from rbdcsi.telemetry import steps
+
+READ_SECONDS = 30.0
+_MAKE_SECONDS = 300.0
+_CHECK_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Marked:
+    """An image, by its id and its name for messages, with the text of its mark.
+
+    An unmanaged image, which the driver did not make, is never formatted: it may hold anything.
+    `generation` is that of the attachment by which the image is used now.
+    """
+
+    images: Images
+    image_id: str
+    name: str
+    text: str | None
+    unmanaged: bool
+    generation: int
+
+    @property
+    def mark(self) -> Mark | None:
+        """The mark that the text stands for; Failed if it is damaged."""
+        return read_mark(self.text, self.name)
+
+    def next_mark(self, phase: Phase, fs_type: str) -> Mark:
+        """Return the mark that follows this one, written by this attachment."""
+        before = self.mark or Mark(phase, fs_type)
+        return dataclasses.replace(before, phase=phase, fs_type=fs_type, generation=self.generation)
+
+    def set(self, old: str | None, new: Mark) -> None:
+        """Swap the mark, also for an equal one: only the swap shows that no other node changed it.
+
+        Args:
+            old: the text that the mark has now.
+            new: the next mark.
+
+        Raises:
+            Busy: the mark has another text.
+        """
+        pairs = {KEY: MARK.encode(new)}
+        if not self.images.set_metadata(self.image_id, pairs, key=KEY, old=old):
+            raise errors.Busy(
+                f"image {self.name}: another node changed metadata {KEY} just now; try again"
+            )
+
+
+def prepare_raw(image: Marked, made_for: str) -> None:
+    """Mark the image before it is used as a writable block device.
+
+    Args:
+        image: with its mark.
+        made_for: the filesystem that the volume was made for.
+
+    Raises:
+        Refused: see `needs_raw_mark`.
+        Busy: another node changed the mark.
+    """
+    if needs_raw_mark(image.mark, image.name):
+        image.set(image.text, image.next_mark(Phase.RAW, made_for))
+        steps.done("stage.raw", image=image.name)
+
+
+def prepare(
+    image: Marked,
+    device: Path,
+    content: signature.Blank | signature.Signature,
+    fs_type: str,
+    mkfs_text: str,
+    *,
+    readonly: bool,
+) -> None:
+    """Make the device ready to be mounted: it has a filesystem of that type, which is checked.
+
+    Args:
+        image: its metadata is changed before and after mkfs; nothing is made if that differs now.
+        device: where it is mapped.
+        content: the result of reading the device after the metadata was read.
+        fs_type: the filesystem that the call asks for.
+        mkfs_text: options for mkfs from the metadata; empty for the defaults.
+        readonly: nothing may be written.
+
+    Raises:
+        Refused: see `decide`, and damage that fsck does not mend by itself.
+        Busy: another node changed the mark.
+    """
+    name, mark = image.name, image.mark
+    match decide(mark, content, fs_type, readonly=readonly, image=name, unmanaged=image.unmanaged):
+        case Action.MAKE | Action.MAKE_AGAIN:
+            if mark is None:
+                _require_empty(image)
+            arguments = _mkfs_arguments(mkfs_text, fs_type, name)
+            begun = image.next_mark(Phase.FORMATTING, fs_type)
+            image.set(image.text, begun)
+            steps.done("stage.formatting", image=name, fs_type=fs_type)
+            _make(device, fs_type, arguments, content)
+            steps.done("stage.mkfs", image=name, fs_type=fs_type)
+            image.set(MARK.encode(begun), image.next_mark(Phase.FORMATTED, fs_type))
+            steps.done("stage.formatted", image=name, fs_type=fs_type)
+        case Action.MOUNT if not readonly:
+            filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
+        case Action.MOUNT:
+            pass
+
+
+def _require_empty(image: Marked) -> None:
+    """Refuse an image with objects in Ceph: it holds data in the part that was not read."""
+    if image.images.holds_data(image.image_id):
+        raise errors.Refused(
+            f"image {image.name} was never formatted by this driver, and reads as blank at its "
+            "start and end, but holds data between them (`rbd diff` lists where), so it is not "
+            "formatted. If the data is not needed, delete the volume and make another one"
+        )
+
+
+def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:
+    """Check options from an image's metadata, which any client of the pool can write."""
+    try:
+        return mkfs_options.parse(text, fs_type, TABLE[fs_type].mkfs_allowed)
+    except errors.InvalidRequest as error:
+        raise errors.Refused(
+            f"image {image} holds no filesystem yet, and the options for making one in its "
+            f"metadata are refused: {error}; delete the volume and make it again from a "
+            "StorageClass without them"
+        ) from error
+
+
+def _make(
+    device: Path,
+    fs_type: str,
+    arguments: tuple[str, ...],
+    content: signature.Blank | signature.Signature,
+) -> None:
+    if content != signature.Blank():
+        # The leftovers of an interrupted mkfs are zeroed, so mkfs itself never gets a force option.
+        filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
+        content = signature.content(device, seconds=READ_SECONDS)
+    filesystems.make(device, fs_type, arguments, content, seconds=_MAKE_SECONDS)

@@ -1,0 +1,55 @@
+"""The mark in an image's metadata: how the image was used so far."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rbdcsi.model import stored
+
+KEY = "rbdcsi.filesystem"
+
+
+class Phase(enum.Enum):
+    """How the image was used so far."""
+
+    RAW = "raw"  # as a block device; it may hold data that no signature tells of
+    FORMATTING = "formatting"  # mkfs began; the device may hold anything mkfs writes, and no data
+    FORMATTED = "formatted"  # mkfs finished; the device may hold data
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What image metadata says about the filesystem.
+
+    `fs_type` under `raw` is the one that the volume was made for. `generation` is that of the
+    attachment whose node wrote the mark: the marks of two nodes differ by it, so a slow node does
+    not take another one's mark for its own.
+    """
+
+    phase: Phase = stored.key("state")
+    fs_type: str = stored.key("type")
+    generation: int | None = field(default=None, compare=False, metadata={"later": True})
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+
+MARK = stored.Kind(
+    Mark,
+    name=f"metadata {KEY}",
+    remedy="so it cannot be told whether there is data, and nothing is formatted; look at the "
+    'image, then set it to {"version":1,"state":"formatted","type":"ext4"} if it holds ext4',
+    unversioned=True,
+)
+
+
+def read_mark(text: str | None, image: str) -> Mark | None:
+    """Return the mark in that text, None if the image was never used.
+
+    Args:
+        text: the value of the metadata `KEY`; None if there is none.
+        image: the image's name, for the message.
+
+    Raises:
+        Failed: the mark is damaged.
+    """
+    return None if text is None else MARK.decode(text, f"image {image}")

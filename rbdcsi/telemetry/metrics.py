@@ -1,0 +1,104 @@
+"""What the driver counts of itself, in one registry. rbdcsi.server.health shows it over HTTP.
+
+Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is generated from here.
+"""
+
+import platform
+from collections.abc import Iterator, Mapping
+
+import prometheus_client
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+import rbdcsi
+
+REGISTRY = prometheus_client.CollectorRegistry()
+prometheus_client.ProcessCollector(registry=REGISTRY)
+# They double the series, and nobody asks for them.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+RPC_REQUESTS = prometheus_client.Counter(
+    "rbdcsi_rpc_requests", "CSI calls answered.", ["method", "code"], registry=REGISTRY
+)
+RPC_SECONDS = prometheus_client.Histogram(
+    "rbdcsi_rpc_duration_seconds",
+    "Time from a CSI call's arrival at a worker to its answer.",
+    ["method", "code"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+RPC_IN_FLIGHT = prometheus_client.Gauge(
+    "rbdcsi_rpc_in_flight", "CSI calls being served.", ["method"], registry=REGISTRY
+)
+STEP_SECONDS = prometheus_client.Histogram(
+    "rbdcsi_step_duration_seconds",
+    "Time of a step of a call (stage.map, stage.mkfs, stage.mount, ...), from the step before it.",
+    ["step"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+CEPH_SECONDS = prometheus_client.Histogram(
+    "rbdcsi_ceph_operation_duration_seconds",
+    "Time of an operation of librados or librbd, failed ones too.",
+    ["operation"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+CEPH_ERRORS = prometheus_client.Counter(
+    "rbdcsi_ceph_operation_errors",
+    "Operations of librados or librbd that failed, by the gRPC code that stands for the error.",
+    ["operation", "code"],
+    registry=REGISTRY,
+)
+CLUSTER_READY = prometheus_client.Gauge(
+    "rbdcsi_cluster_ready",
+    "1 if the cluster's monitors answered the last probe (/readyz asks), else 0.",
+    ["cluster"],
+    registry=REGISTRY,
+)
+_BUILD = prometheus_client.Info("rbdcsi_build", "What is running.", registry=REGISTRY)
+_BUILD.info({"version": rbdcsi.__version__, "python": platform.python_version()})
+
+
+class Counted(Collector):
+    """A gauge whose labels come and go: all its values are replaced at once, so none goes stale."""
+
+    def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
+        self.name, self.documentation, self.labels = name, documentation, labels
+        self._values: Mapping[tuple[str, ...], float] = {}
+        REGISTRY.register(self)
+
+    def replace(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """Show these values from now on, by their labels."""
+        self._values = dict(values)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Give the registry what to show."""
+        family = GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+# Each controller counts these once a minute, so two replicas say the same: take `max`, not `sum`.
+ATTACHMENTS = Counted(
+    "rbdcsi_attachments",
+    "Attachments by node and state (attached, staged, released, detaching).",
+    ("cluster", "node", "state"),
+)
+VOLUMES = Counted("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "namespace"))
+DELETING = Counted(
+    "rbdcsi_volumes_deleting",
+    "Deleted volumes whose data is still to be removed.",
+    ("cluster", "pool", "namespace"),
+)
+POOL_STORED = Counted(
+    "rbdcsi_pool_stored_bytes", "Data in a pool with volumes, once.", ("cluster", "pool")
+)
+POOL_AVAILABLE = Counted(
+    "rbdcsi_pool_available_bytes",
+    "Data that a pool with volumes can still take.",
+    ("cluster", "pool"),
+)

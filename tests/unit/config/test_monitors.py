@@ -1,0 +1,52 @@
+import pytest
+
+from rbdcsi.config import monitors
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "10.0.0.1",
+        "10.0.0.1:6789",
+        "mon-a.storage.example:3300",
+        "v1:10.0.0.1:6789",
+        "v2:10.0.0.1:3300/0",
+        "[fd00::1]",
+        "[fd00::1]:6789",
+        "v2:[fd00::1]:3300",
+        "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]",
+        "[v2:[fd00::1]:3300/0,v1:[fd00::1]:6789/0]",
+    ],
+)
+def test_an_address_as_ceph_writes_it_is_taken_as_it_is(entry: str) -> None:
+    assert monitors.parse([entry]) == (entry,)
+
+
+def test_commas_part_monitors_but_not_the_addresses_of_one_monitor() -> None:
+    assert monitors.parse("10.0.0.1, [v2:[fd00::1]:3300,v1:[fd00::1]:6789],mon-c") == (
+        "10.0.0.1",
+        "[v2:[fd00::1]:3300,v1:[fd00::1]:6789]",
+        "mon-c",
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["10.0.0.1:0", "10.0.0.1:65536", "fd00::1", "a b", "-a", "v3:10.0.0.1", "[v2:10.0.0.1", "a,,b",
+     "http://10.0.0.1", "[v2:10.0.0.1:99999]", "[10.0.0.1:1,10.0.0.1:2]"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_and_quoted(entry: str) -> None:
+    with pytest.raises(ValueError, match="is not a monitor's address; give one such as"):
+        monitors.parse([entry])
+
+
+@pytest.mark.parametrize("nothing", [[], "", " "])
+def test_no_monitor_at_all_is_refused(nothing: object) -> None:
+    with pytest.raises(ValueError, match="at least one monitor"):
+        monitors.parse(nothing)
+
+
+@pytest.mark.parametrize("other", [7, None, {"a": "b"}])
+def test_what_is_no_list_is_refused(other: object) -> None:
+    with pytest.raises(ValueError, match="must be a list"):
+        monitors.parse(other)

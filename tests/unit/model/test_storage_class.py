@@ -1,0 +1,121 @@
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbdcsi import errors
+from rbdcsi.model import node_options, storage_class
+
+
+def test_nothing_given_leaves_everything_to_defaults() -> None:
+    assert storage_class.parse({}) == storage_class.Parameters()
+
+
+def test_every_known_parameter_is_read() -> None:
+    read = storage_class.parse(
+        {
+            "clusterID": "c", "pool": "p", "dataPool": "d", "radosNamespace": "n",
+            "imageFeatures": "layering", "volumeNamePrefix": "vol-", "objectSize": "8Mi",
+            "stripeUnit": "64K", "stripeCount": "4", "mounter": "rbd-nbd",
+            "tryOtherMounters": "true", "mapOptions": "krbd:ro,noshare;nbd:timeout=5",
+            "unmapOptions": "force", "mkfsOptions": "-m0 -E 'a b'", storage_class.FSTYPE: "xfs",
+            storage_class.PVC_NAME: "pvc", storage_class.PVC_NAMESPACE: "ns",
+            storage_class.PV_NAME: "pv",
+        }
+    )  # fmt: skip
+    assert read == storage_class.Parameters(
+        cluster_id="c", pool="p", data_pool="d", namespace="n", features=("layering",),
+        name_prefix="vol-", object_bytes=8 << 20, stripe_unit=64 << 10, stripe_count=4,
+        fs_type="xfs", pvc_name="pvc", pvc_namespace="ns", pv_name="pv",
+        node=node_options.NodeOptions(
+            mapper="nbd", try_other_mappers=True,
+            map_options={"krbd": "ro,noshare", "nbd": "timeout=5"},
+            unmap_options={"krbd": "force"}, mkfs_options="-m0 -E 'a b'",
+        ),
+    )  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(storage_class.KNOWN) | st.text(), st.text()))
+def test_any_text_is_read_or_refused_by_name(given_: Mapping[str, str]) -> None:
+    read, refusal = None, ""
+    try:
+        read = storage_class.parse(given_)
+    except errors.InvalidRequest as error:
+        refusal = str(error)
+    if read is None:
+        assert any(name in refusal or repr(name) in refusal for name in given_)
+    else:
+        assert set(given_) <= {*storage_class.KNOWN, "encrypted"}
+        assert read.object_bytes in {1 << order for order in range(12, 26)}
+
+
+@pytest.mark.parametrize("name", storage_class.KNOWN)
+def test_an_empty_value_is_like_none_given(name: str) -> None:
+    assert storage_class.parse({name: ""}) == storage_class.Parameters()
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_and_all_that_are_known() -> None:
+    with pytest.raises(errors.InvalidRequest) as refused:
+        storage_class.parse({"datapool": "x"})
+    assert "unknown parameter 'datapool'; did you mean dataPool?" in str(refused.value)
+    assert all(name in str(refused.value) for name in storage_class.KNOWN)
+
+
+@pytest.mark.parametrize("name", ["encrypted", "encryptionKMSID", "topologyConstrainedPools"])
+def test_a_parameter_of_a_later_version_is_refused_with_words(name: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=f"parameter {name} is not supported yet"):
+        storage_class.parse({name: "true"})
+
+
+def test_encryption_that_is_switched_off_is_fine() -> None:
+    assert storage_class.parse({"encrypted": "false"}) == storage_class.Parameters()
+
+
+@pytest.mark.parametrize(
+    ("given_", "words"),
+    [
+        ({"clusterID": "a b"}, "clusterID: 'a b' does not match"),
+        ({"radosNamespace": "a/b"}, "radosNamespace: 'a/b' does not match"),
+        ({"volumeNamePrefix": "a/b"}, "volumeNamePrefix: 'a/b' does not match"),
+        ({"volumeNamePrefix": "x" * 33}, "does not match"),
+        ({"objectSize": "3M"}, "power of two from 4K to 32M"),
+        ({"objectSize": "64M"}, "power of two from 4K to 32M"),
+        ({"objectSize": "0"}, "power of two from 4K to 32M"),
+        ({"objectSize": "4 MB!"}, "is no size"),
+        ({"stripeUnit": "64K"}, "go together"),
+        ({"stripeCount": "4"}, "go together"),
+        ({"stripeUnit": "64K", "stripeCount": "0"}, "stripeCount: '0' is no positive number"),
+        ({"stripeUnit": "64K", "stripeCount": "²"}, "is no positive number"),
+        ({"stripeUnit": "0", "stripeCount": "4"}, "do not divide"),
+        ({"stripeUnit": "3K", "stripeCount": "4"}, "3072 bytes do not divide the objectSize"),
+        ({"mounter": "qemu"}, "mounter: 'qemu' is unknown; use one of krbd"),
+        ({"tryOtherMounters": "yes"}, "write true or false"),
+        ({"mapOptions": "krbd:a;rbd:b"}, "options for krbd are given twice"),
+        ({"unmapOptions": "full-force"}, "unmapOptions: 'full-force' for krbd; write force"),
+        ({"unmapOptions": "krbd:force;nbd:wait"}, "unmapOptions: 'wait' for nbd; write force"),
+        ({"unmapOptions": "force,lazy"}, "unmapOptions: 'force,lazy' for krbd"),
+        ({"unmapOptions": "qemu:force"}, "unmapOptions: 'qemu:force' for krbd"),
+        ({"mkfsOptions": "-L 'x"}, "open quotation"),
+        ({"imageFeatures": "layering,fast-diff"}, "fast-diff needs object-map"),
+    ],
+)
+def test_a_malformed_value_is_refused_by_its_name(given_: dict[str, str], words: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as refused:
+        storage_class.parse(given_)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("force", {"krbd": "force"}),
+        ("krbd:force", {"krbd": "force"}),
+        ("krbd:force;nbd:force", {"krbd": "force", "nbd": "force"}),
+        ("rbd-nbd:force; fuse:force", {"nbd": "force", "fuse": "force"}),
+    ],
+)
+def test_unmap_options_of_ceph_csi_s_and_rook_s_examples_are_read(
+    text: str, options: dict[str, str]
+) -> None:
+    assert storage_class.parse({"unmapOptions": text}).node.unmap_options == options
