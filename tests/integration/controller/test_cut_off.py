@@ -252,7 +252,7 @@ def test_many_deletes_at_once_warn_of_nothing(
         list(threads.map(lambda made: volume.delete(controller, made), all_made))
     for made in all_made:
         view.wait_until_gone(image_id(made))
-    commands.wait_until(lambda: view.trashed() == [], "the trash is empty", timeout=20)
+    commands.wait_until(lambda: view.trashed() == [], "the trash is empty")
     controller.stop()
     words = controller.words()
     assert "delete.data" in words
