@@ -9,6 +9,7 @@ one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the 
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -38,7 +39,7 @@ hypothesis.settings.load_profile("any-machine")
 _BACKGROUND_SECONDS = 120.0
 
 
-FIGURES = "figures"  # a test's property (`record_property`) that every log shows
+FIGURES = "figures"  # the name of a test's property that every log shows
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -64,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         length = timeout.args[0] if timeout else 0, item.get_closest_marker("ceph") is not None
         lengths[item.path] = max(length, lengths.get(item.path, length))
     items.sort(key=lambda item: lengths[item.path], reverse=True)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Give a verb that puts a line of figures into the log of the run."""
+    return functools.partial(record_property, FIGURES)
 
 
 @pytest.hookimpl(wrapper=True)

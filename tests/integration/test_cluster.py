@@ -54,6 +54,7 @@ def _groups_serve(cluster: Cluster, pool: str) -> bool:
 
 
 def test_all_three_daemons_run_and_clients_find_them(cluster: Cluster, admin: rados.Rados) -> None:
+    assert cluster.pid("mon")
     assert set(cluster.pids) == {"mon", "mgr", "osd"}
     assert admin.get_fsid() == cluster.fsid == cluster.ceph("fsid")["fsid"]
 
@@ -191,7 +192,7 @@ def test_ended_owner_takes_its_daemons_and_directory_along(
     def gone() -> bool:
         return not directory.exists() and not _living(daemons)
 
-    commands.wait_until(gone, "daemons and directory are gone", 30)
+    commands.wait_until(gone, "daemons and directory are gone")
 
 
 def _living(pids: set[int]) -> set[int]:
@@ -209,7 +210,7 @@ def test_owner_that_dies_while_the_cluster_starts_leaves_nothing(tmp_path: Path)
     def gone() -> bool:
         return not directory.exists() and not _living(family)
 
-    commands.wait_until(gone, "daemons and directory are gone", 30)
+    commands.wait_until(gone, "daemons and directory are gone")
 
 
 def test_leftovers_are_named(

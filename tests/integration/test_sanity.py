@@ -9,7 +9,6 @@ import pytest
 from e2e import driver
 from e2e.driver import Driver
 from e2e.sanity import run
-from tests.conftest import FIGURES
 
 SECONDS = 900
 LIMIT = 4  # volumes a node: one test attaches that many, and one more
@@ -40,11 +39,11 @@ def test_csi_sanity_finds_no_failure_and_skips_what_is_not_claimed(
     controller: Driver,
     node: Driver,
     workdir: Path,
-    record_property: Callable[[str, object], None],
+    figures: Callable[[str], None],
 ) -> None:
     parameters, flags = {"clusterID": driver.CLUSTER_ID}, ["-csi.testvolumesize=67108864"]
     result = run.run(controller.socket, node.socket, workdir, parameters, flags, timeout=SECONDS)
-    record_property(FIGURES, str(result))
+    figures(str(result))
     assert result.failed == 0, result.output
     assert result.passed > 0
     unfounded = [

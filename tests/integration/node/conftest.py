@@ -7,7 +7,6 @@ import rados
 
 from e2e import driver, pool
 from e2e.driver import Driver
-from rbdcsi.nodes import registry as registry
 from tests.integration.node.lab import Lab, node_id
 
 

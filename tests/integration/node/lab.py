@@ -73,7 +73,7 @@ class Lab(PoolView):
             image.write(data, offset)
 
     def mark(self, made: Volume) -> format_mark.Mark | None:
-        """Return what the image's metadata says of its format_mark."""
+        """Return what the image's metadata says of its filesystem."""
         return format_mark.read_mark(self.metadata(made).get(format_mark.KEY), made.id)
 
     def set_metadata(self, made: Volume, key: str, value: str) -> None:

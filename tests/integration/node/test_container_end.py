@@ -88,4 +88,4 @@ def _end(group: Path) -> None:
     """Kill all that is in the group, as a container runtime does."""
     for pid in _members(group):
         os.kill(pid, signal.SIGKILL)
-    commands.wait_until(lambda: not _members(group), "the container's processes are gone", 20)
+    commands.wait_until(lambda: not _members(group), "the container's processes are gone")

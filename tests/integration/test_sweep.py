@@ -1,0 +1,51 @@
+"""What a run leaves mounted goes with it, also when it is killed."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import leftovers, processes
+from e2e.clusters import commands
+from tests import faults
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+RUN = """
+import sys, time
+from pathlib import Path
+from e2e import sweep
+with sweep.at_end(Path(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def directory(temporary: Path) -> Iterator[Path]:
+    """Give a directory with a file system mounted in it, from a loop device over a file in it."""
+    with tempfile.TemporaryDirectory(dir=temporary) as name:
+        file, target = Path(name) / "file", Path(name) / "mounted"
+        target.mkdir()
+        with file.open("wb") as opened:
+            opened.truncate(16 << 20)
+        commands.run(["mkfs.ext4", "-q", file])
+        device = commands.run(["losetup", "--find", "--show", file]).strip()
+        commands.run(["mount", device, target])
+        yield Path(name)
+
+
+def test_run_that_is_killed_leaves_neither_mount_nor_loop_device(directory: Path) -> None:
+    with processes.start((sys.executable, "-c", RUN, str(directory)), subprocess.PIPE) as run:
+        assert run.stdout
+        assert run.stdout.readline() == b"ready\n"
+        assert (directory / "mounted").is_mount()
+        faults.kill9(run.pid)
+
+    def swept() -> bool:
+        return not (directory / "mounted").is_mount() and not [*leftovers.loop_devices([directory])]
+
+    commands.wait_until(swept, "the directory is swept")
