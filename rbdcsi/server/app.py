@@ -13,7 +13,7 @@ from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
-from rbdcsi.runtime.periodic import Repeated
+from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
@@ -74,7 +74,7 @@ def build(options: Options, clusters: Config) -> Application:
         for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
         purger = Purger(pooled, for_removal)
         application.controller = Controller(pooled, purger.wake)
-        application.background += [purger, Repeated("census", Census(pooled).take)]
+        application.background += [purger, PeriodicTask("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application
@@ -88,8 +88,8 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
     facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
     orphans = Orphans(node, lambda handle: _hold(application, handle))
     application.background += [
-        Repeated("registration", Registration(pooled, facts).renew),
-        Repeated("orphans", orphans.unmap),
+        PeriodicTask("registration", Registration(pooled, facts).renew),
+        PeriodicTask("orphans", orphans.unmap),
     ]
 
 

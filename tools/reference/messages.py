@@ -14,7 +14,7 @@ from tools.reference import markdown, sources
 
 _AT_START = {"ConfigError": "exit code 2", "ValueError": "exit code 2"}
 # Functions that return why a host cannot map an image.
-_REASONS = ("unsupported", "unusable", "_unknown_feature")
+_REASONS = ("unsupported", "unusable", "_unsupported_features")
 _MISTAKE = "mistakes.append"  # of a configuration file
 _LONGEST_NAME = 24
 _FEWEST_WORDS = 2  # a message of fewer only passes another one on

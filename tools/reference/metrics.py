@@ -20,7 +20,7 @@ def alerts() -> str:
 
 def _metrics() -> Iterator[tuple[str, str, str, str]]:
     for value in vars(sources.METRICS).values():
-        if isinstance(value, sources.METRICS.Counted):
+        if isinstance(value, sources.METRICS.SnapshotGauge):
             yield f"`{value.name}`", "gauge", _labels(value.labels), value.documentation
         elif isinstance(value, MetricWrapperBase):
             family = next(iter(value.describe()))
