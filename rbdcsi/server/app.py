@@ -103,4 +103,4 @@ def _node_lock(
     application: Application, handle: ids.VolumeHandle
 ) -> contextlib.AbstractContextManager[None]:
     key = volume_lock.lock_key("Node", "volume_id", str(handle))
-    return application.locks.hold(key, f"unmapping what was left of volume {handle}")
+    return application.locks.hold(key, f"unmapping a leftover device of volume {handle}")
