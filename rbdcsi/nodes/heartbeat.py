@@ -50,7 +50,7 @@ class Registration:
                 registry.Nodes(connection.home()).register(self._record(connection))
         except errors.RbdCsiError as error:
             _log.warning(
-                "node not registered in a cluster; the driver tries again",
+                "node not registered in a cluster, to be repeated",
                 cluster=cluster_id,
                 error=str(error),
             )
