@@ -17,7 +17,7 @@
     └── Failed               INTERNAL
         └── CommandFailed    (host/command.py)
 
-A message names the object, what was found, what was expected, and the next step.
+A message names the object, its state, the expected state, and the next step.
 """
 
 from typing import ClassVar, Protocol

@@ -36,6 +36,13 @@ class Connection:
     def __init__(
         self, client: rados.Rados, cluster: clusters.Cluster, credentials: Credentials
     ) -> None:
+        """Wrap a connected client; see `open`.
+
+        Args:
+            client: a client that is connected to the cluster.
+            cluster: the cluster.
+            credentials: the user and key of the client.
+        """
         self._rados = client
         self._cluster = cluster
         self.cluster_id = cluster.cluster_id

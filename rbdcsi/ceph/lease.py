@@ -17,6 +17,13 @@ class Lease:
     """One process's view of a lease; it is a lock of this name on an existing object."""
 
     def __init__(self, ioctx: Ioctx, object_name: str, name: str) -> None:
+        """Create the lease without taking it.
+
+        Args:
+            ioctx: the location of the object.
+            object_name: the object that carries the lock.
+            name: the lock's name.
+        """
         self._ioctx = ioctx
         self._object = object_name
         self._name = name

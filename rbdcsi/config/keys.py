@@ -20,7 +20,9 @@ def parse(text: str) -> Secret:
         decoded = b""
     # u16 type, two u32 of time, u16 length, then that many bytes
     if len(decoded) <= 12 or int.from_bytes(decoded[10:12], "little") != len(decoded) - 12:
-        raise ValueError("this is not a Ceph key; give what `ceph auth get-key client.USER` prints")
+        raise ValueError(
+            "this is not a Ceph key; use the output of `ceph auth get-key client.USER`"
+        )
     return Secret(text)
 
 

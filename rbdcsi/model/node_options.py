@@ -6,7 +6,7 @@ from typing import Any
 
 from rbdcsi.model import stored
 
-FORCE = "force"  # the one option for unmapping
+FORCE = "force"  # the only value of unmapOptions
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _check_name(name: str, value: str) -> None:
     if name in _NOT_YET:
         raise errors.InvalidRequest(
             f"parameter {name} is not supported yet: remove it from the StorageClass "
-            "(a volume made without it would not be what it asks for)"
+            "(a volume made without it would lack that property)"
         )
     near = difflib.get_close_matches(name, KNOWN, n=1)
     hint = f"did you mean {near[0]}? " if near else ""

@@ -1,6 +1,6 @@
 """Writes this node's record to every cluster, at start and then once a minute."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,9 @@ class NodeFacts:
 class Registration:
     """Registers this node in every configured cluster."""
 
-    def __init__(
-        self,
-        pooled: connections.Connections,
-        facts: NodeFacts,
-        now: Callable[[], str] = clock.now,
-    ) -> None:
+    def __init__(self, pooled: connections.Connections, facts: NodeFacts) -> None:
         self._connections = pooled
         self._facts = facts
-        self._now = now
 
     def renew(self) -> float:
         """Write the record with the current time as `last_seen`.
@@ -56,7 +50,7 @@ class Registration:
                 registry.Nodes(connection.home()).register(self._record(connection))
         except errors.RbdCsiError as error:
             _log.warning(
-                "node not registered in a cluster; the driver tries again",
+                "node not registered in a cluster, to be repeated",
                 cluster=cluster_id,
                 error=str(error),
             )
@@ -69,7 +63,7 @@ class Registration:
             addresses=(connection.address(),),
             boot_id=_BOOT_ID.read_text().strip(),
             driver_version=rbdcsi.__version__,
-            last_seen=self._now(),
+            last_seen=clock.now(),
             max_volumes=self._facts.max_volumes,
             mappers=self._facts.mappers,
             topology=dict(self._facts.topology),

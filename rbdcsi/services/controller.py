@@ -236,4 +236,6 @@ def _require_filesystem(requested: tuple[capabilities.Capability, ...], info: Vo
     for capability in requested:
         asked = capability.fs_type
         if asked and existing and asked != existing:
-            raise errors.InvalidRequest(f"volume {info.handle} is for {existing}, asked is {asked}")
+            raise errors.InvalidRequest(
+                f"volume {info.handle} is for {existing}, requested is {asked}"
+            )

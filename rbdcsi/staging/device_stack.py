@@ -14,7 +14,7 @@ from rbdcsi import errors
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.mappers import select
-from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper
+from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper, same_image
 from rbdcsi.model import ids
 from rbdcsi.model.node_options import FORCE, NodeOptions
 
@@ -100,6 +100,14 @@ class Devices:
         return tuple(dict.fromkeys((options.mapper, *self.preferred)))
 
 
+@dataclass(frozen=True)
+class _VolumeImage:
+    fsid: str | None
+    pool_id: int
+    namespace: str
+    image_id: str
+
+
 def belongs_to(device: MappedDevice, handle: ids.VolumeHandle, fsid: str | None) -> bool:
     """Return whether the device is the volume's image, by cluster, pool, namespace and image id.
 
@@ -108,13 +116,9 @@ def belongs_to(device: MappedDevice, handle: ids.VolumeHandle, fsid: str | None)
         handle: the volume.
         fsid: of the volume's cluster; None only if it is the one cluster that is configured.
     """
-    same_cluster = None in (device.fsid, fsid) or device.fsid == fsid
     location = handle.location
-    return same_cluster and (device.pool_id, device.namespace, device.image_id) == (
-        location.pool_id,
-        location.namespace,
-        handle.image_id,
-    )
+    image = _VolumeImage(fsid, location.pool_id, location.namespace, handle.image_id)
+    return same_image(device, image)
 
 
 def require_working(device: MappedDevice) -> None:

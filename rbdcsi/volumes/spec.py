@@ -93,19 +93,19 @@ def differences(
     if existing.name != asked.name:
         yield f"it belongs to the volume named {existing.name!r}"
     if size < required or (limit and size > limit):
-        yield f"its size is {size} bytes, asked are at least {required}" + (
+        yield f"its size is {size} bytes, requested are at least {required}" + (
             f" and at most {limit}" if limit else ""
         )
     if existing.fs_type != asked.fs_type:
         yield (
             f"it is for {existing.fs_type or 'raw block use'}, "
-            f"asked is {asked.fs_type or 'raw block use'}"
+            f"requested is {asked.fs_type or 'raw block use'}"
         )
     for one, other in ((existing.layout, asked.layout), (existing.node, asked.node)):
         for field in dataclasses.fields(one):
             value, other_value = getattr(one, field.name), getattr(other, field.name)
             if field.compare and value != other_value:
-                yield f"its {field.name} is {value!r}, asked is {other_value!r}"
+                yield f"its {field.name} is {value!r}, requested is {other_value!r}"
 
 
 def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
@@ -115,13 +115,13 @@ def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
     if header.features & ~mask(("striping", "data-pool")) != chosen:
         yield (
             f"it has the features {','.join(names(header.features))}, "
-            f"asked are {','.join(layout.features)}"
+            f"requested are {','.join(layout.features)}"
         )
     if header.object_bytes != layout.object_bytes:
-        yield f"its objects have {header.object_bytes} bytes, asked are {layout.object_bytes}"
+        yield f"its objects have {header.object_bytes} bytes, requested are {layout.object_bytes}"
     stripe = header.stripe_unit or header.object_bytes, header.stripe_count or 1
     asked = layout.stripe_unit or layout.object_bytes, layout.stripe_count or 1
     if stripe != asked:
-        yield f"its stripes (unit, count) are {stripe}, asked are {asked}"
+        yield f"its stripes (unit, count) are {stripe}, requested are {asked}"
     if (header.data_pool_id is None) != (layout.data_pool is None):
         yield "it has a data pool" if header.data_pool_id is not None else "it has no data pool"

@@ -46,9 +46,7 @@ class Census:
             self._count(count)
         except errors.RbdCsiError as error:
             count = _Count()
-            _log.warning(
-                "volumes not counted for the metrics; the driver tries again", error=str(error)
-            )
+            _log.warning("volumes not counted for the metrics, to be repeated", error=str(error))
         count.show()
         return _PAUSE_SECONDS
 

@@ -202,7 +202,7 @@ def test_capabilities_are_confirmed_with_all_that_was_asked(
 @pytest.mark.parametrize(
     ("capability", "words"),
     [
-        (volume.mounted("xfs"), "is for ext4, asked is xfs"),
+        (volume.mounted("xfs"), "is for ext4, requested is xfs"),
         (volume.mounted("vfat"), "'vfat' is not supported"),
         (volume.mounted(mode="MULTI_NODE_MULTI_WRITER"), "would destroy it"),
     ],

@@ -14,7 +14,7 @@ def test_a_key_as_ceph_prints_it_is_taken() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", KEY[:-4], KEY[:-1], f"{KEY}\n", f"A{KEY}", "QUFB", "é"])
 def test_what_is_no_key_is_refused_and_not_quoted(text: str) -> None:
-    with pytest.raises(ValueError, match="not a Ceph key; give what") as refused:
+    with pytest.raises(ValueError, match="not a Ceph key; use the output") as refused:
         keys.parse(text)
     assert not text.strip() or text.strip() not in str(refused.value).split()
 

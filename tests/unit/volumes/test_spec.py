@@ -96,13 +96,13 @@ def test_a_spec_of_another_version_is_left_to_that_version() -> None:
     ("change", "words"),
     [
         ({"name": "pvc-2"}, "it belongs to the volume named 'pvc-1'"),
-        ({"fs_type": "xfs"}, "it is for ext4, asked is xfs"),
-        ({"fs_type": None}, "it is for ext4, asked is raw block use"),
+        ({"fs_type": "xfs"}, "it is for ext4, requested is xfs"),
+        ({"fs_type": None}, "it is for ext4, requested is raw block use"),
         (
             {"layout": Layout(image_layout.DEFAULT, 1 << 20)},
-            "its object_bytes is 4194304, asked is",
+            "its object_bytes is 4194304, requested is",
         ),
-        ({"node": NodeOptions(mapper="nbd")}, "its mapper is None, asked is 'nbd'"),
+        ({"node": NodeOptions(mapper="nbd")}, "its mapper is None, requested is 'nbd'"),
     ],
 )
 def test_each_difference_is_said_alone(change: dict[str, object], words: str) -> None:
@@ -125,9 +125,12 @@ def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
     layout = spec.from_request("a", None, storage_class.parse({})).layout
     assert list(spec.layout_differences(header, layout)) == []
     for change, words in [
-        ({"features": 1}, "it has the features layering, asked are layering,exclusive-lock"),
+        ({"features": 1}, "it has the features layering, requested are layering,exclusive-lock"),
         ({"object_bytes": 1 << 20, "stripe_unit": 4 << 20}, "its objects have 1048576 bytes"),
-        ({"stripe_count": 4, "stripe_unit": 1 << 20}, r"are (1048576, 4), asked are (4194304, 1)"),
+        (
+            {"stripe_count": 4, "stripe_unit": 1 << 20},
+            r"are (1048576, 4), requested are (4194304, 1)",
+        ),
         ({"data_pool_id": 3}, "it has a data pool"),
     ]:
         other = dataclasses.replace(header, **change)  # type: ignore[arg-type]
