@@ -104,7 +104,7 @@ image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say
 	@tools/packages.sh buildah debootstrap
 	@$(PYTHON) -m e2e.release.image
 
-manifests: .venv/bin/rbdcsi ## render the plain manifests and the golden files from the chart
+manifests: .venv/bin/rbdcsi ## render the plain manifests from the chart
 	@$(PYTHON) -m e2e.release.manifests
 
 docs: .venv/bin/rbdcsi ## write the generated pages of docs/

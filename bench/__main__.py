@@ -7,7 +7,7 @@ from typing import get_args
 import click
 from rich.console import Console
 
-from bench import attach, create, data_path, delete, journey, lab, listing, machine, report
+from bench import attach, create, data_path, delete, journey, lab, listing, machine, report, start
 from bench.metric import Result
 from e2e import processes
 
@@ -15,6 +15,7 @@ _QUICK = 0.05
 _DOCUMENT = Path(__file__).parents[1] / "docs/benchmarks.md"
 
 _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
+    "start": start.measure,
     "create": create.measure,
     "attach": attach.measure,
     "journey": journey.measure,

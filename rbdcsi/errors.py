@@ -1,4 +1,4 @@
-"""The domain's errors. Each class carries the gRPC code that the CSI tables give it.
+"""The driver's errors. Each class has the gRPC code that the CSI specification requires.
 
     RbdCsiError
     ├── InvalidRequest       INVALID_ARGUMENT
@@ -7,7 +7,7 @@
     ├── NotFound             NOT_FOUND
     ├── AlreadyExists        ALREADY_EXISTS
     ├── Refused              FAILED_PRECONDITION
-    │   └── ConfigError      (never reaches a caller: the driver does not start)
+    │   └── ConfigError      (reaches no caller: the driver does not start)
     ├── SizeOutOfRange       OUT_OF_RANGE
     ├── Exhausted            RESOURCE_EXHAUSTED
     ├── Busy                 ABORTED
@@ -30,7 +30,7 @@ class RbdCsiError(Exception):
 
 
 class InvalidRequest(RbdCsiError):
-    """The request cannot be right, whatever the state of the world."""
+    """The request is wrong, whatever the state of the volume or the cluster."""
 
     code = "INVALID_ARGUMENT"
 
@@ -60,46 +60,46 @@ class AlreadyExists(RbdCsiError):
 
 
 class Refused(RbdCsiError):
-    """The state of the volume forbids it now; somebody has to act first."""
+    """The state of the volume forbids the call; a person or another call must change it first."""
 
     code = "FAILED_PRECONDITION"
 
 
 class ConfigError(Refused):
-    """The configuration cannot be used; each line of the message is one mistake and its fix."""
+    """The configuration cannot be used; each line of the message names a mistake and its fix."""
 
 
 class SizeOutOfRange(RbdCsiError):
-    """A size or range that cannot be served."""
+    """The driver cannot provide a volume of this size or range."""
 
     code = "OUT_OF_RANGE"
 
 
 class Exhausted(RbdCsiError):
-    """No space, quota, or room on the node is left."""
+    """The pool has no space or quota left, or the node has no room for another volume."""
 
     code = "RESOURCE_EXHAUSTED"
 
 
 class Busy(RbdCsiError):
-    """Another operation on the same object is under way; the same call later may succeed."""
+    """Another operation on the same object is running; the same call may succeed later."""
 
     code = "ABORTED"
 
 
 class Child(Protocol):
-    """A child process, as subprocess.Popen has it."""
+    """A child process; subprocess.Popen has these members."""
 
     pid: int
 
     def poll(self) -> int | None:
-        """Return None while the child lives."""
+        """Return None while the child lives, otherwise its exit code."""
 
 
 class ChildStuck(Busy):
-    """A child process was killed and does not die: the kernel holds it (D state).
+    """A child process was killed but does not die: it waits in the kernel (D state).
 
-    Until `child.poll()` is not None it may still change the object it was working on.
+    Until `child.poll()` returns an exit code, it may still change the object it works on.
     """
 
     def __init__(self, message: str, child: Child) -> None:
@@ -108,7 +108,7 @@ class ChildStuck(Busy):
 
 
 class Unavailable(RbdCsiError):
-    """Ceph or the host does not answer now."""
+    """Ceph or the host does not answer at present."""
 
     code = "UNAVAILABLE"
 
@@ -120,6 +120,6 @@ class DeadlineExceeded(RbdCsiError):
 
 
 class Failed(RbdCsiError):
-    """Something failed that should not have; the message says which step and how."""
+    """A step failed unexpectedly; the message names the step and the cause."""
 
     code = "INTERNAL"

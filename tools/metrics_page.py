@@ -30,7 +30,7 @@ def render() -> str:
 
 def _rows() -> Iterator[tuple[str, str, str, str]]:
     for value in vars(metrics).values():
-        if isinstance(value, metrics.Counted):
+        if isinstance(value, metrics.SnapshotGauge):
             yield f"`{value.name}`", "gauge", _words(value.labels), value.documentation
         elif isinstance(value, MetricWrapperBase):
             family = next(iter(value.describe()))

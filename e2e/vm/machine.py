@@ -181,7 +181,7 @@ class Machine:
         seconds: float = 30,
         stdin: bytes = b"",
         ok: Collection[int] = (0,),
-    ) -> command.Completed:
+    ) -> command.CommandResult:
         """Run a command in it as root, to its end, as `remote.run` does."""
         words = [str(word) for word in argv]
         return remote.run(self.forward(agent.ADDRESS[1]), words, seconds, stdin, ok)

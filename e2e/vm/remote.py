@@ -14,7 +14,7 @@ _PATIENCE = 10.0  # seconds for an agent to say that its time is over
 
 def run(
     address: str, argv: Sequence[str], seconds: float, stdin: bytes, ok: Collection[int]
-) -> command.Completed:
+) -> command.CommandResult:
     """Run a command as root, to its end.
 
     Args:
@@ -34,7 +34,7 @@ def run(
         raise _too_slow(argv, seconds)
     if "error" in answer:
         raise errors.Failed(f"`{line}` could not be started in the machine: {answer['error']}")
-    done = command.Completed(
+    done = command.CommandResult(
         answer["exit_code"],
         base64.b64decode(answer["stdout"]),
         base64.b64decode(answer["stderr"]),

@@ -1,4 +1,4 @@
-"""Everything that touches Ceph: only modules of this package import `rados` and `rbd`.
+"""All access to Ceph: only modules of this package import `rados` and `rbd`.
 
-It knows neither CSI nor the host. It may import: `model`, `config`, `runtime` and below.
+Nothing here depends on CSI or on the host. It may import: `model`, `config`, `runtime` and below.
 """

@@ -1,4 +1,4 @@
-"""One place where librados' and librbd's exceptions become the driver's errors, and are counted."""
+"""Turns the exceptions of librados and librbd into the driver's errors, and counts the errors."""
 
 import contextlib
 import errno
@@ -14,10 +14,10 @@ from rbdcsi.telemetry import metrics
 
 
 class ConnectionLost(errors.Unavailable):
-    """Ceph has shut this client out (it was blocklisted): a new one is needed."""
+    """Ceph blocklisted this client; the next call needs a new one."""
 
 
-# By class; a class that is not named falls to its base, a plain OSError to its errno.
+# A class that is not listed is handled as its base class, a plain OSError by its errno.
 _BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
     rados.ObjectNotFound: errors.NotFound,
     rados.NoData: errors.NotFound,
@@ -66,7 +66,7 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
     errno.ENOSPC: errors.Exhausted,
     errno.EBUSY: errors.Busy,
     errno.EAGAIN: errors.Busy,
-    errno.EBADF: errors.Busy,  # librbd drew an image id that is taken; it draws anew
+    errno.EBADF: errors.Busy,  # librbd chose an image id that exists; the next try chooses another
     errno.ESTALE: errors.Busy,  # another client changed the image at the same moment
     errno.ESHUTDOWN: ConnectionLost,
     errno.ETIMEDOUT: errors.Unavailable,
@@ -90,18 +90,20 @@ _NEXT_STEP: dict[type[errors.RbdCsiError], str] = {
 
 @contextlib.contextmanager
 def translated(operation: str, on: object = "") -> Iterator[str]:
-    """Bound the body by the call's deadline, and turn what the bindings raise into our errors.
+    """Turn exceptions of the bindings in the body into our errors; check the call's deadline first.
 
     Args:
-        operation: what is being tried: the first words of the message, and the metrics' label, so
-            one of few.
-        on: the object it is tried on, the message's next words.
+        operation: the name of the operation: it begins the message and is a label of the metrics,
+            so it must not contain names of objects.
+        on: the object of the operation; it follows in the message.
 
     Yields:
-        Both as one text.
+        Operation and object as one text.
 
     Raises:
-        RbdCsiError: the class as in the tables above; the cause is kept.
+        DeadlineExceeded: the call's time is over.
+        RbdCsiError: the body failed. The tables above decide the class; the exception of the
+            bindings is the cause.
     """
     deadlines.remaining(at_most=0)
     doing = f"{operation} {on}".rstrip()
@@ -109,12 +111,12 @@ def translated(operation: str, on: object = "") -> Iterator[str]:
         try:
             yield doing
         except (rados.Error, rbd.Error) as error:
-            raise of(error, doing) from error
+            raise from_exception(error, doing) from error
 
 
 @contextlib.contextmanager
 def measured(operation: str) -> Iterator[None]:
-    """Measure an operation's time and count its errors, which pass."""
+    """Measure the time of the body and count its errors; they are raised again."""
     started = time.perf_counter()
     try:
         yield
@@ -125,24 +127,30 @@ def measured(operation: str) -> Iterator[None]:
         metrics.CEPH_SECONDS.labels(operation).observe(time.perf_counter() - started)
 
 
-def of(error: Exception, doing: str) -> errors.RbdCsiError:
-    """Return our error for one of the bindings', with what was being done and the next step."""
-    return _error(error_class(error), doing, _words(error))
+def from_exception(error: Exception, doing: str) -> errors.RbdCsiError:
+    """Return our error for an exception of the bindings; `doing` begins the message."""
+    return _error(error_class(error), doing, _description(error))
 
 
-def of_errno(number: int, words: str, doing: str) -> errors.RbdCsiError:
-    """Return our error for an errno (either sign) and the words that Ceph answered with."""
+def from_errno(number: int, message: str, doing: str) -> errors.RbdCsiError:
+    """Return our error for an errno.
+
+    Args:
+        number: the errno, positive or negative.
+        message: the text of Ceph's answer.
+        doing: the operation and its object; they begin the error's message.
+    """
     kind = _BY_ERRNO.get(abs(number), errors.Failed)
-    return _error(kind, doing, f"{errno.errorcode.get(abs(number), number)} {words}".strip())
+    return _error(kind, doing, f"{errno.errorcode.get(abs(number), number)} {message}".strip())
 
 
-def _error(kind: type[errors.RbdCsiError], doing: str, words: str) -> errors.RbdCsiError:
+def _error(kind: type[errors.RbdCsiError], doing: str, answer: str) -> errors.RbdCsiError:
     step = _NEXT_STEP.get(kind)
-    return kind(f"{doing}: Ceph said {words}" + (f"; {step}" if step else ""))
+    return kind(f"{doing}: Ceph said {answer}" + (f"; {step}" if step else ""))
 
 
 def error_class(error: Exception) -> type[errors.RbdCsiError]:
-    """Return the class that stands for the bindings' exception."""
+    """Return the class of our error for an exception of the bindings."""
     for ancestor in type(error).__mro__:
         if ancestor in _BY_CLASS:
             return _BY_CLASS[ancestor]
@@ -150,11 +158,11 @@ def error_class(error: Exception) -> type[errors.RbdCsiError]:
 
 
 def errno_of(error: Exception) -> int:
-    """Return the errno that the bindings' exception carries, 0 if none."""
+    """Return the errno of an exception of the bindings, 0 if it has none."""
     return getattr(error, "errno", None) or 0
 
 
-def _words(error: Exception) -> str:
+def _description(error: Exception) -> str:
     number = errno_of(error)
     name = errno.errorcode.get(abs(number), "")
     return f"{type(error).__name__}({name})" if name else f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Pooled connections: one for each cluster, user and key, remade when Ceph dropped it.
+"""Pooled connections, one for each cluster and user; a blocklisted one is replaced.
 
-librados is bounded by its own timeouts. One call is not: looking up a pool that the local map
-lacks waits for the monitors without limit, so the monitors are asked first by a bounded command.
+librados bounds its calls by its own timeouts, with one exception: a look-up of a pool that the
+local map lacks waits for the monitors without limit. So a bounded command asks the monitors first.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from rbdcsi.ceph import ceph_errors, monitor
 from rbdcsi.config import clusters
 from rbdcsi.config.credentials import Credentials
 
-Ioctx: TypeAlias = rados.Ioctx  # a pool and RADOS namespace, opened
+Ioctx: TypeAlias = rados.Ioctx  # an open pool and RADOS namespace
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool by number and name."""
+    """A pool: its number and name."""
 
     pool_id: int
     name: str
 
 
 class Connection:
-    """A connected librados client with the I/O contexts it has opened."""
+    """A connected librados client and its open I/O contexts."""
 
     def __init__(
         self, client: rados.Rados, cluster: clusters.Cluster, credentials: Credentials
@@ -46,12 +46,12 @@ class Connection:
 
     @classmethod
     def open(cls, cluster: clusters.Cluster, credentials: Credentials, timeout: float) -> Self:
-        """Connect.
+        """Return a new connection.
 
         Args:
-            cluster: how to reach it.
-            credentials: user and key.
-            timeout: seconds until one operation, or connecting, is given up.
+            cluster: the cluster to connect to.
+            credentials: the user and key.
+            timeout: the longest time of one operation, or of connecting, in seconds.
 
         Raises:
             Unauthenticated: the user or key is wrong.
@@ -65,7 +65,7 @@ class Connection:
             "rados_osd_op_timeout": seconds,
             "rados_mon_op_timeout": seconds,
             "client_mount_timeout": seconds,
-            # librados writes to our stderr otherwise, between the structured lines.
+            # Otherwise librados writes to our stderr, between the structured log lines.
             "log_to_stderr": "false",
             "err_to_stderr": "false",
             "log_file": "",
@@ -73,8 +73,8 @@ class Connection:
         }
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
-        whom = f"{cluster.cluster_id} as client.{credentials.user}"
-        with ceph_errors.translated("connecting to cluster", whom):
+        target = f"{cluster.cluster_id} as client.{credentials.user}"
+        with ceph_errors.translated("connecting to cluster", target):
             client = rados.Rados(
                 name=f"client.{credentials.user}",
                 conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
@@ -84,7 +84,7 @@ class Connection:
                 client.connect()
             except rados.TimedOut as error:
                 raise errors.Unavailable(
-                    f"connecting to cluster {whom}: no monitor let the driver in within "
+                    f"connecting to cluster {target}: no monitor let the driver in within "
                     f"{seconds} s; check the cluster (`ceph status`), the network, and the key "
                     f"against `ceph auth get client.{credentials.user}`; if the monitors are given "
                     "without a port, give IP:3300, where a wrong key is refused at once"
@@ -93,49 +93,55 @@ class Connection:
 
     @property
     def monitors(self) -> str:
-        """The monitors' addresses as `mon_host` has them."""
+        """The monitors' addresses in the form of `mon_host`."""
         return str(self._rados.conf_get("mon_host"))
 
     def command(self, prefix: str, **arguments: object) -> Any:
-        """Run a monitor command; see `commands.run`."""
+        """Run a monitor command; see `monitor.run`."""
         return monitor.run(self._rados, prefix, **arguments)
 
     def address(self) -> str:
-        """Return this client as Ceph sees it, `ip:port/nonce`."""
+        """Return this client's address as Ceph sees it, `ip:port/nonce`."""
         return str(self._rados.get_addrs())
 
     def pool_named(self, name: str) -> Pool:
-        """Return the pool of that name.
+        """Return the pool with that name.
 
         Raises:
             NotFound: the cluster has no such pool.
         """
         with ceph_errors.translated("looking up pool", repr(name)):
-            known = name in self._rados.list_pools()
-        for pool in () if known else self.pools():
-            known = known or pool.name == name
-        if not known:
+            exists = name in self._rados.list_pools()
+        # the local map may be older than the pool
+        if not exists and not any(pool.name == name for pool in self.pools()):
             raise errors.NotFound(
                 f"cluster {self.cluster_id} has no pool {name!r}; `ceph osd pool ls` lists them"
             )
         return Pool(int(self._rados.pool_lookup(name) or 0), name)
 
     def pool_numbered(self, pool_id: int) -> Pool:
-        """Return the pool of that number; NotFound if there is none."""
+        """Return the pool with that number.
+
+        Raises:
+            NotFound: the cluster has no such pool.
+        """
         for pool in self.pools():
             if pool.pool_id == pool_id:
                 return pool
-        raise errors.NotFound(f"cluster {self.cluster_id} has no pool number {pool_id}")
+        raise errors.NotFound(
+            f"cluster {self.cluster_id} has no pool number {pool_id}; "
+            "`ceph osd pool ls detail` lists them"
+        )
 
     def pools(self) -> list[Pool]:
-        """Return every pool of the cluster, as the monitors know it now."""
+        """Return every pool of the cluster, from the monitors' newest map."""
         return [Pool(pool["poolnum"], pool["poolname"]) for pool in self.command("osd lspools")]
 
     def ioctx(self, pool_id: int, namespace: str) -> Ioctx:
         """Return the I/O context of a pool and RADOS namespace; it may be used by any thread.
 
         Raises:
-            NotFound: no pool of that number.
+            NotFound: the cluster has no pool with that number.
         """
         ioctx = self._ioctxs.get((pool_id, namespace))
         if ioctx is None:
@@ -143,7 +149,7 @@ class Connection:
             with ceph_errors.translated("opening pool number", pool_id):
                 ioctx = self._rados.open_ioctx2(pool_id)
             ioctx.set_namespace(namespace)
-            # A full pool answers ENOSPC at once instead of holding the call until there is room.
+            # A full pool answers ENOSPC at once; by default the call waits until there is space.
             ioctx.set_osdmap_full_try()
             self._ioctxs[pool_id, namespace] = ioctx
         return ioctx
@@ -151,22 +157,22 @@ class Connection:
     def home(self) -> Ioctx:
         """Return the I/O context of the cluster's configured pool and RADOS namespace.
 
-        Objects that belong to no volume, such as the node registry, are there.
+        It holds the objects that belong to no volume, such as the node registry.
         """
         pool = self.pool_named(self._cluster.pool)
         return self.ioctx(pool.pool_id, self._cluster.rados_namespace)
 
     def namespaces(self, pool: Pool) -> list[str]:
-        """Return the names of a pool's RADOS namespaces, beside the default one."""
+        """Return the names of a pool's RADOS namespaces, besides the default one."""
         with ceph_errors.translated("listing the RADOS namespaces of pool", pool.name):
             return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
 
 
 class Connections:
-    """The pool of connections: `get` makes one where there is none."""
+    """The pool of connections; `get` opens those that it lacks."""
 
     def __init__(self, configured: clusters.Config, *, timeout: float) -> None:
-        """Keep connections to the configured clusters; `timeout` bounds one operation, seconds."""
+        """Pool connections to these clusters; one operation may take `timeout` seconds."""
         self.configured = configured
         self._timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
@@ -174,28 +180,29 @@ class Connections:
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
-        """Return a connection, made anew if the key has changed.
+        """Return the pooled connection, or a new one if there is none with this key.
 
         Args:
             cluster_id: a configured cluster.
-            credentials: the call's own user and key; None takes the configured ones.
+            credentials: the user and key of the call; None takes the configured ones.
 
         Raises:
             InvalidRequest: no such cluster is configured.
             Unauthenticated, Unavailable: see `Connection.open`.
         """
         cluster = self.configured.cluster(cluster_id)
-        wanted = credentials or cluster.credentials()
-        slot = (cluster_id, wanted.user)
-        found = self._open.get(slot)
-        if found and found.key == wanted.key:
-            return found
+        credentials = credentials or cluster.credentials()
+        slot = (cluster_id, credentials.user)
+        connection = self._open.get(slot)
+        if connection and connection.key == credentials.key:
+            return connection
         with self._locks[cluster_id]:
-            found = self._open.get(slot)
-            if not found or found.key != wanted.key:
-                found = self._open[slot] = Connection.open(cluster, wanted, self._timeout)
-                self._fsids[cluster_id] = found.fsid
-        return found
+            connection = self._open.get(slot)
+            if not connection or connection.key != credentials.key:
+                connection = Connection.open(cluster, credentials, self._timeout)
+                self._open[slot] = connection
+                self._fsids[cluster_id] = connection.fsid
+        return connection
 
     def fsid(self, cluster_id: str) -> str | None:
         """Return the cluster's own id, None if no connection to it was made yet."""
@@ -203,15 +210,15 @@ class Connections:
 
     @contextlib.contextmanager
     def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
-        """Give the body a connection; one that Ceph shuts meanwhile is forgotten.
+        """Yield a connection, and remove it from the pool if the body raises `ConnectionLost`.
 
-        The call that met it ends with its error, the next one gets a new client.
+        The call fails with that error; the next call opens a new connection.
         """
         connection = self.get(cluster_id, credentials)
         try:
             yield connection
         except ceph_errors.ConnectionLost:
             slot = (cluster_id, connection.user)
-            if self._open.get(slot) is connection:  # another call may have made a new one
+            if self._open.get(slot) is connection:  # another call may have opened a new one
                 self._open.pop(slot, None)
             raise

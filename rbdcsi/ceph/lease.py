@@ -1,4 +1,4 @@
-"""A lease: of several processes, one does a work. It is a RADOS lock (`rados lock list`)."""
+"""A lease: only one of several processes holds it. It is a RADOS lock (`rados lock list`)."""
 
 import contextlib
 import uuid
@@ -8,13 +8,13 @@ import rados
 from rbdcsi.ceph import ceph_errors
 from rbdcsi.ceph.connections import Ioctx
 
-SECONDS = 15  # others wait so long for a holder that died
+SECONDS = 15  # the lease of a process that died ends after this time
 
 _MAY_RENEW = 1  # LIBRADOS_LOCK_FLAG_MAY_RENEW
 
 
 class Lease:
-    """A lease by name, on an object that exists, for one holder."""
+    """One process's view of a lease; it is a lock of this name on an existing object."""
 
     def __init__(self, ioctx: Ioctx, object_name: str, name: str) -> None:
         self._ioctx = ioctx
@@ -23,7 +23,7 @@ class Lease:
         self._cookie = uuid.uuid4().hex
 
     def take(self) -> bool:
-        """Take it, or keep it, for `SECONDS`; False while somebody else has it."""
+        """Take or renew the lease for `SECONDS`; return False if another process holds it."""
         with ceph_errors.translated("taking lease", f"{self._name} of {self._object}"):
             try:
                 self._ioctx.lock_exclusive(
@@ -34,7 +34,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Release it; a lease that has run out is released already."""
+        """End the lease, so that others can take it; does nothing if it has expired."""
         with (
             ceph_errors.translated("releasing lease", f"{self._name} of {self._object}"),
             contextlib.suppress(rados.ObjectNotFound),

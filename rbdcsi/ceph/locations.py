@@ -1,7 +1,7 @@
-"""Locations: the pools and RADOS namespaces that images live in, opened by id or all of them.
+"""Locations: the pools and RADOS namespaces that hold images. Verbs: open one by id, or list all.
 
-A location that holds volumes carries one small object, which names the prefixes of its images. So
-listing volumes needs neither a journal of volumes nor a look into any image.
+A location with volumes has one small object, which lists the name prefixes of their images. So a
+list of volumes needs neither a journal of volumes nor the metadata of any image.
 """
 
 import functools
@@ -22,7 +22,7 @@ _PREFIX = "prefix."
 
 @dataclass(frozen=True)
 class Location:
-    """An opened location: its id, its pool's name for people, and what reads and writes there."""
+    """An open location: its id, the name of its pool, and its I/O context."""
 
     id: ids.LocationId
     pool: str
@@ -34,7 +34,7 @@ class Location:
         return Images(self.ioctx)
 
     def prefixes(self) -> tuple[str, ...]:
-        """Return the name prefixes of the volumes made here; none if it holds no volumes."""
+        """Return the name prefixes of the volumes that were made here; empty if there are none."""
         keys = omap.Omap(self.ioctx, MARKER).items(_PREFIX)
         return tuple(key.removeprefix(_PREFIX) for key, _ in keys)
 
@@ -43,7 +43,7 @@ class Location:
         return omap.Omap(self.ioctx, MARKER).get(_PREFIX + prefix) is not None
 
     def add_prefix(self, prefix: str) -> None:
-        """Note that volumes whose images have this name prefix may be here."""
+        """Record that volumes whose images have this name prefix may be here."""
         omap.Omap(self.ioctx, MARKER).put(_PREFIX + prefix, "1")
 
 
@@ -57,7 +57,7 @@ class Locations:
         """Return the location of an existing volume.
 
         Raises:
-            NotFound: the pool is gone.
+            NotFound: the pool does not exist.
         """
         ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
         with ceph_errors.translated("looking up pool number", location_id.pool_id):
@@ -66,10 +66,10 @@ class Locations:
     def all(self, credentials: Credentials | None = None) -> Iterator[Location]:
         """Yield every location that may hold volumes, in a fixed order.
 
-        Pools that the user may not read, and pools removed during the call, are left out.
+        It omits pools that the user may not read, and pools that are removed during the call.
 
         Raises:
-            Unavailable: a cluster does not answer, so the list would not be whole.
+            Unavailable: a cluster does not answer, so the list would be incomplete.
         """
         clusters = self._connections.configured.clusters
         for cluster in sorted(clusters, key=lambda cluster: cluster.cluster_id):

@@ -1,4 +1,4 @@
-"""Monitor commands: sent as JSON, answered as JSON, always bounded by `rados_mon_op_timeout`."""
+"""Monitor commands, sent and answered as JSON; `rados_mon_op_timeout` bounds each of them."""
 
 import json
 from typing import Any
@@ -15,14 +15,16 @@ def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
     Raises:
         Unavailable: the monitors did not answer in time.
         Forbidden: the user may not run it.
-        Failed: the monitor refused, in its own words.
+        Failed: the monitor refused it; its answer is in the message.
     """
     command = json.dumps({"prefix": prefix, "format": "json", **arguments})
     with ceph_errors.translated("monitor command", repr(prefix)) as doing:
-        code, output, words = cluster.mon_command(command, b"")
+        code, output, answer = cluster.mon_command(command, b"")
         if code:
-            raise ceph_errors.of_errno(code, words, doing)
+            raise ceph_errors.from_errno(code, answer, doing)
     try:
         return json.loads(output) if output.strip() else None
     except ValueError as error:
-        raise errors.Failed(f"monitor command {prefix!r}: the answer is not JSON") from error
+        raise errors.Failed(
+            f"monitor command {prefix!r}: the answer is not JSON: {error}"
+        ) from error

@@ -1,6 +1,6 @@
-"""Keys and values of one RADOS object, changed by compare-and-swap.
+"""The omap (keys and values) of one RADOS object, changed by compare-and-swap.
 
-librados: `omap_cmp` takes a missing key for an empty value and answers ECANCELED on a difference.
+librados: `omap_cmp` treats a missing key as an empty value, and returns ECANCELED on a difference.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from rbdcsi.ceph import ceph_errors
 from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
-_PAGE = 1000  # OSDs give at most osd_max_omap_entries_per_request (1024) at once
+_PAGE = 1000  # OSDs return at most osd_max_omap_entries_per_request (1024) at once
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 
 
 class _Reading:
-    """A read of one key that is under way.
+    """A running read of one key.
 
-    librados writes the answer into memory that `values` owns, so this object waits for the answer
-    before it goes.
+    librados writes the answer into memory that `_values` owns, so this object waits for the answer
+    before it is freed.
     """
 
     def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
@@ -39,8 +39,8 @@ class _Reading:
             if code == -errno.ENOENT:
                 return None
             if code < 0:
-                raise ceph_errors.of_errno(code, "", f"reading object {self._on}")
-        # the bindings give None for an empty value
+                raise ceph_errors.from_errno(code, "", f"reading object {self._on}")
+        # the bindings return None for an empty value
         return next((value or b"" for _, value in self._values), None)
 
     def __del__(self) -> None:
@@ -52,34 +52,34 @@ def begin_read(ioctx: rados.Ioctx, name: str, key: str) -> Future[bytes | None]:
     """Begin to read a key of an object.
 
     Args:
-        ioctx: where the object is.
-        name: the object's.
-        key: of its omap.
+        ioctx: the location of the object.
+        name: the name of the object.
+        key: a key of its omap.
 
     Returns:
-        The future of the value; None if the object or the key does not exist.
+        The future of the value, which is None if the object or the key does not exist.
     """
     return Future(_Reading(ioctx, name, key).result)
 
 
 class Omap:
-    """The omap of one object; the object is made by the first write."""
+    """The omap of one object; the first write creates the object."""
 
     def __init__(self, ioctx: rados.Ioctx, name: str) -> None:
         self._ioctx = ioctx
         self._name = name
 
     def get(self, key: str) -> str | None:
-        """Return a key's value, None if there is none."""
+        """Return a key's value, None if the key does not exist."""
         return self.begin_get(key).result()
 
     def begin_get(self, key: str) -> Future[str | None]:
-        """Begin to read a key's value, None if there is none."""
+        """Begin to read a key's value, which is None if the key does not exist."""
         reading = begin_read(self._ioctx, self._name, key)
         return reading.then(lambda value: None if value is None else _text(value))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        """Yield keys and values in the keys' order, read page by page."""
+        """Yield keys with this prefix and their values, in the keys' order; read page by page."""
         after = ""
         while True:
             page = self._page(after, prefix)
@@ -101,10 +101,18 @@ class Omap:
     def swap(
         self, key: str, old: str | None, new: str | None, beside: Mapping[str, str | None] = _NONE
     ) -> bool:
-        """Set the key to `new` (None removes it) if it still is `old` (None: absent).
+        """Set the key to `new` if its value is still `old`; otherwise change nothing.
 
-        Values are ASCII and not empty. The keys of `beside` are set or removed in the same
-        operation, all or none. Returns False, with nothing changed, if the key is not `old`.
+        Values are ASCII and not empty.
+
+        Args:
+            key: the key to compare and change.
+            old: the expected value; None expects that the key does not exist.
+            new: the new value; None removes the key.
+            beside: other keys, which the same operation sets or removes (None).
+
+        Returns:
+            Whether the value was `old` and the keys have changed.
         """
         with ceph_errors.translated("changing object", f"{self._name}, key {key!r}"):
             try:
@@ -121,7 +129,7 @@ class Omap:
         return True
 
     def put(self, key: str, value: str | None) -> None:
-        """Set the key, or remove it (None), whatever it was."""
+        """Set the key, or remove it (None), whatever its value was."""
         on = f"{self._name}, key {key!r}"
         with ceph_errors.translated("writing object", on), rados.WriteOpCtx() as op:
             op.new(0)
@@ -136,7 +144,7 @@ class Omap:
 
 
 def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
-    """Make the objects exist, empty if they are new."""
+    """Create the objects that do not exist, empty."""
     for name in names:
         with ceph_errors.translated("creating object", name), rados.WriteOpCtx() as op:
             op.new(0)
@@ -144,5 +152,5 @@ def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
 
 
 def _text(value: bytes | None) -> str:
-    """Decode a value: None is an empty one, and what is damaged becomes what no JSON can hold."""
+    """Decode a value. None is an empty value; damaged UTF-8 becomes a text that is no JSON."""
     return (value or b"").decode(errors="backslashreplace")

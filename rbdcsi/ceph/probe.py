@@ -1,4 +1,4 @@
-"""Whether every configured cluster answers now: asked all at once, and never for long."""
+"""Checks that every configured cluster answers: all at the same time, for a few seconds."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ PROBE_SECONDS = 3.0
 
 
 class Readiness:
-    """Asks the clusters; a cluster that hangs keeps one thread, not one for each question."""
+    """Asks the clusters; a cluster that hangs occupies one thread, not one for each check."""
 
     def __init__(self, pooled: connections.Connections) -> None:
         self._connections = pooled
@@ -34,7 +34,7 @@ class Readiness:
         return all(answers == [True] for _, answers in asked.values())
 
     def _ask(self, cluster_id: str) -> tuple[threading.Thread, list[bool]]:
-        """Ask in a thread of its own, unless the last question is still open."""
+        """Ask a cluster in a new thread, unless the last question to it is still open."""
         with self._lock:
             open_question = self._asking.get(cluster_id)
             if open_question and open_question[0].is_alive():

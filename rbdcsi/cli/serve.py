@@ -8,7 +8,7 @@ import click
 from rbdcsi import errors
 from rbdcsi.cli.exit_codes import exit_on_errors
 from rbdcsi.config import clusters
-from rbdcsi.config.options import Declared, Flag, Options, declared_flags
+from rbdcsi.config.options import DeclaredFlag, Flag, Options, declared_flags
 from rbdcsi.server import lifecycle
 from rbdcsi.telemetry import logs
 
@@ -19,7 +19,7 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _option(declared: Declared) -> Callable[[Any], Any]:
+def _option(declared: DeclaredFlag) -> Callable[[Any], Any]:
     """Declare a flag that the environment may give, too, as RBDCSI_FLAG."""
     flag = declared.flag
     name = flag.name or declared.field_name

@@ -1,4 +1,4 @@
-"""The options of the process and the Ceph clusters it knows, read and checked once at start.
+"""The options of the process and the configured Ceph clusters, read and checked once at start.
 
 It may import: `telemetry`, `errors`.
 """

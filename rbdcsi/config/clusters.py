@@ -1,7 +1,7 @@
-"""The clusters the driver knows, from one YAML file.
+"""The Ceph clusters that the driver serves, read from one YAML file.
 
-Everything is checked before the driver serves: a `ConfigError` lists all mistakes of the file, each
-with its place and what to do. No message holds a value that could be a key.
+The driver checks the whole file before it serves. A `ConfigError` lists all mistakes of the file,
+each with its key in the file and the way to mend it. No message holds a value that could be a key.
 """
 
 import difflib
@@ -37,7 +37,7 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """One Ceph cluster: how to reach it, as whom, and where volumes go by default."""
+    """One Ceph cluster: its monitors, the user and key, and the default pool and namespace."""
 
     cluster_id: str
     monitors: tuple[str, ...]
@@ -50,10 +50,10 @@ class Cluster:
     keyring: Path | None
 
     def credentials(self) -> Credentials:
-        """Return user and key; a key file or keyring is read anew, so a rotated key is seen.
+        """Return user and key. A key file or keyring is read at every call: a key may be rotated.
 
         Raises:
-            errors.ConfigError: the file cannot be read or holds no key any more.
+            errors.ConfigError: the key file or keyring cannot be read or holds no key.
         """
         try:
             return Credentials(self.user, self._current_key())
@@ -67,7 +67,7 @@ class Cluster:
             return keys.from_keyring(self.keyring, self.user)
         if self.key is not None:
             return self.key
-        raise ValueError("no key, keyFile or keyring is given")
+        raise ValueError("it has no key, keyFile or keyring; configure one of them")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Config:
     clusters: tuple[Cluster, ...]
 
     def cluster(self, cluster_id: str) -> Cluster:
-        """Return the cluster of that clusterID.
+        """Return the cluster with that clusterID.
 
         Raises:
             InvalidRequest: the file lists no such cluster.
@@ -85,9 +85,10 @@ class Config:
         for cluster in self.clusters:
             if cluster.cluster_id == cluster_id:
                 return cluster
-        known = ", ".join(cluster.cluster_id for cluster in self.clusters)
+        cluster_ids = ", ".join(cluster.cluster_id for cluster in self.clusters)
         raise errors.InvalidRequest(
-            f"clusterID {cluster_id!r} is not in the driver's configuration, which knows: {known}"
+            f"clusterID {cluster_id!r} is not in the driver's configuration, which has: "
+            f"{cluster_ids}; correct the clusterID, or add the cluster"
         )
 
 
@@ -95,7 +96,8 @@ def load(path: Path) -> Config:
     """Read and check the configuration file.
 
     Raises:
-        errors.ConfigError: a line for every mistake: file, key, what is wrong, what to do.
+        errors.ConfigError: the file has mistakes. The message has one line for each: the file,
+            the key, the mistake and the way to mend it.
     """
     mistakes: list[str] = []
     try:
@@ -106,12 +108,16 @@ def load(path: Path) -> Config:
         raise errors.ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     for file in sorted(set(_files_with_keys(path, config))):
         if file.stat().st_mode & stat.S_IROTH:
-            _log.warning("everybody on this machine can read a key: chmod 600", file=str(file))
+            _log.warning(
+                "every user of this machine can read this file, which holds a Ceph key: run "
+                "chmod 600 on it",
+                file=str(file),
+            )
     return config
 
 
 class _Loader(yaml.SafeLoader):
-    """A key that is written twice is a mistake; plain YAML lets the last one win in silence."""
+    """Refuses a key that is written twice; plain YAML silently takes the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [key.value for key, _ in node.value]
@@ -125,10 +131,10 @@ def _document(path: Path) -> object:
     try:
         return yaml.load(keys.read(path), _Loader)  # noqa: S506  it is a SafeLoader
     except yaml.YAMLError as error:
-        # Only the place: the error's own text quotes the line, and with it perhaps a key.
+        # Only the position: the error's own text quotes the line, which may hold a key.
         mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{place}this is not YAML; check indentation and quotes") from None
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{position}this is not YAML; check indentation and quotes") from None
 
 
 def _config(document: object, mistakes: list[str]) -> Config:
@@ -141,19 +147,24 @@ def _config(document: object, mistakes: list[str]) -> Config:
     elif not isinstance(clusters, list):
         mistakes.append("clusters: must be a list")
     listed = clusters if isinstance(clusters, list) else []
-    above: set[str] = set()
-    read = [_cluster(f"clusters[{at}]", each, above, mistakes) for at, each in enumerate(listed)]
-    mistakes += _unknown("", document, ("clusters",))
-    return Config(tuple(cluster for cluster in read if cluster))
+    cluster_ids: set[str] = set()
+    parsed = [
+        _cluster(f"clusters[{index}]", section, cluster_ids, mistakes)
+        for index, section in enumerate(listed)
+    ]
+    mistakes += _unknown_keys("", document, ("clusters",))
+    return Config(tuple(cluster for cluster in parsed if cluster))
 
 
-def _cluster(place: str, found: object, above: set[str], mistakes: list[str]) -> Cluster | None:
-    if not isinstance(found, dict):
-        mistakes.append(f"{place}: must be a mapping of keys to values")
+def _cluster(
+    key_path: str, document: object, cluster_ids: set[str], mistakes: list[str]
+) -> Cluster | None:
+    if not isinstance(document, dict):
+        mistakes.append(f"{key_path}: must be a mapping of keys to values")
         return None
-    section = _Section(place, found, mistakes)
+    section = _Section(key_path, document, mistakes)
     cluster = Cluster(
-        cluster_id=section.read("clusterID", lambda given: _new_name(given, above), ""),
+        cluster_id=section.read("clusterID", lambda value: _new_cluster_id(value, cluster_ids), ""),
         monitors=section.read("monitors", _monitors, ()),
         conf_file=section.read("confFile", section.conf_file, None),
         pool=section.read("pool", _text, ""),
@@ -161,116 +172,123 @@ def _cluster(place: str, found: object, above: set[str], mistakes: list[str]) ->
         user=(user := section.read("user", _user, "")),
         key=section.read("key", _key, None),
         key_file=section.read("keyFile", _key_file, None),
-        keyring=section.read("keyring", lambda given: section.keyring(given, user), None),
+        keyring=section.read("keyring", lambda value: section.keyring(value, user), None),
     )
-    mistakes += _unknown(f"{place}.", found, _KEYS)
+    mistakes += _unknown_keys(f"{key_path}.", document, _KEYS)
     return cluster
 
 
 @dataclass(frozen=True)
 class _Section:
-    """One cluster's mapping: gives its values, and collects every mistake with its place."""
+    """The mapping of one cluster: reads its values, and adds every mistake to `mistakes`."""
 
-    place: str
-    found: Mapping[str, object]
+    key_path: str  # such as clusters[0]
+    values: Mapping[str, object]
     mistakes: list[str]
 
     def read(self, key: str, check: Callable[[object], _T], otherwise: _T) -> _T:
-        """Return what `check` makes of the value (None: not given), `otherwise` if it is wrong."""
-        given = self.found.get(key)
-        if key in _REQUIRED and given in (None, ""):
-            self.mistakes.append(f"{self.place}.{key}: is missing: {_REQUIRED[key]}")
+        """Return the result of `check`, which gets the value, or None if the key is missing.
+
+        If the value is wrong, add the mistake and return `otherwise`.
+        """
+        value = self.values.get(key)
+        if key in _REQUIRED and value in (None, ""):
+            self.mistakes.append(f"{self.key_path}.{key}: is missing: {_REQUIRED[key]}")
             return otherwise
         try:
-            return check(given)
+            return check(value)
         except ValueError as error:
-            self.mistakes.append(f"{self.place}.{key}: {error}")
+            self.mistakes.append(f"{self.key_path}.{key}: {error}")
             return otherwise
 
-    def conf_file(self, given: object) -> Path | None:
+    def conf_file(self, value: object) -> Path | None:
         self._require_one("monitors", "confFile")
-        path = _path(given)
+        path = _path(value)
         if path is not None:
             keys.read(path)
         return path
 
-    def keyring(self, given: object, user: str) -> Path | None:
+    def keyring(self, value: object, user: str) -> Path | None:
         self._require_one("key", "keyFile", "keyring")
-        path = _path(given)
+        path = _path(value)
         if path is not None and user:
             keys.from_keyring(path, user)
         return path
 
     def _require_one(self, *names: str) -> None:
-        """Refuse none and several of the keys that exclude each other."""
-        present = [name for name in names if self.found.get(name)]
+        """Raise ValueError unless the section has exactly one of these keys."""
+        present = [name for name in names if self.values.get(name)]
         if len(present) != 1:
-            found = ", ".join(present) or "none"
-            raise ValueError(f"exactly one of {', '.join(names)} is needed; found: {found}")
+            raise ValueError(
+                f"exactly one of {', '.join(names)} is needed; found: "
+                f"{', '.join(present) or 'none'}"
+            )
 
 
-def _text(given: object) -> str:
-    if not isinstance(given, str):
+def _text(value: object) -> str:
+    if not isinstance(value, str):
         raise ValueError("must be text; put it in quotes")  # noqa: TRY004
-    return given
+    return value
 
 
-def _path(given: object) -> Path | None:
-    if given is None:
+def _path(value: object) -> Path | None:
+    if value is None:
         return None
-    if not isinstance(given, str):
+    if not isinstance(value, str):
         raise ValueError("must be a path")  # noqa: TRY004
-    return Path(given)
+    return Path(value)
 
 
-def _new_name(given: object, above: set[str]) -> str:
-    name = _text(given)
+def _new_cluster_id(value: object, cluster_ids: set[str]) -> str:
+    name = _text(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}", name):
         raise ValueError(
             f"{name!r} must be 1 to 36 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
         )
-    if name in above:
+    if name in cluster_ids:
         raise ValueError(f"{name!r} is the clusterID of a cluster above; choose another")
-    above.add(name)
+    cluster_ids.add(name)
     return name
 
 
-def _monitors(given: object) -> tuple[str, ...]:
-    return () if given is None else monitors.parse(given)
+def _monitors(value: object) -> tuple[str, ...]:
+    return () if value is None else monitors.parse(value)
 
 
-def _namespace(given: object) -> str:
-    namespace = "" if given is None else _text(given)
+def _namespace(value: object) -> str:
+    namespace = "" if value is None else _text(value)
     if not re.fullmatch(r"[A-Za-z0-9._-]{0,48}", namespace):
         raise ValueError(f"{namespace!r} must be at most 48 of A-Z a-z 0-9 . _ -")
     return namespace
 
 
-def _user(given: object) -> str:
-    user = _text(given)
+def _user(value: object) -> str:
+    user = _text(value)
     name = user.removeprefix("client.")
     if not re.fullmatch(r"[^\s=,\[\]]+", name):
         raise ValueError(f"{user!r} is not a Ceph user; give a name such as `rbdcsi`")
     return name
 
 
-def _key(given: object) -> Secret | None:
-    return None if given is None else keys.parse(_text(given))
+def _key(value: object) -> Secret | None:
+    return None if value is None else keys.parse(_text(value))
 
 
-def _key_file(given: object) -> Path | None:
-    path = _path(given)
+def _key_file(value: object) -> Path | None:
+    path = _path(value)
     if path is not None:
         keys.from_file(path)
     return path
 
 
-def _unknown(place: str, found: Mapping[object, object], known: tuple[str, ...]) -> Iterator[str]:
-    for key in found:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            yield f"{place}{key}: is not a known key; {hint}"
+def _unknown_keys(
+    prefix: str, section: Mapping[object, object], allowed: tuple[str, ...]
+) -> Iterator[str]:
+    for key in section:
+        if key not in allowed:
+            near = difflib.get_close_matches(str(key), allowed, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(allowed)}"
+            yield f"{prefix}{key}: is not a known key; {hint}"
 
 
 def _files_with_keys(path: Path, config: Config) -> Iterator[Path]:

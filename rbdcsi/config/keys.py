@@ -1,4 +1,4 @@
-"""Ceph keys in text, key files and keyrings. No error quotes what was read: it may be a key."""
+"""Ceph keys in text, key files and keyrings. No error quotes the content: it may be a key."""
 
 import base64
 import configparser
@@ -9,10 +9,10 @@ from rbdcsi.config.secret import Secret
 
 
 def parse(text: str) -> Secret:
-    """Recognise a key: base64 of type, time, length and secret (Ceph: src/auth/Crypto.cc).
+    """Return the key in a text: base64 of type, time, length and secret (src/auth/Crypto.cc).
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a Ceph key.
     """
     try:
         decoded = base64.b64decode(text, validate=True)
@@ -25,10 +25,10 @@ def parse(text: str) -> Secret:
 
 
 def from_file(path: Path) -> Secret:
-    """Read the file of one key.
+    """Return the key in a file that holds one key.
 
     Raises:
-        ValueError: it cannot be read, or holds something else.
+        ValueError: the file cannot be read, or does not hold a key.
     """
     try:
         return parse(read(path).strip())
@@ -37,18 +37,18 @@ def from_file(path: Path) -> Secret:
 
 
 def from_keyring(path: Path, user: str) -> Secret:
-    """Read the key of `[client.USER]` from a keyring, the file that `ceph auth get` prints.
+    """Return the key of `[client.USER]` in a keyring, the file that `ceph auth get` prints.
 
-    Parsed anew only when the file has changed: every call to the driver asks for it.
+    Every call to the driver reads the key, so the file is parsed only if it has changed.
 
     Raises:
-        ValueError: it cannot be read, or has no such section or key.
+        ValueError: the file cannot be read, or has no such section or key.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    return _from_keyring(path, user, (found.st_mtime_ns, found.st_size, found.st_ino))
+    return _from_keyring(path, user, (status.st_mtime_ns, status.st_size, status.st_ino))
 
 
 @functools.lru_cache(maxsize=64)
@@ -68,7 +68,7 @@ def read(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        ValueError: it cannot be read, or is not text.
+        ValueError: the file cannot be read, or is not text.
     """
     try:
         return path.read_text()

@@ -1,4 +1,4 @@
-"""The monitors of a cluster as `mon_host` takes them: Ceph finds the rest of them by itself.
+"""The monitors of a cluster, as `mon_host` takes them. Ceph finds monitors that are not listed.
 
 An entry is a host with or without port (10.0.0.1, mon-a:6789, [fd00::1]:3300), with or without the
 messenger's version (v2:10.0.0.1:3300), or several addresses of one monitor in square brackets
@@ -15,10 +15,10 @@ _OF_VECTOR = re.compile(rf"v[12]:{_ADDRESS}")
 
 
 def parse(monitors: object) -> tuple[str, ...]:
-    """Return the entries of a list, or of one string with commas between them.
+    """Return the entries of a list, or of one text with commas between entries.
 
     Raises:
-        ValueError: there is none, or one is not an address.
+        ValueError: there is no entry, or an entry is not an address.
     """
     listed = [monitors] if isinstance(monitors, str) else monitors
     if not isinstance(listed, list | tuple):
@@ -32,7 +32,7 @@ def parse(monitors: object) -> tuple[str, ...]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Cut at the commas outside of square brackets."""
+    """Split at the commas that are outside of square brackets."""
     depth, entry = 0, ""
     for char in text:
         depth += (char == "[") - (char == "]")

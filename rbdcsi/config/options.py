@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from rbdcsi import errors
 
-# sockaddr_un has 108 bytes with the final zero; the server binds under a name 9 bytes longer.
+# sockaddr_un has 108 bytes with the final zero; the server binds a name that is 9 bytes longer.
 LONGEST_SOCKET_PATH = 107 - 9
 
 # CSI on Topology: an optional DNS prefix and a name; names and values have at most 63 bytes.
@@ -21,17 +21,17 @@ _TOPOLOGY = re.compile(rf"((?:[a-z0-9.-]{{1,63}}/)?{_TOPOLOGY_NAME})=({_TOPOLOGY
 
 
 class Address(NamedTuple):
-    """Where an HTTP server listens; no host means every address of the machine."""
+    """The address of an HTTP server; an empty host is every address of the machine."""
 
     host: str
     port: int
 
 
 def parse_endpoint(text: str) -> Path:
-    """Return the socket's path of `unix:///path`, `unix:/path` or `/path`.
+    """Return the path of a unix socket, written as `unix:///path`, `unix:/path` or `/path`.
 
     Raises:
-        ConfigError: it is no absolute path of a unix socket, or too long for one.
+        ConfigError: the text is not an absolute path, or is too long for a unix socket.
     """
     match = re.fullmatch(r"(?:unix:)?(?://)?(/[^/\0][^\0]*)", text)
     if not match:
@@ -49,7 +49,7 @@ def parse_address(text: str) -> Address:
     """Return host and port of `host:port`, `[v6]:port` or `:port`.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the text has none of these forms.
     """
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\s\[\]]*)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535:
@@ -60,10 +60,10 @@ def parse_address(text: str) -> Address:
 
 
 def parse_topology(segments: Iterable[str]) -> dict[str, str]:
-    """Return the segments `key=value` of where this node is.
+    """Return this node's topology from segments `key=value`.
 
     Raises:
-        ConfigError: one is not of that form, or a key comes twice.
+        ConfigError: a segment has another form, or two segments have the same key.
     """
     topology: dict[str, str] = {}
     for segment in segments:
@@ -81,20 +81,20 @@ def parse_topology(segments: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Flag:
-    """How the command line and the environment give a field of `Options`.
+    """How a field of `Options` is set by the command line or the environment.
 
     Attributes:
         help: one sentence for `--help` and the reference page.
         kind: the type of the text: str, int, float or Path.
-        name: the flag, if it is not the field's name.
-        metavar: how `--help` shows the value, if not by its type.
-        choices: the values that are allowed; empty for any.
+        name: the flag's name; empty takes the field's name.
+        metavar: the value's name in `--help`; None shows its type.
+        choices: the allowed values; empty allows any.
         least: the smallest number.
         most: the greatest number.
         above: a number that the value must exceed.
         repeated: whether the flag may be given several times.
-        variables: environment variables beside RBDCSI_NAME.
-        parse: reads the text or texts; raises `ConfigError`.
+        variables: environment variables that are read besides RBDCSI_NAME.
+        parse: turns the text, or the texts, into the field's value; raises `ConfigError`.
     """
 
     help: str
@@ -195,8 +195,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Declared:
-    """A field of `Options` that has a flag; `default` is None for no default."""
+class DeclaredFlag:
+    """A field of `Options` that has a flag; `default` is None if there is none."""
 
     field_name: str
     flag: Flag
@@ -204,11 +204,11 @@ class Declared:
     default: Any
 
 
-def declared_flags() -> list[Declared]:
-    """Return the flags in the order of the fields."""
+def declared_flags() -> list[DeclaredFlag]:
+    """Return the fields of `Options` that have a flag, in their order."""
     hints = get_type_hints(Options, include_extras=True)
     return [
-        Declared(
+        DeclaredFlag(
             field.name,
             flag,
             required=field.default is field.default_factory is dataclasses.MISSING,

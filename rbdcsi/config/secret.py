@@ -1,8 +1,8 @@
-"""A string that does not show itself: credentials travel in this type from the edge to Ceph."""
+"""The type that carries credentials from the request or file to Ceph; it never prints them."""
 
 
 class Secret:
-    """Holds a credential; `repr` and `str` are stars, only `reveal` gives the text."""
+    """A credential. `repr` and `str` return stars, only `reveal` returns the text."""
 
     __slots__ = ("_text",)
 
@@ -10,7 +10,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text, for the call that hands it to Ceph and nowhere else."""
+        """Return the text. Only the call that passes it to Ceph may use this."""
         return self._text
 
     def __eq__(self, other: object) -> bool:

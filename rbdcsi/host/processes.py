@@ -1,6 +1,6 @@
-"""Who uses a mount or a device, as far as /proc tells: words for an error message, no decision.
+"""The users of a mount or a device, as text for error messages; empty if /proc shows none.
 
-No users give an empty string. Links are read, never followed: that could hang on a dead mount.
+Links in /proc are read and never followed: following a link into a dead mount could hang.
 """
 
 import contextlib
@@ -13,47 +13,47 @@ from rbdcsi.host.fs import mountinfo
 _PROC = Path("/proc")
 _SELF = _PROC / "self"
 _SHOWN = 5
-NOBODY = "nobody that /proc shows"
+HIDDEN_USER = "a user that /proc does not show"
 
 
-def using(path: Path, but: int | None = None) -> str:
-    """Name the programs with an open file, working directory or root at or below the path.
+def users_of_path(path: Path, except_pid: int | None = None) -> str:
+    """Name the processes with an open file, working directory or root at or below the path.
 
     Args:
-        path: of a mount or a device.
-        but: a process that is not counted.
+        path: the target of a mount, or a device.
+        except_pid: a process that is left out.
     """
-    wanted, below = str(path), f"{path}/"
-    return _listed(
+    target, below = str(path), f"{path}/"
+    return _shortened(
         f"pid {process.name} ({_name(process)}): {link}"
         for process in _processes()
-        if process.name != str(but)
+        if process.name != str(except_pid)
         for link in _links(process)
-        if link == wanted or link.startswith(below)
+        if link == target or link.startswith(below)
     )
 
 
-def mounting(major_minor: str) -> str:
-    """Name the mounts of that device, one program for each mount namespace."""
-    return _listed(
-        f"a mount at {entry.target}{_where(process)}"
-        for process in _one_for_each_namespace()
+def mounts_of_device(major_minor: str) -> str:
+    """Name the mounts of that device, with one process for each mount namespace."""
+    return _shortened(
+        f"a mount at {entry.target}{_namespace(process)}"
+        for process in _one_of_each_namespace()
         for entry in _mounts(process)
         if entry.major_minor == major_minor
     )
 
 
-def _listed(found: Iterator[str]) -> str:
-    names = list(dict.fromkeys(found))
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return "; ".join(names[:_SHOWN]) + more
+def _shortened(descriptions: Iterator[str]) -> str:
+    lines = list(dict.fromkeys(descriptions))
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
 
 
 def _processes() -> Iterator[Path]:
     return (entry for entry in _PROC.iterdir() if entry.name.isdecimal())
 
 
-def _one_for_each_namespace() -> list[Path]:
+def _one_of_each_namespace() -> list[Path]:
     first: dict[str, Path] = {}
     for process in (_SELF, *_processes()):
         with contextlib.suppress(OSError):
@@ -61,19 +61,22 @@ def _one_for_each_namespace() -> list[Path]:
     return list(first.values())
 
 
-def _where(process: Path) -> str:
-    """Name a mount namespace that is not our own."""
+def _namespace(process: Path) -> str:
+    """Name the process's mount namespace, unless it is the driver's own."""
     return "" if process == _SELF else f" in the namespace of pid {process.name} ({_name(process)})"
 
 
 def _links(process: Path) -> set[str]:
-    """Read what the process holds; as strings, for there are thousands."""
-    found = set()
-    with contextlib.suppress(OSError):  # it ended meanwhile
+    """Return the paths of the process's open files, working directory and root, as strings.
+
+    There are thousands, so a Path for each would be slow.
+    """
+    links = set()
+    with contextlib.suppress(OSError):  # the process has ended
         for link in (f"{process}/cwd", f"{process}/root", *_descriptors(f"{process}/fd")):
             with contextlib.suppress(OSError):
-                found.add(os.readlink(link))  # noqa: PTH115  no Path for each
-    return found
+                links.add(os.readlink(link))  # noqa: PTH115  no Path for each
+    return links
 
 
 def _descriptors(directory: str) -> list[str]:

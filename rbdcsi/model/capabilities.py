@@ -1,4 +1,4 @@
-"""What a workload wants to do with a volume, and which of these wishes can be granted at all."""
+"""The ways in which a workload may use a volume, and the rules that decide which are possible."""
 
 import enum
 from collections.abc import Collection
@@ -21,12 +21,12 @@ class AccessMode(enum.Enum):
 
     @property
     def single_node(self) -> bool:
-        """Whether one node at a time may hold the volume."""
+        """Whether only one node at a time may use the volume."""
         return self.value.startswith("SINGLE_NODE")
 
     @property
     def reader_only(self) -> bool:
-        """Whether nobody may write."""
+        """Whether workloads may only read."""
         return self.value.endswith("READER_ONLY")
 
 
@@ -48,7 +48,7 @@ class Capability:
 
     @property
     def access_type(self) -> AccessType:
-        """Whether a device or a filesystem is asked for."""
+        """Whether the workload uses a device or a filesystem."""
         return AccessType.BLOCK if self.block else AccessType.MOUNT
 
     def __str__(self) -> str:
@@ -56,10 +56,10 @@ class Capability:
 
 
 def covers(attached: AccessMode, asked: AccessMode) -> bool:
-    """Tell whether a node that has a volume attached in one mode may use it in another.
+    """Return whether a node that has a volume attached in one mode may use it in another.
 
-    The two differ in Kubernetes: the external-attacher takes all accessModes of the
-    PersistentVolume together, the kubelet the first one.
+    The modes differ in Kubernetes: the external-attacher merges all accessModes of the
+    PersistentVolume, the kubelet takes the first one.
     """
     if asked.reader_only:
         return asked.single_node or not attached.single_node
@@ -72,10 +72,10 @@ def covers(attached: AccessMode, asked: AccessMode) -> bool:
 
 
 def check(capability: Capability) -> None:
-    """Refuse a capability that no RBD volume can have.
+    """Raise an error for a capability that no RBD volume can have.
 
     Raises:
-        InvalidRequest: an unknown filesystem, or one filesystem written by several nodes.
+        InvalidRequest: the filesystem is not supported, or several nodes would write to it.
     """
     if capability.block:
         return
@@ -92,23 +92,24 @@ def check(capability: Capability) -> None:
         )
 
 
-def filesystem(wanted: Collection[Capability], parameter: str | None) -> str | None:
-    """Return the filesystem a new volume is for, None if it is for raw block use only.
+def filesystem(requested: Collection[Capability], parameter: str | None) -> str | None:
+    """Return the filesystem of a new volume, None if the volume is for raw block use only.
 
     Args:
-        wanted: the capabilities of CreateVolume, each already checked.
-        parameter: the StorageClass's `csi.storage.k8s.io/fstype`, if any.
+        requested: the capabilities of CreateVolume, each already checked.
+        parameter: the StorageClass's `csi.storage.k8s.io/fstype`, None if it has none.
 
     Raises:
         InvalidRequest: the capabilities name different filesystems.
     """
-    mounts = [capability for capability in wanted if not capability.block]
+    mounts = [capability for capability in requested if not capability.block]
     if not mounts:
         return None
     types = {c.fs_type for c in mounts if c.fs_type} or {parameter or filesystems.DEFAULT}
     if len(types) > 1:
         raise errors.InvalidRequest(
-            f"one volume cannot have several filesystems, but {', '.join(sorted(types))} are asked"
+            "one volume cannot have several filesystems, but volume_capabilities ask for "
+            f"{', '.join(sorted(types))}; ask for one of them"
         )
     (fs_type,) = types
     return fs_type

@@ -1,4 +1,4 @@
-"""The filesystems that volumes may have, with all that differs between them."""
+"""The filesystems that volumes may have, with the properties in which they differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ class Filesystem:
     """One filesystem.
 
     Attributes:
-        smallest_bytes: below it, mkfs refuses or leaves no room for data.
-        mkfs_defaults: arguments of mkfs if the StorageClass gives none. A new image is empty, so
-            nothing is discarded.
-        mkfs_allowed: the options that a StorageClass may give.
+        smallest_bytes: the smallest volume; on a smaller one mkfs fails or leaves no room for data.
+        mkfs_defaults: the arguments of mkfs if the StorageClass has none. A new image is empty, so
+            mkfs need not discard its blocks.
+        mkfs_allowed: the mkfs options that a StorageClass may have.
     """
 
     smallest_bytes: int

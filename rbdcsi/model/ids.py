@@ -1,6 +1,6 @@
-"""Volume handles and locations: which image a CSI volume_id means.
+"""Volume handles and locations: the image that a CSI volume_id names.
 
-Only this module knows how a volume_id is written; every other module takes the parsed handle.
+Only this module reads and writes volume_ids; every other module uses the parsed handle.
 """
 
 import re
@@ -20,7 +20,7 @@ _VERSION = "v1"
 
 @dataclass(frozen=True, order=True)
 class LocationId:
-    """Where an image lives: a cluster by its clusterID, a pool by its number, a RADOS namespace."""
+    """The location of an image: the clusterID, the number of the pool, the RADOS namespace."""
 
     cluster_id: str
     pool_id: int
@@ -29,7 +29,7 @@ class LocationId:
 
 @dataclass(frozen=True)
 class VolumeHandle:
-    """A volume's identity: its location and the image's id, which outlives a rename."""
+    """A volume's identity: its location and the image's id, which a rename does not change."""
 
     location: LocationId
     image_id: str
@@ -48,10 +48,10 @@ class VolumeHandle:
 
 
 def parse(text: str) -> VolumeHandle:
-    """Read a volume_id as `str(VolumeHandle)` wrote it.
+    """Return the handle that `str(VolumeHandle)` wrote as this volume_id.
 
     Raises:
-        NotFound: anything else; what is no handle of ours names no volume of ours.
+        NotFound: the text has another form, so it names no volume of this driver.
     """
     parts = text.split(":") if len(text) <= MAX_BYTES else []
     grammar = (re.compile(_VERSION), CLUSTER_ID, _POOL_ID, NAMESPACE, _IMAGE_ID)

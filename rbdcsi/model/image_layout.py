@@ -1,4 +1,4 @@
-"""How an image is laid out: its features by name (librbd: features.h, create.cc), its objects."""
+"""The layout of an image: its features by name (librbd: features.h, create.cc), its objects."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ BITS = {
     "data-pool": 1 << 7,
 }
 
-# striping and data-pool follow from stripeUnit/stripeCount and dataPool: nobody names them.
+# librbd sets striping and data-pool itself, from stripeUnit/stripeCount and dataPool.
 CHOOSABLE = tuple(name for name in BITS if name not in {"striping", "data-pool"})
 
 DEFAULT = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
@@ -33,7 +33,7 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What `rbd create` is told beside name and size; sizes in bytes, None is RBD's default."""
+    """The options of `rbd create` besides name and size; sizes in bytes, None is RBD's default."""
 
     features: tuple[str, ...]
     object_bytes: int
@@ -44,10 +44,10 @@ class Layout:
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Read a comma-separated list of feature names, checked before Ceph is asked.
+    """Return the features of a comma-separated list; the check needs no Ceph.
 
     Raises:
-        InvalidRequest: an unknown name, or a feature without the one it needs.
+        InvalidRequest: a name is unknown, or a feature lacks another that it needs.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
     for name in sorted(names):
@@ -65,12 +65,12 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def mask(names: Iterable[str]) -> int:
-    """Return the bit mask librbd takes for these feature names."""
+    """Return librbd's bit mask of these features."""
     return sum(BITS[name] for name in names)
 
 
 def names(bits: int) -> tuple[str, ...]:
-    """Return the names of the features set in a mask, unknown bits as numbers."""
-    known = tuple(name for name, bit in BITS.items() if bits & bit)
-    unknown = bits & ~sum(BITS.values())
-    return (*known, hex(unknown)) if unknown else known
+    """Return the names of the features in a bit mask, unknown bits as one number."""
+    features = tuple(name for name, bit in BITS.items() if bits & bit)
+    unknown_bits = bits & ~sum(BITS.values())
+    return (*features, hex(unknown_bits)) if unknown_bits else features

@@ -1,4 +1,4 @@
-"""Image names: the image of a new volume is named by the CSI name alone.
+"""Image names: the name of a new image depends only on its prefix and the CSI name.
 
 Two CSI names never share an image, so the name is the idempotency key of CreateVolume.
 """
@@ -12,9 +12,9 @@ _HASHED = "sha256."
 
 
 def image_name(prefix: str, name: str) -> str:
-    """Return the image's name for a CSI name: readable where it can be, else hashed in full.
+    """Return the image's name for a CSI name: the name itself if possible, otherwise its hash.
 
-    A name that only looks hashed is hashed again, so no two CSI names share an image.
+    A CSI name that looks like a hash is hashed, so no two CSI names share an image.
     """
     if _PLAIN_NAME.fullmatch(name) and not name.startswith(_HASHED):
         return prefix + name

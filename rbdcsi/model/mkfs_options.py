@@ -1,8 +1,8 @@
-"""Which options of mkfs a StorageClass may give: an allow-list for each filesystem, pure.
+"""The options of mkfs that a StorageClass may have: an allow-list for each filesystem.
 
-mkfs runs as root on the host. An option that names a file, a directory or a second device, that
-forces, or that leaves the device without a filesystem is in no list (mke2fs(8), mkfs.xfs(8),
-mkfs.btrfs(8), as of Debian 12).
+mkfs runs as root on the host. So no list has an option that names a file, a directory or a second
+device, that overrides a safety check, or that leaves the device without a filesystem (mke2fs(8),
+mkfs.xfs(8), mkfs.btrfs(8), as of Debian 12).
 """
 
 import re
@@ -21,7 +21,7 @@ def _one(pattern: str) -> re.Pattern[str]:
 
 
 def _list(*items: str) -> re.Pattern[str]:
-    """Return the pattern of a comma separated list of these items."""
+    """Return the pattern of a comma-separated list of these items."""
     item = "|".join(items)
     return _one(f"(?:{item})(?:,(?:{item}))*")
 
@@ -126,15 +126,15 @@ BTRFS: Allowed = {
 
 
 def parse(text: str, fs_type: str, allowed: Allowed) -> tuple[str, ...]:
-    """Return the arguments of mkfs, split as a shell would.
+    """Return the arguments of mkfs, split as a shell splits them.
 
     Args:
-        text: the options of a StorageClass.
+        text: the StorageClass's mkfsOptions.
         fs_type: the filesystem's name, for the message.
         allowed: the options of this filesystem.
 
     Raises:
-        InvalidRequest: an option or a value that is not allowed for this filesystem.
+        InvalidRequest: an option or a value is not allowed for this filesystem.
     """
     try:
         words = shlex.split(text)

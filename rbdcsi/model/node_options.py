@@ -1,4 +1,4 @@
-"""The options of a StorageClass that only nodes need: kept with the image, read at NodeStage."""
+"""The options of a StorageClass that only nodes need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ FORCE = "force"  # the one option for unmapping
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What a node needs to know beyond the image: kept with the image, read at NodeStage.
+    """The options that CreateVolume stores in the image's metadata and NodeStageVolume reads.
 
-    Options are strings as the mapper or mkfs takes them; the mappings go by mapper name.
+    Options are texts as the mapper or mkfs takes them; the keys of the mappings are mappers' names.
     """
 
     mapper: str | None = None

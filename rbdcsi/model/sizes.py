@@ -1,4 +1,4 @@
-"""Volume sizes, in bytes: what is asked for, what RBD and the filesystems can do."""
+"""Volume sizes in bytes: the requested range, and the limits of RBD and the filesystems."""
 
 from rbdcsi import errors
 from rbdcsi.model import filesystems
@@ -22,17 +22,17 @@ def largest(object_bytes: int) -> int:
 
 
 def choose(required: int, limit: int, *, fs_type: str | None, object_bytes: int) -> int:
-    """Return the size in bytes for a new volume: the least whole MiB that satisfies the range.
+    """Return the size in bytes of a new volume: the smallest whole MiB in the requested range.
 
     Args:
-        required: least size in bytes; 0 leaves the choice to the driver.
-        limit: greatest size in bytes; 0 is no limit.
-        fs_type: filesystem the volume is for, None for a raw block volume.
+        required: the smallest acceptable size in bytes; 0 leaves the choice to the driver.
+        limit: the largest acceptable size in bytes; 0 is no limit.
+        fs_type: the volume's filesystem, None for a raw block volume.
         object_bytes: size of the image's objects in bytes.
 
     Raises:
-        InvalidRequest: a negative bound (CSI spec: CapacityRange MUST NOT be negative).
-        SizeOutOfRange: no size satisfies the range, or it is too small or too large for RBD.
+        InvalidRequest: a bound is negative (CSI spec: CapacityRange MUST NOT be negative).
+        SizeOutOfRange: no size is in the range, or the range is too small or too large for RBD.
     """
     if required < 0 or limit < 0:
         raise errors.InvalidRequest(
@@ -44,7 +44,7 @@ def choose(required: int, limit: int, *, fs_type: str | None, object_bytes: int)
         raise errors.SizeOutOfRange(
             f"no volume fits between {required} and {limit} bytes: sizes are whole MiB and the "
             f"smallest {fs_type or 'raw block'} volume has {smallest(fs_type)} bytes; "
-            f"a limit of at least {size} would do"
+            f"ask for a limit of at least {size} bytes"
         )
     if size > largest(object_bytes):
         raise errors.SizeOutOfRange(

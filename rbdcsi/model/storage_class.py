@@ -1,4 +1,4 @@
-"""StorageClass parameters: the names ceph-csi's users already write, read into one record."""
+"""StorageClass parameters, named as in ceph-csi, parsed into one record."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ KNOWN = (
     "unmapOptions", "mkfsOptions", FSTYPE, PVC_NAME, PVC_NAMESPACE, PV_NAME,
 )  # fmt: skip
 
-# ceph-csi has these; ignoring one would surprise its user badly, so it is refused with words.
+# ceph-csi has these parameters. A volume made without one would be another volume than requested.
 _NOT_YET = ("encrypted", "encryptionKMSID", "topologyConstrainedPools")
 
 _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
@@ -36,7 +36,7 @@ _SMALLEST_OBJECT, _DEFAULT_OBJECT, _LARGEST_OBJECT = 1 << 12, 1 << 22, 1 << 25
 
 @dataclass(frozen=True)
 class Parameters:
-    """A StorageClass as the driver understands it; None leaves it to the cluster's settings."""
+    """The parameters of a StorageClass; None takes the cluster's configured value or no value."""
 
     cluster_id: str | None = None
     pool: str | None = None
@@ -54,34 +54,36 @@ class Parameters:
     pv_name: str = ""
 
 
-def parse(given: Mapping[str, str]) -> Parameters:
-    """Read a StorageClass's parameters.
+def parse(parameters: Mapping[str, str]) -> Parameters:
+    """Return the record of a StorageClass's parameters.
 
     Raises:
-        InvalidRequest: an unknown, not yet supported or malformed parameter, named with the fix.
+        InvalidRequest: a parameter is unknown, not supported yet or malformed.
     """
-    for name in given:
-        _check_known(name, given[name])
-    stripe_unit, stripe_count = _striping(given)
+    for name in parameters:
+        _check_name(name, parameters[name])
+    stripe_unit, stripe_count = _striping(parameters)
     return Parameters(
-        cluster_id=_matching(given, "clusterID", ids.CLUSTER_ID),
-        pool=given.get("pool") or None,
-        data_pool=given.get("dataPool") or None,
-        namespace=_matching(given, "radosNamespace", ids.NAMESPACE),
-        features=image_layout.parse(given.get("imageFeatures") or ",".join(image_layout.DEFAULT)),
-        name_prefix=_matching(given, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
-        object_bytes=_object_bytes(given),
+        cluster_id=_matching(parameters, "clusterID", ids.CLUSTER_ID),
+        pool=parameters.get("pool") or None,
+        data_pool=parameters.get("dataPool") or None,
+        namespace=_matching(parameters, "radosNamespace", ids.NAMESPACE),
+        features=image_layout.parse(
+            parameters.get("imageFeatures") or ",".join(image_layout.DEFAULT)
+        ),
+        name_prefix=_matching(parameters, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
+        object_bytes=_object_bytes(parameters),
         stripe_unit=stripe_unit,
         stripe_count=stripe_count,
-        fs_type=given.get(FSTYPE) or None,
-        node=_node_options(given),
-        pvc_name=given.get(PVC_NAME, ""),
-        pvc_namespace=given.get(PVC_NAMESPACE, ""),
-        pv_name=given.get(PV_NAME, ""),
+        fs_type=parameters.get(FSTYPE) or None,
+        node=_node_options(parameters),
+        pvc_name=parameters.get(PVC_NAME, ""),
+        pvc_namespace=parameters.get(PVC_NAMESPACE, ""),
+        pv_name=parameters.get(PV_NAME, ""),
     )
 
 
-def _check_known(name: str, value: str) -> None:
+def _check_name(name: str, value: str) -> None:
     if name in KNOWN or (name == "encrypted" and value == "false"):
         return
     if name in _NOT_YET:
@@ -94,25 +96,32 @@ def _check_known(name: str, value: str) -> None:
     raise errors.InvalidRequest(f"unknown parameter {name!r}; {hint}known are {', '.join(KNOWN)}")
 
 
-def _matching(given: Mapping[str, str], name: str, grammar: re.Pattern[str]) -> str | None:
-    value = given.get(name)
+def _matching(parameters: Mapping[str, str], name: str, grammar: re.Pattern[str]) -> str | None:
+    value = parameters.get(name)
     if value and not grammar.fullmatch(value):
         raise errors.InvalidRequest(f"{name}: {value!r} does not match {grammar.pattern}")
     return value or None
 
 
-def _size(given: Mapping[str, str], name: str) -> int | None:
-    text = given.get(name)
+def _size(parameters: Mapping[str, str], name: str) -> int | None:
+    text = parameters.get(name)
     if not text:
         return None
     match = _BYTES.fullmatch(text)
     if not match:
-        raise errors.InvalidRequest(f"{name}: {text!r} is no size; write bytes, or 64K, 4M")
+        raise errors.InvalidRequest(
+            f"{name}: {text!r} is not a size; write a number of bytes, or a size such as 64K or 4M"
+        )
     return int(match[1]) * _UNIT[match[2]]
 
 
-def _object_bytes(given: Mapping[str, str]) -> int:
-    size = _size(given, "objectSize")
+def _features(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    text = parameters.get("imageFeatures")
+    return image_layout.parse(text) if text else image_layout.DEFAULT
+
+
+def _object_bytes(parameters: Mapping[str, str]) -> int:
+    size = _size(parameters, "objectSize")
     if size is None:
         return _DEFAULT_OBJECT
     if size & (size - 1) or not _SMALLEST_OBJECT <= size <= _LARGEST_OBJECT:
@@ -122,47 +131,48 @@ def _object_bytes(given: Mapping[str, str]) -> int:
     return size
 
 
-def _striping(given: Mapping[str, str]) -> tuple[int | None, int | None]:
-    unit, count = _size(given, "stripeUnit"), given.get("stripeCount")
+def _striping(parameters: Mapping[str, str]) -> tuple[int | None, int | None]:
+    unit, count = _size(parameters, "stripeUnit"), parameters.get("stripeCount")
     if (unit is None) != (not count):
         raise errors.InvalidRequest("stripeUnit and stripeCount go together: give both or neither")
     if unit is None or not count:
         return None, None
     if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1 << 20:
-        raise errors.InvalidRequest(f"stripeCount: {count!r} is no positive number")
-    if unit == 0 or _object_bytes(given) % unit:
+        raise errors.InvalidRequest(f"stripeCount: {count!r} is not a number from 1 to 1048576")
+    object_bytes = _object_bytes(parameters)
+    if unit == 0 or object_bytes % unit:
         raise errors.InvalidRequest(
-            f"stripeUnit: {unit} bytes do not divide the objectSize of {_object_bytes(given)} bytes"
+            f"stripeUnit: {unit} bytes do not divide the objectSize of {object_bytes} bytes"
         )
     return unit, int(count)
 
 
-def _node_options(given: Mapping[str, str]) -> NodeOptions:
-    mounter = given.get("mounter")
+def _node_options(parameters: Mapping[str, str]) -> NodeOptions:
+    mounter = parameters.get("mounter")
     if mounter and mounter not in _MAPPERS:
         raise errors.InvalidRequest(
             f"mounter: {mounter!r} is unknown; use one of {', '.join(_MAPPERS)}"
         )
     return NodeOptions(
         mapper=_MAPPERS[mounter] if mounter else None,
-        try_other_mappers=_flag(given, "tryOtherMounters"),
-        map_options=_by_mapper(given, "mapOptions"),
-        unmap_options=_unmap_options(given),
-        mkfs_options=_words(given, "mkfsOptions"),
+        try_other_mappers=_flag(parameters, "tryOtherMounters"),
+        map_options=_by_mapper(parameters, "mapOptions"),
+        unmap_options=_unmap_options(parameters),
+        mkfs_options=_shell_words(parameters, "mkfsOptions"),
     )
 
 
-def _flag(given: Mapping[str, str], name: str) -> bool:
-    text = given.get(name) or "false"
+def _flag(parameters: Mapping[str, str], name: str) -> bool:
+    text = parameters.get(name) or "false"
     if text not in {"true", "false"}:
         raise errors.InvalidRequest(f"{name}: {text!r}; write true or false")
     return text == "true"
 
 
-def _by_mapper(given: Mapping[str, str], name: str) -> dict[str, str]:
-    """Read `krbd:a,b;nbd:c`; options without a mapper's name are krbd's, as in ceph-csi."""
+def _by_mapper(parameters: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the options by mapper of `krbd:a,b;nbd:c`; options without a mapper are krbd's."""
     options: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in given.get(name, "").split(";"))):
+    for part in filter(None, (part.strip() for part in parameters.get(name, "").split(";"))):
         head, colon, tail = part.partition(":")
         mapper = _MAPPERS.get(head) if colon else None
         key, value = (mapper, tail) if mapper else ("krbd", part)
@@ -172,8 +182,8 @@ def _by_mapper(given: Mapping[str, str], name: str) -> dict[str, str]:
     return options
 
 
-def _unmap_options(given: Mapping[str, str]) -> dict[str, str]:
-    options = _by_mapper(given, "unmapOptions")
+def _unmap_options(parameters: Mapping[str, str]) -> dict[str, str]:
+    options = _by_mapper(parameters, "unmapOptions")
     for mapper, option in options.items():
         if option != FORCE:
             raise errors.InvalidRequest(
@@ -183,8 +193,8 @@ def _unmap_options(given: Mapping[str, str]) -> dict[str, str]:
     return options
 
 
-def _words(given: Mapping[str, str], name: str) -> str:
-    text = given.get(name, "")
+def _shell_words(parameters: Mapping[str, str], name: str) -> str:
+    text = parameters.get(name, "")
     try:
         shlex.split(text)
     except ValueError as error:

@@ -1,13 +1,13 @@
-"""One codec for all facts that are kept in Ceph or on a node: versioned JSON and frozen records.
+"""The one codec of all facts that are kept in Ceph or on a node: versioned JSON, frozen records.
 
-Drivers of different versions work side by side during an upgrade, so every stored value says who
-may use it, by two numbers:
+Drivers of different versions work side by side during an upgrade, so every stored value has two
+numbers that say which drivers may use it:
 
-- `version`: a driver that knows a smaller number refuses to read the value;
-- `writer`: a driver that knows a smaller number may read the value, but refuses to rewrite it.
+- `version`: a driver that knows only a smaller version refuses to read the value;
+- `writer`: a driver that knows only a smaller version may read the value, but not rewrite it.
 
 A record keeps the fields that this driver does not know in its field `unknown`, and writes them
-back unchanged. A value that cannot be read is damaged, and nothing is guessed from it.
+back unchanged. A value that cannot be decoded is damaged; the driver guesses nothing from it.
 """
 
 import collections.abc
@@ -30,11 +30,11 @@ _UNKNOWN = "unknown"
 
 
 def later(default: Any, *, key: str = "") -> Any:
-    """Declare a field that was added after the first version: stored values may lack it.
+    """Declare a field that was added after the first version, so stored values may lack it.
 
     Args:
-        default: what a stored value without the field means; this value is not written.
-        key: the field's name in JSON, if it is not the attribute's.
+        default: the field's value if the stored value lacks it; this value is not written.
+        key: the field's name in JSON; empty takes the attribute's name.
     """
     return dataclasses.field(default=default, metadata={"later": True, "key": key})
 
@@ -45,7 +45,7 @@ def key(name: str, **arguments: Any) -> Any:
 
 
 def unknown_fields() -> Any:
-    """Declare the field `unknown`, which keeps what a newer driver wrote."""
+    """Declare the field `unknown`, which keeps the fields that a newer driver wrote."""
     return dataclasses.field(default_factory=dict, compare=False)
 
 
@@ -54,12 +54,12 @@ class Kind(Generic[_Record]):
     """A kind of stored value.
 
     Attributes:
-        record: the frozen dataclass that the value becomes. Its fields may be bool, int, str, an
+        record: the frozen dataclass of the decoded value. Its fields may be bool, int, str, an
             enum, another dataclass, a tuple or a mapping by str of these, or one of these or None.
-        name: for messages, such as "attachment record".
-        remedy: what damage hinders and how to mend it, the end of the message.
+        name: the name in messages, such as "attachment record".
+        remedy: the end of the message about damage: the consequence and the repair.
         version: the version that this driver knows and writes.
-        unversioned: whether values without a version are read, as version 1.
+        unversioned: whether a value without a version is read as version 1.
     """
 
     record: type[_Record]
@@ -72,7 +72,7 @@ class Kind(Generic[_Record]):
         """Return the record as JSON in ASCII.
 
         Raises:
-            Refused: a newer driver wrote it and does not let this one rewrite it.
+            Refused: a newer driver wrote it and does not allow this driver to rewrite it.
         """
         writer = getattr(record, _UNKNOWN, {}).get("writer", 1)
         if type(writer) is not int or writer > self.version:
@@ -83,14 +83,14 @@ class Kind(Generic[_Record]):
         return json.dumps({"version": self.version, **_plain(record)}, separators=(",", ":"))
 
     def decode(self, text: str, where: str) -> _Record:
-        """Read a record.
+        """Return the record that `encode` of this or another version wrote.
 
         Args:
-            text: what `encode` wrote, in this version or another.
-            where: names the object and key, or the file, in messages.
+            text: the stored text.
+            where: the object and key, or the file, for messages.
 
         Raises:
-            Failed: it is damaged, or this driver's version may not read it.
+            Failed: the text is damaged, or a newer driver does not allow this one to read it.
         """
         try:
             facts = json.loads(text)
@@ -108,7 +108,7 @@ class Kind(Generic[_Record]):
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can write."""
+    """Return the value as dicts, lists, strings and numbers, which JSON can express."""
     if dataclasses.is_dataclass(value):
         facts = dict(getattr(value, _UNKNOWN, {}))
         for field in dataclasses.fields(value):
@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _decoder(kind: Any) -> _Decoder:
-    """Return the function that turns JSON into a value of that type, or raises."""
+    """Return the function that turns decoded JSON into a value of this type, or raises."""
     if dataclasses.is_dataclass(kind):
         return _record_decoder(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -177,6 +177,6 @@ def _record_decoder(kind: Any) -> _Decoder:
 
 
 def _instance(kind: type, value: Any, path: str) -> Any:
-    if type(value) is not kind:  # a bool is no int here
+    if type(value) is not kind:  # isinstance would accept a bool for an int
         raise TypeError(f"{path} is {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""Keeps this node's record in every cluster: written at start, and then regularly."""
+"""Writes this node's record to every cluster, at start and then once a minute."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): new at each boo
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What the node says of itself, beside what Ceph and the kernel tell."""
+    """The facts of a node record that come from the driver's options and the host's mappers."""
 
     node_id: str
     max_volumes: int
@@ -30,7 +30,7 @@ class NodeFacts:
 
 
 class Registration:
-    """Registers the node."""
+    """Registers this node in every configured cluster."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Registration:
         self._now = now
 
     def renew(self) -> float:
-        """Write the record, which stays with the time when the node was last seen.
+        """Write the record with the current time as `last_seen`.
 
-        Returns the seconds until the next time.
+        Returns the seconds until the next call is due.
         """
         written = [self._register(c.cluster_id) for c in self._connections.configured.clusters]
         return _HEARTBEAT_SECONDS if all(written) else _RETRY_SECONDS
@@ -56,7 +56,9 @@ class Registration:
                 registry.Nodes(connection.home()).register(self._record(connection))
         except errors.RbdCsiError as error:
             _log.warning(
-                "node not registered, to be repeated", cluster=cluster_id, error=str(error)
+                "node not registered in a cluster; the driver tries again",
+                cluster=cluster_id,
+                error=str(error),
             )
             return False
         return True

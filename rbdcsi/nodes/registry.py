@@ -1,7 +1,7 @@
-"""The node registry: what each node plugin says of itself.
+"""The node registry: one record for each node, written by the node plugin.
 
-It lives at the cluster's home location (the configured pool and RADOS namespace), so that the
-controller finds a node whatever pool the volume is in.
+It is at the cluster's home location (the configured pool and RADOS namespace), so the controller
+finds the record of a node without regard to the volume's pool.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _REGISTRY = "rbdcsi.nodes"
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """What a node plugin says of itself; `last_seen` is ISO 8601 in UTC, 0 volumes are no limit."""
+    """One node. `last_seen` is in ISO 8601 and UTC; `max_volumes` is 0 if there is no limit."""
 
     node_id: str
     addresses: tuple[str, ...]
@@ -34,8 +34,8 @@ class NodeRecord:
 RECORD = stored.Kind(
     NodeRecord,
     name="node record",
-    remedy="so nothing is attached to that node: restart the node plugin there, it writes its "
-    "record again",
+    remedy="so no volume can be attached to that node: restart its node plugin, which rewrites the "
+    "record",
     unversioned=True,
 )
 
@@ -51,14 +51,14 @@ class Nodes:
         self._omap.put(record.node_id, RECORD.encode(record))
 
     def get(self, node_id: str) -> NodeRecord:
-        """Return the node's record; see `begin_get`."""
+        """Read the node's record; see `begin_get`."""
         return self.begin_get(node_id).result()
 
     def begin_get(self, node_id: str) -> Future[NodeRecord]:
         """Begin to read the node's record.
 
         Raises:
-            NotFound: no node plugin has registered under that id.
+            NotFound: no node plugin has registered with that id.
             Failed: the record cannot be read.
         """
         return self._omap.begin_get(node_id).then(lambda text: _decode(node_id, text))
@@ -68,6 +68,6 @@ def _decode(node_id: str, text: str | None) -> NodeRecord:
     if text is None:
         raise errors.NotFound(
             f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "
-            "has reached this Ceph cluster; see the log of the rbdcsi node Pod there"
+            "has reached this Ceph cluster; see the log of the rbdcsi Pod on that node"
         )
     return RECORD.decode(text, f"object {_REGISTRY}, key {node_id}")

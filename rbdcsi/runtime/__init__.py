@@ -1,4 +1,4 @@
-"""Time and threads for every layer: deadlines of calls, periodic work, the wall clock.
+"""Time and threads for every layer: deadlines of calls, periodic tasks, the wall clock.
 
 It may import: `telemetry`, `errors`.
 """

@@ -1,4 +1,4 @@
-"""The time as records carry it: for people to read, never to decide by."""
+"""The time as records have it: for people to read; no decision depends on it."""
 
 from datetime import UTC, datetime
 

@@ -1,6 +1,6 @@
-"""How much time the current call has left, known to every layer without being passed along.
+"""The deadline of the current call, which every layer can read without an argument for it.
 
-The interceptor sets it from the RPC; adapters ask before each step that can block.
+The interceptor sets it from the RPC; adapters read it before each step that can block.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ _ends_at: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadlin
 
 @contextlib.contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Bound the body to `seconds` from now; None leaves it unbounded."""
+    """Set the body's deadline to `seconds` from now; None means no deadline."""
     token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
     try:
         yield
@@ -24,7 +24,7 @@ def within(seconds: float | None) -> Iterator[None]:
 
 
 def remaining(at_most: float) -> float:
-    """Return the seconds left for the next step, never more than `at_most`.
+    """Return the seconds that are left for the next step, at most `at_most`.
 
     Raises:
         DeadlineExceeded: the caller's time has run out.
@@ -32,10 +32,10 @@ def remaining(at_most: float) -> float:
     ends_at = _ends_at.get()
     if ends_at is None:
         return at_most
-    left = ends_at - time.monotonic()
-    if left <= 0:
+    seconds = ends_at - time.monotonic()
+    if seconds <= 0:
         raise errors.DeadlineExceeded(
-            "the caller's deadline passed before the next step; what was done is kept, "
-            "the same call again carries on from there"
+            "the caller's deadline passed before the call's next step; finished steps are kept, "
+            "and the same call continues after them"
         )
-    return min(left, at_most)
+    return min(seconds, at_most)

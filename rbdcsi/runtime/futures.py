@@ -1,4 +1,4 @@
-"""Results of operations that are under way: several begin before the first is waited for."""
+"""Results of running operations: a caller may begin several before it waits for the first."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -11,17 +11,17 @@ class Future(Generic[_Result]):
     """The result of an operation that has begun."""
 
     def __init__(self, wait: Callable[[], _Result]) -> None:
-        """Take `wait`, which blocks until the operation ends, and returns its result or raises."""
+        """Create the future; `wait` blocks until the operation ends and returns its result."""
         self._wait = wait
 
     def result(self) -> _Result:
         """Wait and return the result; call it once.
 
         Raises:
-            RbdCsiError: what the operation raises.
+            RbdCsiError: the operation failed.
         """
         return self._wait()
 
     def then(self, convert: Callable[[_Result], _Converted]) -> "Future[_Converted]":
-        """Return the future of what `convert` makes of the result."""
+        """Return a future whose result `convert` makes from the result of this one."""
         return Future(lambda: convert(self._wait()))

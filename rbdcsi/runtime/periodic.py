@@ -1,24 +1,24 @@
-"""Work that is done again and again in a thread of its own, for as long as the process serves."""
+"""Work that a thread of its own repeats for as long as the process serves."""
 
 import threading
 from collections.abc import Callable
 
 
-class Repeated:
-    """Does the work at once, and then after each pause."""
+class PeriodicTask:
+    """Runs the work once at the start, then again after each pause."""
 
     def __init__(self, name: str, work: Callable[[], float]) -> None:
-        """Name the thread, and what it does; `work` returns the seconds until the next time."""
+        """Take the thread's name and its work, which returns the seconds until its next run."""
         self._work = work
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Do it no more; what is under way is not waited for."""
+        """Start no further run; do not wait for a run that has begun."""
         self._stopping.set()
 
     def _run(self) -> None:

@@ -1,10 +1,10 @@
-"""When a call last ended: it tells a driver that is busy from one that hangs."""
+"""Records when a call last ended; by it, a health check tells a busy driver from a hanging one."""
 
 import time
 
 
 class Activity:
-    """Shared by all threads without a lock: a float is replaced as a whole."""
+    """The time when a call last ended. Threads need no lock: Python replaces a float as a whole."""
 
     def __init__(self) -> None:
         """Start as if a call had ended just now."""

@@ -1,4 +1,4 @@
-"""Wiring: from options and configuration to services and the threads behind them."""
+"""Builds the services and the background threads from the options and the configuration."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from rbdcsi.config.options import Options
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
-from rbdcsi.runtime.periodic import Repeated
+from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
@@ -26,24 +26,24 @@ from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.usage_metrics import Census
 
 
-class Background(Protocol):
-    """Something that works in a thread of its own."""
+class BackgroundTask(Protocol):
+    """Work in a thread of its own."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
 
     def stop(self) -> None:
-        """End, leaving the rest for the next start."""
+        """Stop the thread; the next process does the work that remains."""
 
 
 @dataclass
 class Application:
-    """The services of one process, and what runs behind them."""
+    """The services and the background threads of one process."""
 
     identity: Identity
     controller: Controller | None = None
     node: Node | None = None
-    background: list[Background] = field(default_factory=list)
+    background: list[BackgroundTask] = field(default_factory=list)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
 
     def add_to(self, server: grpc.Server) -> None:
@@ -56,17 +56,17 @@ class Application:
 
     def start(self) -> None:
         """Start the threads."""
-        for thing in self.background:
-            thing.start()
+        for task in self.background:
+            task.start()
 
     def stop(self) -> None:
-        """Stop them."""
-        for thing in self.background:
-            thing.stop()
+        """Stop the threads."""
+        for task in self.background:
+            task.stop()
 
 
 def build(options: Options, clusters: Config) -> Application:
-    """Build what `rbdcsi serve` was asked for."""
+    """Return the application of a process with this role and these options."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
     with_controller, with_node = options.role != "node", options.role != "controller"
     application = Application(Identity(probe.Readiness(pooled)))
@@ -74,7 +74,7 @@ def build(options: Options, clusters: Config) -> Application:
         for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
         purger = Purger(pooled, for_removal)
         application.controller = Controller(pooled, purger.wake)
-        application.background += [purger, Repeated("census", Census(pooled).take)]
+        application.background += [purger, PeriodicTask("census", Census(pooled).take)]
     if with_node:
         _add_node(application, options, pooled)
     return application
@@ -88,8 +88,8 @@ def _add_node(application: Application, options: Options, pooled: connections.Co
     facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
     orphans = Orphans(node, lambda handle: _hold(application, handle))
     application.background += [
-        Repeated("registration", Registration(pooled, facts).renew),
-        Repeated("orphans", orphans.unmap),
+        PeriodicTask("registration", Registration(pooled, facts).renew),
+        PeriodicTask("orphans", orphans.unmap),
     ]
 
 

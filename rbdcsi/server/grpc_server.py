@@ -1,4 +1,4 @@
-"""The gRPC server on its unix socket: threads, limits, orderly stop, and its own Probe asked."""
+"""Runs the gRPC server on its unix socket, stops it in order, and calls its Probe."""
 
 import threading
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from rbdcsi.server import interceptors, unix_socket
 from rbdcsi.server.activity import Activity
 from rbdcsi.server.health import Health
 from rbdcsi.server.interceptors.call import REQUEST_ID
-from rbdcsi.server.interceptors.layered import Layered
+from rbdcsi.server.interceptors.layered import LayerInterceptor
 from rbdcsi.server.locks import KeyedLocks
 
 _log = structlog.get_logger()
 
-LONGEST_CALL = 300.0  # seconds for a call without a deadline; the sidecars' and kubelet's are less
+LONGEST_CALL = 300.0  # seconds of a call without a deadline; sidecars and kubelet set shorter ones
 PROBE_SECONDS = 5.0
 
 
@@ -32,26 +32,26 @@ def serve(
     locks: KeyedLocks,
     activity: Activity,
 ) -> bool:
-    """Serve until `stopping` is set, then refuse new calls and finish those that run.
+    """Serve until `stopping` is set, then refuse new calls and finish the running ones.
 
     Args:
-        options: socket, limits and times.
+        options: the socket, the limits and the times.
         add_services: adds the CSI services to the server.
         stopping: an event that ends the server.
-        locks: held by calls that change a volume.
-        activity: records each call's end; `probe` reads it.
+        locks: the locks that calls take while they change a volume.
+        activity: records the end of each call for `probe`.
 
     Returns:
-        Whether every call was over within `stop_grace`; if not, threads of this process still run.
+        Whether every call ended within `stop_grace`; if not, threads of this process still run.
 
     Raises:
-        Refused: the socket cannot be had; the message says why and what to do.
+        Refused: the socket cannot be opened.
     """
     workers = _started_workers(options.workers)
     layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity)
     server = grpc.server(
         workers,
-        interceptors=[Layered(layers)],
+        interceptors=[LayerInterceptor(layers)],
         maximum_concurrent_rpcs=options.max_concurrent,
     )
     add_services(server)
@@ -70,42 +70,42 @@ def probe(
     seconds: float = PROBE_SECONDS,
     patience: float = LONGEST_CALL,
 ) -> Health:
-    """Ask the driver behind `socket` for its health, as the kubelet's probes should see it.
+    """Return the driver's health for the kubelet's probes.
 
-    While every worker serves a slow call, a Probe waits like any other: to be busy is no reason to
-    be killed. But no call may last longer than `patience`, so if none has ended for so long, all
-    of them hang.
+    While every worker serves a slow call, a Probe has to wait, and a busy driver must not be
+    killed. But no call may last longer than `patience` seconds, so if no call has ended for that
+    time, all workers hang.
 
     Args:
-        socket: the driver's own.
-        activity: the one that its server records calls in.
-        seconds: that it has to answer.
-        patience: seconds.
+        socket: the driver's socket.
+        activity: records the calls of the driver's server.
+        seconds: the driver must answer within this time.
+        patience: the longest time of one call, in seconds.
     """
     with grpc.insecure_channel(_target(socket)) as channel:
         try:
             answer = csi_pb2_grpc.IdentityStub(channel).Probe(
                 csi_pb2.ProbeRequest(), timeout=seconds
             )
-        except grpc.RpcError as error:  # it is a grpc.Call, too
+        except grpc.RpcError as error:  # it is also a grpc.Call
             age = activity.age()
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and age < patience:
-                words = f"busy: every worker serves a call; the last one ended {age:.0f} s ago"
-                return Health(True, False, words)
+                message = f"busy: every worker serves a call; the last one ended {age:.0f} s ago"
+                return Health(True, False, message)
             return _failed_probe(error)
-    ready = answer.ready.value or not answer.HasField("ready")  # CSI: absent means ready
+    ready = answer.ready.value or not answer.HasField("ready")  # CSI: a missing field means ready
     return Health(True, ready, "ready" if ready else "not ready yet: see the driver's log")
 
 
 def _failed_probe(error: Any) -> Health:
-    """Tell a driver that answered with an error, and so lives, from one that did not answer."""
+    """Return the health of a driver whose Probe failed: it is alive if the error came from it."""
     answered = any(key == REQUEST_ID for key, _ in error.trailing_metadata() or ())
-    busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # max_concurrent is reached
+    busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # max_concurrent calls are running
     return Health(answered or busy, False, error.details() or error.code().name)
 
 
 def _started_workers(count: int) -> futures.ThreadPoolExecutor:
-    """Start all threads now: gRPC's serving loop would die of a thread that cannot be had later."""
+    """Start all threads now: gRPC's serving loop would die if a thread could not start later."""
     workers = futures.ThreadPoolExecutor(count, thread_name_prefix="rpc")
     all_started = threading.Barrier(count + 1)
     for _ in range(count):
@@ -115,12 +115,12 @@ def _started_workers(count: int) -> futures.ThreadPoolExecutor:
 
 
 def _finished(workers: futures.ThreadPoolExecutor) -> bool:
-    """Whether the threads end; those whose call is over do so at once."""
+    """Return whether the threads end within a second; a thread without a call ends at once."""
     waiter = threading.Thread(target=workers.shutdown, name="last-calls", daemon=True)
     waiter.start()
     waiter.join(timeout=1)
     if waiter.is_alive():
-        _log.warning("calls were cut off: repeating them finishes their work")
+        _log.warning("calls were cut off when stop_grace ended; their callers repeat them")
     return not waiter.is_alive()
 
 

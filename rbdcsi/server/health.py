@@ -1,6 +1,7 @@
-"""The HTTP side door: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet.
+"""The HTTP server: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet.
 
-Alive is who answers a Probe at all, or is busy; ready is who says so in its answer.
+`/livez` succeeds if the driver answers its own Probe, or if all workers are busy but calls still
+complete. `/readyz` succeeds only if Probe reports `ready`.
 """
 
 import contextlib
@@ -24,25 +25,26 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Health:
-    """What the driver's own Probe had to say; `words` are for people."""
+    """The result of the driver's own Probe; the HTTP response shows `message`."""
 
     alive: bool
     ready: bool
-    words: str
+    message: str
 
 
 @contextlib.contextmanager
 def serving(address: Address, probe: Callable[[], Health]) -> Iterator[Address]:
-    """Serve while the body runs; yields where (port 0 becomes the one that was free).
+    """Serve while the body runs; yield the address, where a free port replaces port 0.
 
     Raises:
-        Refused: nothing can listen at that address.
+        Refused: the address cannot be used.
     """
     try:
         server = _Server(address)
     except OSError as error:
         raise errors.Refused(
-            f"--metrics-address {address.host}:{address.port} cannot be used: {error.strerror}"
+            f"--metrics-address {address.host}:{address.port} cannot be used: {error.strerror}; "
+            "choose another address or port"
         ) from error
     server.set_app(_application(probe))
     thread = threading.Thread(target=server.serve_forever, name="http")
@@ -63,21 +65,21 @@ def _application(probe: Callable[[], Health]) -> WSGIApplication:
         if path == "/metrics":
             return metrics_page(environ, start)
         if path not in ("/livez", "/readyz"):
-            return _text(start, "404 Not Found", "here are /metrics, /livez and /readyz")
+            return _text(start, "404 Not Found", "this server has /metrics, /livez and /readyz")
         health = probe()
         good = health.alive if path == "/livez" else health.ready
-        return _text(start, "200 OK" if good else "503 Service Unavailable", health.words)
+        return _text(start, "200 OK" if good else "503 Service Unavailable", health.message)
 
     return answer
 
 
-def _text(start: StartResponse, status: str, words: str) -> Iterable[bytes]:
+def _text(start: StartResponse, status: str, message: str) -> Iterable[bytes]:
     start(status, [("Content-Type", "text/plain; charset=utf-8")])
-    return [f"{words}\n".encode()]
+    return [f"{message}\n".encode()]
 
 
 class _Handler(simple_server.WSGIRequestHandler):
-    timeout = 10  # seconds that a silent connection may keep its thread
+    timeout = 10  # seconds: an idle connection occupies its thread no longer
 
     def log_message(self, format: str, *args: object) -> None:
         _log.debug("http", request=format % args)
@@ -87,7 +89,7 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = True
 
     def __init__(self, address: Address) -> None:
-        # No host is every address of the machine: by both protocols, where there are two.
+        # An empty host is every address of the machine, by IPv4 and IPv6 if it has both.
         self._both = not address.host and socket.has_dualstack_ipv6()
         by_v6 = self._both or ":" in address.host
         self.address_family = socket.AF_INET6 if by_v6 else socket.AF_INET
@@ -96,7 +98,7 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     def server_bind(self) -> None:
         if self._both:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Not HTTPServer's: it asks the DNS for the host's name and can hang there.
+        # Not HTTPServer.server_bind: it asks the DNS for the host's name and can hang.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()

@@ -1,4 +1,4 @@
-"""The life of the process: stop on a signal, serve, and end even if threads are stuck."""
+"""The life of the process: serve, stop on a signal, and end even if threads are stuck."""
 
 import contextlib
 import ctypes
@@ -14,8 +14,8 @@ from rbdcsi.config import clusters
 from rbdcsi.config.options import Options
 from rbdcsi.server.activity import Activity
 
-# gRPC's core reads these when it is first imported: it writes log lines of its own to stderr, and
-# its fork handlers are of no use to the children that run host commands.
+# gRPC's core reads these when it is first imported. By default it writes its own log lines to
+# stderr and runs fork handlers, which the children that run host commands do not need.
 _GRPC_ENVIRONMENT = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "false"}
 
 _M_ARENA_MAX = -8  # <malloc.h>
@@ -30,10 +30,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def require_bindings() -> None:
-    """Check that Ceph's Python bindings, which no Python package index has, can be imported.
+    """Check that Ceph's Python bindings can be imported; no Python package index has them.
 
     Raises:
-        ConfigError: one cannot; the message names the Debian package.
+        ConfigError: a binding cannot be imported; the message names its Debian package.
     """
     for module, package in (("rados", "python3-rados"), ("rbd", "python3-rbd")):
         try:
@@ -49,8 +49,8 @@ def run(options: Options, configured: clusters.Config, stopping: threading.Event
     """Serve until `stopping` is set.
 
     Args:
-        options: of the process.
-        configured: the clusters.
+        options: the options of the process.
+        configured: the configured clusters.
         stopping: an event that ends the server.
 
     Returns:
@@ -76,16 +76,16 @@ def run(options: Options, configured: clusters.Config, stopping: threading.Event
 
 
 def leave(*, finished: bool) -> None:
-    """End the program, even if threads that are stuck in the kernel would keep Python waiting."""
+    """End the program, even if Python would wait for threads that are stuck in the kernel."""
     sys.stderr.flush()
     if not finished:
         os._exit(0)
 
 
 def _share_memory() -> None:
-    """Give all threads two heaps: by default each of 32 workers keeps the most it ever needed.
+    """Use two heaps for all threads: by default each of 32 workers keeps the most it ever needed.
 
-    mallopt(3): M_ARENA_MAX; glibc reads it for heaps that are made later.
+    mallopt(3): M_ARENA_MAX; glibc applies it to heaps that are made later.
     """
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -1,8 +1,8 @@
-"""Locks by key inside this process: a second holder is refused at once and never waits.
+"""Locks by key inside this process. A call that wants a taken lock fails at once; it never waits.
 
-A lock belongs to the call and ends with it. The one exception: while a child process that could not
-be killed still works on the object, the object stays locked and the call's thread goes free.
-Between processes, the records in Ceph exclude.
+A lock ends with the call that took it, with one exception: while a child process that could not be
+killed still works on the object, the object stays locked, and the call's thread is free for others.
+The records in Ceph exclude other processes.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ class _Holder:
     stuck: tuple[errors.ChildStuck, ...] = ()  # set when the call has ended
 
     def living_child(self) -> errors.ChildStuck | None:
-        """Return the error of a child that is still there."""
+        """Return the error of a child that still lives, None if there is none."""
         return next((error for error in self.stuck if error.child.poll() is None), None)
 
     def refusal(self) -> errors.Busy:
@@ -30,16 +30,16 @@ class _Holder:
         error = self.living_child()
         if error is None:
             return errors.Busy(
-                f"{self.operation} has run for {age:.1f} s; repeat the call after it"
+                f"{self.operation} has run for {age:.1f} s; repeat the call when it has ended"
             )
         return errors.Busy(
-            f"{self.operation} began {age:.1f} s ago and its child {error.child.pid} is still "
-            f"there ({error}); the call can be served when that child is gone"
+            f"{self.operation} began {age:.1f} s ago and its child {error.child.pid} still "
+            f"lives ({error}); repeat the call when that child has ended"
         )
 
 
 class KeyedLocks:
-    """One lock for each key; a key that is not locked costs no memory."""
+    """One lock for each key; a free lock takes no memory."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -49,15 +49,15 @@ class KeyedLocks:
     def hold(self, key: Hashable, operation: str) -> Iterator[None]:
         """Hold the lock of `key` for the body.
 
-        If the body raises `ChildStuck`, or an error caused by one, the lock stays held until that
-        child is gone.
+        If the body raises `ChildStuck`, or an error caused by one, the lock ends only when that
+        child has ended.
 
         Args:
             key: the object that the body changes.
-            operation: names the operation and the object in the message to a call that is refused.
+            operation: the operation and the object, for the message of `Busy` to other calls.
 
         Raises:
-            Busy: another call holds the lock; the message names it and its age.
+            Busy: another call holds the lock; the message names that call and its age.
         """
         holder = _Holder(operation, time.monotonic())
         self._take(key, holder)
@@ -85,7 +85,7 @@ class KeyedLocks:
 
 
 def _stuck_children(error: BaseException | None) -> Iterator[errors.ChildStuck]:
-    """Yield the error itself and its causes, as far as they are stuck children."""
+    """Yield the stuck children among the error and its causes."""
     while error is not None:
         if isinstance(error, errors.ChildStuck):
             yield error

@@ -1,6 +1,7 @@
-"""Requests as they may be logged: every field that CSI marks `csi_secret` becomes stars.
+"""Replaces the secrets of a request by stars, so that it can be logged.
 
-The marks are read from the message's descriptors, so a field that CSI adds is covered by itself.
+CSI marks such fields as `csi_secret`. The marks are read from the message's descriptor, so fields
+that CSI adds later are replaced, too.
 """
 
 from typing import Any
@@ -32,6 +33,6 @@ def _value(field: FieldDescriptor, value: Any) -> object:
 
 def _one(field: FieldDescriptor, value: Any) -> object:
     if field.enum_type:
-        known = field.enum_type.values_by_number.get(value)
-        return known.name if known else value
+        enum_value = field.enum_type.values_by_number.get(value)
+        return enum_value.name if enum_value else value
     return loggable(value) if isinstance(value, Message) else value

@@ -1,8 +1,8 @@
-"""The driver's socket: private from its first moment, taken from nobody, removed at the end.
+"""The driver's socket: only its owner can use it, and it never replaces another driver's socket.
 
-The socket is bound under a passing name and renamed over the real one. So what was left by a dead
-driver is replaced in one step, and gRPC, which removes the name it bound when it stops, cannot
-remove the socket of the next driver. Nothing else ever stays beside the socket.
+The driver binds the socket to a temporary name and renames it to the real name. So it replaces the
+socket of a dead driver in one step. And gRPC, which removes the name that it bound when it stops,
+cannot remove the socket of the next driver.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ from rbdcsi import errors
 
 @contextlib.contextmanager
 def published(path: Path, bind: Callable[[Path], None]) -> Iterator[None]:
-    """Have a socket at `path`, for its owner only, while the body runs.
+    """Provide a socket at `path`, for its owner only, while the body runs; then remove it.
 
     Args:
-        path: where clients connect.
-        bind: binds a socket at the path it is given and listens.
+        path: the path that clients connect to.
+        bind: binds a socket to the path in its argument, and listens.
 
     Raises:
-        Refused: somebody answers at `path`, something else is there, or its folder is unusable.
+        Refused: another driver answers at `path`, it is no socket, or its folder cannot be used.
     """
-    with _alone_in(path.parent):
+    with _locked(path.parent):
         _check_free(path)
-        mine = _publish(path, bind)
+        identity = _publish(path, bind)
     try:
         yield
     finally:
-        with _alone_in(path.parent):
-            if _identity(path) == mine:
+        with _locked(path.parent):
+            if _identity(path) == identity:  # not if another driver replaced it
                 path.unlink()
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other drivers from looking and binding in that folder at the same moment."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder: two drivers must not check and replace its socket at the same time."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -70,33 +70,33 @@ def _check_free(path: Path) -> None:
 
 
 def _answers(path: Path) -> bool:
-    """Whether somebody listens; only a refusal proves that nobody does."""
+    """Return whether a process listens; only a refused connection proves that none does."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         try:
             client.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except (TimeoutError, BlockingIOError):  # its queue is full
+        except (TimeoutError, BlockingIOError):  # the listener's queue is full
             return True
     return True
 
 
 def _publish(path: Path, bind: Callable[[Path], None]) -> tuple[int, int] | None:
-    passing = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     before = os.umask(0o177)
     try:
-        bind(passing)
-        passing.rename(path)
+        bind(temporary)
+        temporary.rename(path)
     finally:
         os.umask(before)
-        passing.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return _identity(path)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

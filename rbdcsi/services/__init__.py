@@ -1,4 +1,5 @@
-"""The CSI services: a protobuf request in, one call of the domain, a protobuf response out.
+"""The CSI services: each method parses a protobuf request, calls the domain once, and responds.
 
-Protobuf and gRPC types stop here. It may import: `staging`, `volumes`, `attachments` and below.
+Only this package and `server` use types of protobuf and gRPC.
+It may import: `staging`, `volumes`, `attachments` and below.
 """

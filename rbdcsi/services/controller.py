@@ -1,4 +1,4 @@
-"""The Controller service: request to record, one domain call, record to response."""
+"""The Controller service: each method parses the request, calls the domain once, and responds."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
 from rbdcsi.volumes.create import Provisioner, Request, Volume
 from rbdcsi.volumes.delete import Deleter
-from rbdcsi.volumes.list import Catalogue, Found
+from rbdcsi.volumes.list import Catalogue, VolumeInfo
 from rbdcsi.volumes.placement import Placement
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
@@ -33,23 +33,23 @@ CAPABILITIES = (
 
 
 class Controller(csi_pb2_grpc.ControllerServicer):
-    """Volumes and their attachments."""
+    """Serves volumes and their attachments."""
 
     def __init__(self, pooled: connections.Connections, deleted: Callable[[], None]) -> None:
-        """Serve from these connections, and tell `deleted` when there is data to remove."""
+        """Use these connections; call `deleted` after a deletion, when there is data to remove."""
         self._connections = pooled
         self._placement = Placement(pooled)
-        located = locations.Locations(pooled)
+        volume_locations = locations.Locations(pooled)
         self._provisioner = Provisioner(pooled, self._placement)
-        self._deleter = Deleter(pooled, located, deleted)
-        self._attacher = Attacher(pooled, located)
+        self._deleter = Deleter(pooled, volume_locations, deleted)
+        self._attacher = Attacher(pooled, volume_locations)
         self._detacher = Detacher(pooled)
-        self._catalogue = Catalogue(pooled, located)
+        self._catalogue = Catalogue(pooled, volume_locations)
 
     def ControllerGetCapabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
-        """Return what is served."""
+        """Return the supported RPCs."""
         return csi_pb2.ControllerGetCapabilitiesResponse(
             capabilities=[
                 csi_pb2.ControllerServiceCapability(rpc=_RPC(type=kind)) for kind in CAPABILITIES
@@ -59,24 +59,26 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def CreateVolume(
         self, request: csi_pb2.CreateVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.CreateVolumeResponse:
-        """Create an image, or recognise the one that this request made before."""
+        """Create a volume, or return the one that the same request created before."""
         name = convert.required("name", request.name)
-        wanted = convert.all_capabilities(request.volume_capabilities)
+        requested = convert.all_capabilities(request.volume_capabilities)
         if request.HasField("volume_content_source"):
             raise errors.InvalidRequest(
-                "volume_content_source: this version makes empty volumes only, not copies of "
-                "snapshots or volumes"
+                "volume_content_source: this version creates empty volumes only, no copies of "
+                "snapshots or volumes; leave it out"
             )
         if request.mutable_parameters:
-            raise errors.InvalidRequest("mutable_parameters: this version has none; leave them out")
-        given = storage_class.parse(request.parameters)
+            raise errors.InvalidRequest(
+                "mutable_parameters: this version supports none; leave them out"
+            )
+        parameters = storage_class.parse(request.parameters)
         volume = self._provisioner.create(
             Request(
                 name,
                 request.capacity_range.required_bytes,
                 request.capacity_range.limit_bytes,
-                _filesystem(wanted, given),
-                given,
+                _filesystem(requested, parameters),
+                parameters,
             ),
             convert.credentials(request.secrets),
         )
@@ -85,10 +87,10 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def DeleteVolume(
         self, request: csi_pb2.DeleteVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.DeleteVolumeResponse:
-        """Delete a volume; what is no volume of ours is gone already."""
+        """Delete a volume; an id of another driver or cluster counts as deleted."""
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
-        if handle is not None and self._knows(handle):
+        if handle is not None and self._is_configured(handle):
             self._deleter.delete(handle, convert.credentials(request.secrets))
         return csi_pb2.DeleteVolumeResponse()
 
@@ -102,7 +104,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             request.volume_capability, present=request.HasField("volume_capability")
         )
         generation = self._attacher.attach(
-            self._known(volume_id),
+            self._configured_handle(volume_id),
             node_id,
             capability,
             readonly=request.readonly,
@@ -118,7 +120,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Detach a volume from a node, or from every node."""
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
-        if handle is not None and self._knows(handle):
+        if handle is not None and self._is_configured(handle):
             self._detacher.detach(
                 handle, request.node_id, credentials=convert.credentials(request.secrets)
             )
@@ -127,13 +129,14 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def ValidateVolumeCapabilities(
         self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
-        """Confirm what the volume can do, or say what it cannot."""
+        """Confirm the capabilities, or return a message that says which one the volume lacks."""
         volume_id = convert.required("volume_id", request.volume_id)
         if not request.volume_capabilities:
             raise errors.InvalidRequest("volume_capabilities is missing")
-        found = self._catalogue.get(self._known(volume_id), convert.credentials(request.secrets))
+        handle = self._configured_handle(volume_id)
+        info = self._catalogue.get(handle, convert.credentials(request.secrets))
         try:
-            _require_served(convert.all_capabilities(request.volume_capabilities), found)
+            _require_filesystem(convert.all_capabilities(request.volume_capabilities), info)
         except errors.InvalidRequest as error:
             return csi_pb2.ValidateVolumeCapabilitiesResponse(message=str(error))
         return csi_pb2.ValidateVolumeCapabilitiesResponse(
@@ -147,14 +150,14 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def ListVolumes(
         self, request: csi_pb2.ListVolumesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ListVolumesResponse:
-        """List volumes with the nodes that have them."""
+        """List volumes with the nodes that they are attached to."""
         page = self._catalogue.page(request.max_entries, request.starting_token)
-        listed = csi_pb2.ListVolumesResponse
-        return listed(
+        response = csi_pb2.ListVolumesResponse
+        return response(
             entries=[
-                listed.Entry(
+                response.Entry(
                     volume=csi_pb2.Volume(volume_id=str(volume.handle)),
-                    status=listed.VolumeStatus(published_node_ids=volume.nodes),
+                    status=response.VolumeStatus(published_node_ids=volume.nodes),
                 )
                 for volume in page.volumes
             ],
@@ -164,38 +167,39 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def ControllerGetVolume(
         self, request: csi_pb2.ControllerGetVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ControllerGetVolumeResponse:
-        """Return one volume with its nodes."""
+        """Return one volume with the nodes that it is attached to."""
         volume_id = convert.required("volume_id", request.volume_id)
-        found = self._catalogue.get(self._known(volume_id))
-        answer = csi_pb2.ControllerGetVolumeResponse
-        return answer(
-            volume=_volume(found), status=answer.VolumeStatus(published_node_ids=found.nodes)
+        info = self._catalogue.get(self._configured_handle(volume_id))
+        response = csi_pb2.ControllerGetVolumeResponse
+        return response(
+            volume=_volume(info), status=response.VolumeStatus(published_node_ids=info.nodes)
         )
 
     def GetCapacity(
         self, request: csi_pb2.GetCapacityRequest, context: grpc.ServicerContext
     ) -> csi_pb2.GetCapacityResponse:
-        """Return what the pool can still take."""
-        wanted = tuple(convert.capability(c) for c in request.volume_capabilities)
-        given = storage_class.parse(request.parameters)
-        found = capacity.of(self._connections, self._placement, given, _filesystem(wanted, given))
+        """Return the capacity of the pool."""
+        requested = tuple(convert.capability(c) for c in request.volume_capabilities)
+        parameters = storage_class.parse(request.parameters)
+        fs_type = _filesystem(requested, parameters)
+        pool = capacity.pool_capacity(self._connections, self._placement, parameters, fs_type)
         return csi_pb2.GetCapacityResponse(
-            available_capacity=found.available,
-            maximum_volume_size=wrappers_pb2.Int64Value(value=found.largest),
-            minimum_volume_size=wrappers_pb2.Int64Value(value=found.smallest),
+            available_capacity=pool.available,
+            maximum_volume_size=wrappers_pb2.Int64Value(value=pool.largest),
+            minimum_volume_size=wrappers_pb2.Int64Value(value=pool.smallest),
         )
 
-    def _known(self, volume_id: str) -> ids.VolumeHandle:
-        """Read a volume_id; one of a cluster that is not configured names no volume of ours."""
+    def _configured_handle(self, volume_id: str) -> ids.VolumeHandle:
+        """Return the handle of a volume_id; raise NotFound if its cluster is not configured."""
         handle = ids.parse(volume_id)
-        if not self._knows(handle):
+        if not self._is_configured(handle):
             raise errors.NotFound(
                 f"volume {handle} does not exist: its cluster {handle.location.cluster_id} is not "
-                "in the driver's configuration"
+                "in the driver's configuration; correct the volume_id, or add the cluster"
             )
         return handle
 
-    def _knows(self, handle: ids.VolumeHandle) -> bool:
+    def _is_configured(self, handle: ids.VolumeHandle) -> bool:
         clusters = self._connections.configured.clusters
         return any(c.cluster_id == handle.location.cluster_id for c in clusters)
 
@@ -208,9 +212,9 @@ def _parsed(volume_id: str) -> ids.VolumeHandle | None:
 
 
 def _filesystem(
-    wanted: tuple[capabilities.Capability, ...], given: storage_class.Parameters
+    requested: tuple[capabilities.Capability, ...], parameters: storage_class.Parameters
 ) -> str | None:
-    fs_type = capabilities.filesystem(wanted, given.fs_type)
+    fs_type = capabilities.filesystem(requested, parameters.fs_type)
     if fs_type is not None and fs_type not in filesystems.TABLE:
         raise errors.InvalidRequest(
             f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
@@ -219,7 +223,7 @@ def _filesystem(
     return fs_type
 
 
-def _volume(volume: Volume | Found) -> csi_pb2.Volume:
+def _volume(volume: Volume | VolumeInfo) -> csi_pb2.Volume:
     return csi_pb2.Volume(
         volume_id=str(volume.handle),
         capacity_bytes=volume.size,
@@ -227,11 +231,9 @@ def _volume(volume: Volume | Found) -> csi_pb2.Volume:
     )
 
 
-def _require_served(wanted: tuple[capabilities.Capability, ...], found: Found) -> None:
-    made_for = found.spec.fs_type if found.spec else None
-    for capability in wanted:
+def _require_filesystem(requested: tuple[capabilities.Capability, ...], info: VolumeInfo) -> None:
+    existing = info.spec.fs_type if info.spec else None
+    for capability in requested:
         asked = capability.fs_type
-        if asked and made_for and asked != made_for:
-            raise errors.InvalidRequest(
-                f"volume {found.handle} is for {made_for}, asked is {asked}"
-            )
+        if asked and existing and asked != existing:
+            raise errors.InvalidRequest(f"volume {info.handle} is for {existing}, asked is {asked}")

@@ -1,4 +1,4 @@
-"""Protobuf to records and back: nothing further in knows a message type."""
+"""Turns protobuf messages into records, so that other packages need no message types."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,58 +15,63 @@ _Mode = csi_pb2.VolumeCapability.AccessMode
 
 
 def required(name: str, value: str) -> str:
-    """Return a field that must not be empty; InvalidRequest if it is."""
+    """Return the value of a field; raise InvalidRequest if it is empty."""
     if not value:
         raise errors.InvalidRequest(f"{name} is missing")
     return value
 
 
 def capability(message: csi_pb2.VolumeCapability) -> Capability:
-    """Read one VolumeCapability and check that RBD can have it.
+    """Return one VolumeCapability as a record.
 
     Raises:
-        InvalidRequest: incomplete, unknown, or impossible.
+        InvalidRequest: it is incomplete or unknown, or no RBD volume can have it.
     """
     kind = message.WhichOneof("access_type")
     if kind is None:
-        raise errors.InvalidRequest("volume_capability has neither block nor mount")
-    known = {mode.name for mode in AccessMode}
+        raise errors.InvalidRequest(
+            "volume_capability has neither block nor mount; set one of them"
+        )
     number = message.access_mode.mode
     name = _Mode.Mode.Name(number) if number in _Mode.Mode.values() else str(number)
-    if name not in known:
-        raise errors.InvalidRequest(f"volume_capability has access mode {name}; it must be set")
+    names = [mode.name for mode in AccessMode]
+    if name not in names:
+        raise errors.InvalidRequest(
+            f"volume_capability has access mode {name}; set one of {', '.join(names)}"
+        )
     mount = message.mount
-    found = Capability(AccessMode(name), kind == "block", mount.fs_type, tuple(mount.mount_flags))
-    capabilities.check(found)
-    return found
+    record = Capability(AccessMode(name), kind == "block", mount.fs_type, tuple(mount.mount_flags))
+    capabilities.check(record)
+    return record
 
 
 def required_capability(message: csi_pb2.VolumeCapability, *, present: bool) -> Capability:
-    """Read a VolumeCapability that must be there."""
+    """Return a VolumeCapability as a record; raise InvalidRequest if the request has none."""
     if not present:
         raise errors.InvalidRequest("volume_capability is missing")
     return capability(message)
 
 
 def all_capabilities(messages: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability, ...]:
-    """Read a list of VolumeCapabilities that must not be empty."""
-    found = tuple(capability(message) for message in messages)
-    if not found:
+    """Return VolumeCapabilities as records; raise InvalidRequest if there is none."""
+    records = tuple(capability(message) for message in messages)
+    if not records:
         raise errors.InvalidRequest("volume_capabilities is missing")
-    return found
+    return records
 
 
 def credentials(secrets: Mapping[str, str]) -> Credentials | None:
-    """Return the user and key of the call's secrets, None if it has none.
+    """Return the user and key in the call's secrets, None if they are empty.
 
     Raises:
-        InvalidRequest: only one of the two, or no Ceph key; the value is not shown.
+        InvalidRequest: one of the two is missing, or the key is no Ceph key. The message does not
+            show the value.
     """
     user, key = secrets.get("userID", ""), secrets.get("userKey", "")
     if not user and not key:
         return None
     if not user or not key:
-        raise errors.InvalidRequest("secrets: userID and userKey go together; one is missing")
+        raise errors.InvalidRequest("secrets: userID and userKey go together; set both")
     try:
         return Credentials(user.removeprefix("client."), keys.parse(key))
     except ValueError as error:
@@ -74,15 +79,15 @@ def credentials(secrets: Mapping[str, str]) -> Credentials | None:
 
 
 def generation(publish_context: Mapping[str, str]) -> int:
-    """Return the attachment's generation.
+    """Return the generation of the attachment.
 
     Raises:
-        InvalidRequest: it is missing or no number.
+        InvalidRequest: the generation is missing, or is not a number.
     """
     text = publish_context.get(GENERATION, "")
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise errors.InvalidRequest(
-            f"publish_context has no {GENERATION}; give what ControllerPublishVolume returned "
-            "(CSIDriver: attachRequired must be true)"
+            f"publish_context has no {GENERATION}; pass the publish_context that "
+            "ControllerPublishVolume returned (CSIDriver: attachRequired must be true)"
         )
     return int(text)

@@ -11,7 +11,7 @@ _Service = csi_pb2.PluginCapability.Service
 
 
 class Identity(csi_pb2_grpc.IdentityServicer):
-    """Who the plugin is, and whether it is ready."""
+    """Serves the plugin's name, capabilities and readiness."""
 
     def __init__(self, clusters: probe.Readiness) -> None:
         self._clusters = clusters
@@ -27,12 +27,12 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
-        """Say what the plugin offers as a whole: a node process answers as the controller does."""
+        """Return the capabilities of the plugin as a whole, the same from controller and node."""
         offered = csi_pb2.PluginCapability(service=_Service(type=_Service.CONTROLLER_SERVICE))
         return csi_pb2.GetPluginCapabilitiesResponse(capabilities=[offered])
 
     def Probe(
         self, request: csi_pb2.ProbeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ProbeResponse:
-        """Say ready when every configured cluster answers."""
+        """Return ready if every configured cluster answers."""
         return csi_pb2.ProbeResponse(ready=wrappers_pb2.BoolValue(value=self._clusters.check()))

@@ -1,4 +1,4 @@
-"""The Node service: request to record, one domain call, record to response."""
+"""The Node service: each method parses the request, calls the domain once, and responds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ CAPABILITIES = (
 
 
 class Node(csi_pb2_grpc.NodeServicer):
-    """Volumes on this node."""
+    """Serves volumes on this node."""
 
     def __init__(self, node: ThisNode, max_volumes: int, topology: Mapping[str, str]) -> None:
         """Serve this node.
@@ -49,7 +49,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     def NodeGetCapabilities(
         self, request: csi_pb2.NodeGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodeGetCapabilitiesResponse:
-        """Return what is served."""
+        """Return the supported RPCs."""
         return csi_pb2.NodeGetCapabilitiesResponse(
             capabilities=[
                 csi_pb2.NodeServiceCapability(rpc=_RPC(type=kind)) for kind in CAPABILITIES
@@ -94,7 +94,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     def NodePublishVolume(
         self, request: csi_pb2.NodePublishVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodePublishVolumeResponse:
-        """Make a staged volume appear at the target path."""
+        """Bind a staged volume to the target path."""
         volume_id = convert.required("volume_id", request.volume_id)
         target_path = convert.required("target_path", request.target_path)
         capability = convert.required_capability(
@@ -116,7 +116,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     def NodeUnpublishVolume(
         self, request: csi_pb2.NodeUnpublishVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
-        """Take a volume away from the target path."""
+        """Unmount a volume from the target path."""
         convert.required("volume_id", request.volume_id)
         target_path = convert.required("target_path", request.target_path)
         self._publisher.unpublish(Path(target_path))
@@ -125,7 +125,7 @@ class Node(csi_pb2_grpc.NodeServicer):
     def NodeGetVolumeStats(
         self, request: csi_pb2.NodeGetVolumeStatsRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodeGetVolumeStatsResponse:
-        """Return how full a published volume is."""
+        """Return the size and usage of a published volume."""
         volume_id = convert.required("volume_id", request.volume_id)
         path = convert.required("volume_path", request.volume_path)
         usage = stats.usage(self._node, ids.parse(volume_id), Path(path))

@@ -80,7 +80,7 @@ def prepare_raw(image: Marked, made_for: str) -> None:
 def prepare(
     image: Marked,
     device: Path,
-    content: signature.Blank | signature.Signature,
+    content: signature.Content,
     fs_type: str,
     mkfs_text: str,
     *,
@@ -145,9 +145,9 @@ def _make(
     device: Path,
     fs_type: str,
     arguments: tuple[str, ...],
-    content: signature.Blank | signature.Signature,
+    content: signature.Content,
 ) -> None:
-    if content != signature.Blank():
+    if content != signature.BlankContent():
         # The leftovers of an interrupted mkfs are zeroed, so mkfs itself never gets a force option.
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
         content = signature.content(device, seconds=READ_SECONDS)

@@ -22,7 +22,7 @@ class Action(enum.Enum):
 
 def decide(
     mark: Mark | None,
-    content: signature.Blank | signature.Signature,
+    content: signature.Content,
     fs_type: str,
     *,
     readonly: bool,
@@ -42,7 +42,7 @@ def decide(
     Raises:
         Refused: mark and content do not agree, or the image has no filesystem and is read-only.
     """
-    content_type = None if isinstance(content, signature.Blank) else content.fs_type
+    content_type = None if isinstance(content, signature.BlankContent) else content.fs_type
     if unmanaged and mark is None:
         return _unmanaged_action(content_type, fs_type, image)
     action = _action(mark, content_type, fs_type, image)

@@ -55,7 +55,7 @@ class Orphans:
 
     def _idle_devices(self) -> frozenset[MappedDevice]:
         """Return the devices that are mapped now and mounted nowhere."""
-        mapped, entries = self._node.devices.all(), self._node.mounts.everywhere()
+        mapped, entries = self._node.devices.all(), self._node.mounts.all_mounts()
         return frozenset(
             device for device in mapped if not any(shows(entry, device) for entry in entries)
         )

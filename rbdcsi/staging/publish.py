@@ -49,7 +49,7 @@ class Publisher:
         """
         device = self._staged_device(request)
         source = request.staging_path if not request.capability.block else device.path
-        entry = self._node.mounts.at(request.target_path)
+        entry = self._node.mounts.mount_at(request.target_path)
         if entry:
             _require_same(request, device, entry)
             return
@@ -78,7 +78,7 @@ class Publisher:
         path = request.staging_path
         if request.capability.block:
             path = path / BLOCK_FILE
-        entry = self._node.mounts.at(path)
+        entry = self._node.mounts.mount_at(path)
         if entry is None or not shows(entry, device):
             raise errors.Refused(
                 f"staging path {path} is {entry.source if entry else 'no mount'}, not "
@@ -93,7 +93,7 @@ class Publisher:
             return
         staged = (request.staging_path, request.staging_path / BLOCK_FILE)
         node_name = f"/{device.path.name}"
-        for entry in self._node.mounts.under(self._node.kubelet_dir):
+        for entry in self._node.mounts.mounts_below(self._node.kubelet_dir):
             is_shown = entry.source == str(device.path) or entry.root == node_name
             if is_shown and entry.target not in staged:
                 raise errors.Refused(

@@ -80,7 +80,7 @@ class Stager:
                 path = mapping.device.path
                 with signature.reading(path, seconds=format.READ_SECONDS) as reading:
                     mapping.record_client()
-                    content = reading()
+                    content = reading.result()
                 self._mount(volume, request, path, content, readonly=readonly)
 
     def _is_staged(self, request: StageRequest, fs_type: str) -> bool:
@@ -91,7 +91,10 @@ class Stager:
             Refused: the path shows the volume, whose device does not work any more.
         """
         path, asked = request.staging_path, _BLOCK if request.capability.block else fs_type
-        filesystem, block = self._node.mounts.at(path), self._node.mounts.at(path / BLOCK_FILE)
+        filesystem, block = (
+            self._node.mounts.mount_at(path),
+            self._node.mounts.mount_at(path / BLOCK_FILE),
+        )
         entry, use = filesystem or block, filesystem.fs_type if filesystem else _BLOCK
         if entry is None:
             return False
@@ -125,7 +128,7 @@ class Stager:
         volume: Volume,
         request: StageRequest,
         device: Path,
-        content: signature.Blank | signature.Signature,
+        content: signature.Content,
         *,
         readonly: bool,
     ) -> None:

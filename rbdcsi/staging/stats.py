@@ -28,7 +28,7 @@ def usage(node: ThisNode, handle: ids.VolumeHandle, path: Path) -> filesystems.U
     device = node.devices.find(handle)
     entry = None
     with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
-        entry = node.mounts.at(path)
+        entry = node.mounts.mount_at(path)
     not_mounted = errors.NotFound(f"volume {handle} is not mounted at {path}")
     if entry is None or device is None:
         raise not_mounted
@@ -37,7 +37,7 @@ def usage(node: ThisNode, handle: ids.VolumeHandle, path: Path) -> filesystems.U
             return filesystems.usage(path, seconds=_STATS_SECONDS)
         finally:
             # If the volume was unpublished during the call, the host's own disk was measured.
-            if node.mounts.at(path) != entry:
+            if node.mounts.mount_at(path) != entry:
                 raise not_mounted
     require_working(device)
     if not shows(entry, device):

@@ -63,8 +63,8 @@ class Unstager:
 
     def _require_unpublished(self, device: MappedDevice, staging_path: Path) -> None:
         """Refuse while a target shows the device: its name may soon be another volume's."""
-        staged = self._node.mounts.under(staging_path)
-        for entry in self._node.mounts.under(self._node.kubelet_dir):
+        staged = self._node.mounts.mounts_below(staging_path)
+        for entry in self._node.mounts.mounts_below(self._node.kubelet_dir):
             if entry not in staged and shows(entry, device):
                 raise errors.Busy(
                     f"{staging_path}: {device.path} of image {device.image_id} is still mounted at "

@@ -69,7 +69,7 @@ class Volume:
 
         A mapper that shows the client of its devices needs no watchers, so none are listed then.
         """
-        if mapper.tells_client:
+        if mapper.reports_client:
             return contextlib.nullcontext(frozenset)
         return self.images.watched(self.image.image_name)
 

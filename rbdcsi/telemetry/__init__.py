@@ -1,4 +1,4 @@
-"""How an operator sees the driver: structured logs, Prometheus metrics, named steps.
+"""The driver's output for operators: structured logs, Prometheus metrics, named steps.
 
 It may import: `errors`.
 """

@@ -1,7 +1,7 @@
-"""Structured logs on stderr: one line an event, as JSON or for people, never a traceback.
+"""Structured logs on stderr: one line for each event, as JSON or text, never a traceback.
 
-The project logs through structlog; what libraries (grpc among them) say through `logging` comes out
-in the same form. Facts of a call are bound with `structlog.contextvars` by the interceptor.
+The driver logs through structlog. Libraries, such as grpc, log through `logging`; their lines get
+the same form. The interceptor binds the facts of a call with `structlog.contextvars`.
 """
 
 import logging
@@ -24,11 +24,11 @@ def configure(form: str, level: str, stream: TextIO | None = None) -> None:
 
     Args:
         form: "json" for machines, "text" for people.
-        level: "debug", "info", "warning" or "error": what is less is dropped.
-        stream: where lines go; stderr if not given.
+        level: "debug", "info", "warning" or "error"; lines of a lower level are dropped.
+        stream: the output; None is stderr.
     """
     stream = stream or sys.stderr
-    least = logging.getLevelNamesMapping()[level.upper()]
+    lowest_level = logging.getLevelNamesMapping()[level.upper()]
     enrich: Sequence[Processor] = (
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -38,16 +38,16 @@ def configure(form: str, level: str, stream: TextIO | None = None) -> None:
     renderer = _renderer(form, stream)
     structlog.configure(
         processors=[*enrich, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest_level),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    _adopt_foreign(enrich, renderer, stream, max(least, logging.WARNING))
-    _adopt_uncaught()
+    _format_library_logs(enrich, renderer, stream, max(lowest_level, logging.WARNING))
+    _log_uncaught_errors()
 
 
 def exception_to_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace `exc_info` by what it was, what it said, and where (the innermost frames last)."""
+    """Replace `exc_info` by the error's type, message and innermost frames (innermost last)."""
     error = event.pop("exc_info", None)
     if error is True:
         error = sys.exception()
@@ -71,10 +71,10 @@ def _renderer(form: str, stream: TextIO) -> Processor:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty())
 
 
-def _adopt_foreign(
-    enrich: Sequence[Processor], renderer: Processor, stream: TextIO, least: int
+def _format_library_logs(
+    enrich: Sequence[Processor], renderer: Processor, stream: TextIO, lowest_level: int
 ) -> None:
-    """Give what libraries log the same form; below a warning they are only noise."""
+    """Format the lines of libraries as the driver's own; below a warning they are only noise."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -82,16 +82,18 @@ def _adopt_foreign(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(level=least, handlers=[handler], force=True)
+    logging.basicConfig(level=lowest_level, handlers=[handler], force=True)
 
 
-def _adopt_uncaught() -> None:
-    """Log what ends a thread or the program; Python would print a traceback."""
+def _log_uncaught_errors() -> None:
+    """Log errors that end a thread or the program; otherwise Python prints a traceback."""
     log = structlog.get_logger()
 
-    def of_thread(failure: threading.ExceptHookArgs) -> None:
+    def log_thread_error(failure: threading.ExceptHookArgs) -> None:
         name = failure.thread.name if failure.thread else "unknown"
-        log.error("a thread ended with an error", thread=name, exc_info=failure.exc_value)
+        log.error("a thread ended because of an error", thread=name, exc_info=failure.exc_value)
 
-    threading.excepthook = of_thread
-    sys.excepthook = lambda _type, error, _trace: log.error("ends with an error", exc_info=error)
+    threading.excepthook = log_thread_error
+    sys.excepthook = lambda _type, error, _trace: log.error(
+        "the driver ends because of an error", exc_info=error
+    )

@@ -1,4 +1,4 @@
-"""What the driver counts of itself, in one registry. rbdcsi.server.health shows it over HTTP.
+"""The driver's own metrics, in one registry. rbdcsi.server.health serves them over HTTP.
 
 Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is generated from here.
 """
@@ -14,7 +14,7 @@ import rbdcsi
 
 REGISTRY = prometheus_client.CollectorRegistry()
 prometheus_client.ProcessCollector(registry=REGISTRY)
-# They double the series, and nobody asks for them.
+# `_created` metrics double the number of series, and no dashboard needs them.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -54,16 +54,18 @@ CEPH_ERRORS = prometheus_client.Counter(
 )
 CLUSTER_READY = prometheus_client.Gauge(
     "rbdcsi_cluster_ready",
-    "1 if the cluster's monitors answered the last probe (/readyz asks), else 0.",
+    "1 if the cluster's monitors answered the last probe (/readyz asks), otherwise 0.",
     ["cluster"],
     registry=REGISTRY,
 )
-_BUILD = prometheus_client.Info("rbdcsi_build", "What is running.", registry=REGISTRY)
+_BUILD = prometheus_client.Info(
+    "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
+)
 _BUILD.info({"version": rbdcsi.__version__, "python": platform.python_version()})
 
 
-class Counted(Collector):
-    """A gauge whose labels come and go: all its values are replaced at once, so none goes stale."""
+class SnapshotGauge(Collector):
+    """A gauge whose labels come and go: each snapshot replaces all values, so none goes stale."""
 
     def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
         self.name, self.documentation, self.labels = name, documentation, labels
@@ -71,33 +73,33 @@ class Counted(Collector):
         REGISTRY.register(self)
 
     def replace(self, values: Mapping[tuple[str, ...], float]) -> None:
-        """Show these values from now on, by their labels."""
+        """Replace all values by these, by their labels."""
         self._values = dict(values)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give the registry what to show."""
+        """Return the gauge with its values to the registry."""
         family = GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value)
         yield family
 
 
-# Each controller counts these once a minute, so two replicas say the same: take `max`, not `sum`.
-ATTACHMENTS = Counted(
+# Each replica of the controller counts all of these once a minute: use `max`, not `sum`.
+ATTACHMENTS = SnapshotGauge(
     "rbdcsi_attachments",
     "Attachments by node and state (attached, staged, released, detaching).",
     ("cluster", "node", "state"),
 )
-VOLUMES = Counted("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "namespace"))
-DELETING = Counted(
+VOLUMES = SnapshotGauge("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "namespace"))
+DELETING = SnapshotGauge(
     "rbdcsi_volumes_deleting",
     "Deleted volumes whose data is still to be removed.",
     ("cluster", "pool", "namespace"),
 )
-POOL_STORED = Counted(
+POOL_STORED = SnapshotGauge(
     "rbdcsi_pool_stored_bytes", "Data in a pool with volumes, once.", ("cluster", "pool")
 )
-POOL_AVAILABLE = Counted(
+POOL_AVAILABLE = SnapshotGauge(
     "rbdcsi_pool_available_bytes",
     "Data that a pool with volumes can still take.",
     ("cluster", "pool"),

@@ -1,6 +1,6 @@
-"""The names of steps that change the world: one for log line, metric and tests' kill point alike.
+"""The names of steps that change Ceph or the host, for log lines, metrics and kill points of tests.
 
-A process may die after any of them; the same call again must finish the work.
+The process may die after any step; a repeated call must finish the work.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ _log = structlog.get_logger()
 
 _last: contextvars.ContextVar[float | None] = contextvars.ContextVar("last step", default=None)
 
-# Tests set it to a step's name: the process then dies right after that step, as by power failure.
+# A test sets this to a step's name, so that the process dies right after that step.
 _KILL_AFTER = os.environ.get("RBDCSI_TEST_KILL_AFTER")
 
 
 @contextlib.contextmanager
 def timed() -> Iterator[None]:
-    """Measure the body's steps: each from the one before it, the first from here."""
+    """Measure the body's steps: each from the end of the step before it, the first from here."""
     token = _last.set(time.perf_counter())
     try:
         yield
@@ -33,7 +33,7 @@ def timed() -> Iterator[None]:
 
 
 def done(step: str, **facts: object) -> None:
-    """Say that a step is complete, with the facts an operator needs to follow it."""
+    """Log and measure a finished step, with the facts that an operator needs to follow it."""
     now, last = time.perf_counter(), _last.get()
     if last is not None:
         metrics.STEP_SECONDS.labels(step).observe(now - last)

@@ -1,4 +1,4 @@
-"""GetCapacity: what a pool can still take, by the monitors' own count and the pool's quota."""
+"""GetCapacity: the free space of a pool, from the monitors' statistics and the pool's quota."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from rbdcsi.volumes.placement import Placement
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of a pool: what is in it, each byte once, and what it still takes, quota included."""
+    """Bytes of a pool: stored data without replicas, and free space within the quota."""
 
     stored: int
     available: int
@@ -19,46 +19,55 @@ class Usage:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Bytes: what is free for data now, and the bounds for one volume."""
+    """The free bytes of a pool, and the smallest and largest size of one volume in bytes."""
 
     available: int
     largest: int
     smallest: int
 
 
-def of(
+def pool_capacity(
     pooled: connections.Connections,
     placement: Placement,
-    given: Parameters,
+    parameters: Parameters,
     fs_type: str | None,
 ) -> Capacity:
-    """Return the capacity of the pool that these parameters put data into.
+    """Return the capacity of the pool that holds the data of volumes with these parameters.
 
-    Images are thin: more may be promised than is free (Ceph documentation, "Erasure code", data
-    goes to the data pool where there is one).
+    That is the data pool if there is one (Ceph documentation, "Erasure code"). Images are thin, so
+    the sum of the volumes' sizes may exceed the capacity.
+
+    Args:
+        pooled: the connections.
+        placement: finds the cluster.
+        parameters: the StorageClass's parameters.
+        fs_type: the filesystem of the volumes; None for raw block use only.
 
     Raises:
-        InvalidRequest: cluster or pool is unknown.
-        Unavailable: the pool is so new that Ceph has not counted it yet.
+        InvalidRequest: the cluster or the pool does not exist.
+        Unavailable: the pool is so new that Ceph has no statistics of it yet.
     """
-    cluster_id = placement.cluster_of(given)
+    cluster_id = placement.cluster_of(parameters)
+    default_pool = pooled.configured.cluster(cluster_id).pool
+    name = parameters.data_pool or parameters.pool or default_pool
     with pooled.use(cluster_id) as connection:
-        wanted = given.data_pool or given.pool or pooled.configured.cluster(cluster_id).pool
         try:
-            pool = connection.pool_named(wanted)
+            pool = connection.pool_named(name)
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
-        found = usage(connection, pool.pool_id)
-    if found is None:
+        pool_usage = usage(connection, pool.pool_id)
+    if pool_usage is None:
         raise errors.Unavailable(
-            f"cluster {cluster_id} has pool {wanted!r}, but no statistics of it; a new pool has "
-            "them within seconds, else see whether a manager is active (`ceph mgr stat`)"
+            f"cluster {cluster_id} has no statistics of pool {name!r}; a new pool has them within "
+            "seconds, otherwise check that a manager is active (`ceph mgr stat`)"
         )
-    return Capacity(found.available, sizes.largest(given.object_bytes), sizes.smallest(fs_type))
+    return Capacity(
+        pool_usage.available, sizes.largest(parameters.object_bytes), sizes.smallest(fs_type)
+    )
 
 
 def usage(connection: connections.Connection, pool_id: int) -> Usage | None:
-    """Return how full a pool is; None: it is gone, or the manager has not reported it yet."""
+    """Return the usage of a pool, None if the pool does not exist or has no statistics yet."""
     for pool in connection.command("df", detail="detail")["pools"]:
         if pool["id"] == pool_id:
             stats = pool["stats"]

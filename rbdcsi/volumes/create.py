@@ -1,7 +1,7 @@
-"""CreateVolume: the image's name is the idempotency key, so there is no journal to go stale.
+"""CreateVolume. The image's name is the idempotency key, so no journal is needed that can go stale.
 
-A process may die between any two steps; the same call finds the image, completes it or recognises
-it. Who writes the metadata first, by compare-and-swap, decides what the volume is.
+A process may die between any two steps; when the call is repeated, it finds the image and completes
+or recognises it. The first process that writes the metadata, by compare-and-swap, decides the spec.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
-from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import filesystems, ids, image_names, mkfs_options, sizes
 from rbdcsi.model.storage_class import Parameters
@@ -20,7 +19,7 @@ from rbdcsi.volumes.placement import Placement
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume that exists; size in bytes."""
+    """An existing volume; size in bytes."""
 
     handle: ids.VolumeHandle
     size: int
@@ -30,7 +29,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Request:
-    """What CreateVolume asks for; sizes in bytes, 0 leaves a bound open."""
+    """The request of CreateVolume; sizes in bytes, 0 is no bound."""
 
     name: str
     required: int
@@ -47,35 +46,36 @@ class Provisioner:
         self._placement = placement
 
     def create(self, request: Request, credentials: Credentials | None = None) -> Volume:
-        """Create the volume, or recognise it if the same request did so before.
+        """Create the volume, or return the one that the same request created before.
 
         Raises:
-            SizeOutOfRange, InvalidRequest: such a volume cannot be; Ceph was not asked.
-            AlreadyExists: a volume of that name is different; the message says in what.
-            Exhausted: pool or cluster is full.
-            Busy: a volume of that name is just being deleted.
+            SizeOutOfRange, InvalidRequest: no volume can have these properties.
+            AlreadyExists: a volume of that name exists; the message lists the differences.
+            Exhausted: the pool or the cluster is full.
+            Busy: another process creates or deletes a volume of that name.
         """
-        given = request.parameters
+        parameters = request.parameters
         if request.fs_type:
             allowed = filesystems.TABLE[request.fs_type].mkfs_allowed
-            mkfs_options.parse(given.node.mkfs_options, request.fs_type, allowed)
+            mkfs_options.parse(parameters.node.mkfs_options, request.fs_type, allowed)
         size = sizes.choose(
             request.required,
             request.limit,
             fs_type=request.fs_type,
-            object_bytes=given.object_bytes,
+            object_bytes=parameters.object_bytes,
         )
-        with self._connections.use(self._placement.cluster_of(given), credentials) as connection:
-            place = self._placement.location(connection, given)
-            return _create(place, request, size)
+        cluster_id = self._placement.cluster_of(parameters)
+        with self._connections.use(cluster_id, credentials) as connection:
+            location = self._placement.location(connection, parameters)
+            return _create(location, request, size)
 
 
-def _create(place: locations.Location, request: Request, size: int) -> Volume:
-    images, given = Images(place.ioctx), request.parameters
-    wanted = spec.from_request(request.name, request.fs_type, given)
-    name = image_names.image_name(given.name_prefix, request.name)
+def _create(location: locations.Location, request: Request, size: int) -> Volume:
+    images, parameters = location.images, request.parameters
+    new_spec = spec.from_request(request.name, request.fs_type, parameters)
+    name = image_names.image_name(parameters.name_prefix, request.name)
     try:
-        images.create(name, size, wanted.layout)
+        images.create(name, size, new_spec.layout)
         created = True
         steps.done("create.image", image=name)
     except errors.AlreadyExists:
@@ -83,51 +83,51 @@ def _create(place: locations.Location, request: Request, size: int) -> Volume:
     image_id = images.id_of(name)
     if image_id is None:
         raise errors.Busy(f"image {name} was removed while it was being created; try again")
-    volume = Volume(ids.VolumeHandle(place.id, image_id), size, place.pool, name)
-    pairs = spec.metadata(wanted, given)
+    volume = Volume(ids.VolumeHandle(location.id, image_id), size, location.pool, name)
+    pairs = spec.metadata(new_spec, parameters)
     if created and images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
         steps.done("create.metadata", image=name)
         return volume
-    return _recognise(images, place, request, wanted, volume)
+    return _recognise(location, request, new_spec, volume)
 
 
 def _recognise(
-    images: Images,
-    place: locations.Location,
-    request: Request,
-    wanted: spec.VolumeSpec,
-    volume: Volume,
+    location: locations.Location, request: Request, new_spec: spec.VolumeSpec, volume: Volume
 ) -> Volume:
-    """Return the volume that is there already, if it is the one that is wanted."""
-    image_id = volume.handle.image_id
+    """Return the existing volume if it is as requested; complete it if it has no metadata yet."""
+    images, image_id = location.images, volume.handle.image_id
     header = images.header(image_id)
-    deleting = store.Records(place.ioctx).get(image_id).deleting
+    deleting = store.Records(location.ioctx).get(image_id).deleting
     if header is None and images.remove_broken_off(volume.image):
         raise errors.Busy(
-            f"volume {request.name!r}: an earlier creation broke off, its remains are removed; "
-            "try again"
+            f"volume {request.name!r}: the remains of an interrupted creation were removed; try "
+            "again"
         )
     if header is None or deleting:
-        verb = "deleted" if deleting else "created elsewhere"
+        verb = "deleted" if deleting else "created by another process"
         raise errors.Busy(f"volume {request.name!r} is being {verb}; try again")
-    found = spec.read(header.metadata, volume.image)
-    half_made = found is None
+    existing = spec.read(header.metadata, volume.image)
+    half_made = existing is None
     reasons = list(
-        spec.differences(found or wanted, header.size, wanted, request.required, request.limit)
+        spec.differences(
+            existing or new_spec, header.size, new_spec, request.required, request.limit
+        )
     )
     if half_made:
-        reasons += spec.layout_differences(header, wanted.layout)
+        reasons += spec.layout_differences(header, new_spec.layout)
         if not reasons and images.holds_data(image_id):
-            reasons.append("it holds data, which a volume that is just being made does not")
+            reasons.append("it holds data, which a new volume does not")
     if reasons:
-        made = "and is not a volume of this driver" if half_made else ""
+        kind = "and is not a volume of this driver" if half_made else ""
         raise errors.AlreadyExists(
-            f"volume {request.name!r}: image {place.pool}/{volume.image} exists {made}".rstrip()
+            f"volume {request.name!r}: image {location.pool}/{volume.image} exists {kind}".rstrip()
             + f", but {'; '.join(reasons)}; choose another name, or delete the other one first"
         )
     if half_made:
-        pairs = spec.metadata(wanted, request.parameters)
+        pairs = spec.metadata(new_spec, request.parameters)
         if not images.set_metadata(image_id, pairs, key=spec.KEY, old=None):
-            raise errors.Busy(f"volume {request.name!r} is being created elsewhere; try again")
+            raise errors.Busy(
+                f"volume {request.name!r} is being created by another process; try again"
+            )
         steps.done("create.adopted", image=volume.image)
     return Volume(volume.handle, header.size, volume.pool, volume.image)

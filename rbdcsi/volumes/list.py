@@ -1,4 +1,7 @@
-"""ListVolumes and ControllerGetVolume: volumes and the nodes that have them, no image opened."""
+"""ListVolumes and ControllerGetVolume: volumes and the nodes that they are attached to.
+
+Neither opens an image.
+"""
 
 import base64
 import json
@@ -10,7 +13,6 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
-from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.volumes import spec
@@ -22,8 +24,8 @@ MOST_ENTRIES = 10_000
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A volume in a list; its size is left out, it would take a look into each image."""
+class VolumeEntry:
+    """A volume in a list. It has no size: that would take a read of each image's header."""
 
     handle: ids.VolumeHandle
     image: str
@@ -34,13 +36,13 @@ class Listed:
 class Page:
     """Volumes in a fixed order; `next_token` is empty on the last page."""
 
-    volumes: tuple[Listed, ...]
+    volumes: tuple[VolumeEntry, ...]
     next_token: str
 
 
 @dataclass(frozen=True)
-class Found:
-    """One volume with its size in bytes, what it was made as (None: by hand), and its nodes."""
+class VolumeInfo:
+    """One volume: its size in bytes, its spec (None for an unmanaged image), and its nodes."""
 
     handle: ids.VolumeHandle
     size: int
@@ -54,11 +56,13 @@ _Position = tuple[ids.LocationId, str]
 
 
 class Catalogue:
-    """Looks volumes up."""
+    """Lists volumes, and returns one by its handle."""
 
-    def __init__(self, pooled: connections.Connections, known: locations.Locations) -> None:
+    def __init__(
+        self, pooled: connections.Connections, volume_locations: locations.Locations
+    ) -> None:
         self._connections = pooled
-        self._locations = known
+        self._locations = volume_locations
 
     def page(self, most: int, token: str) -> Page:
         """Return a page of volumes, ordered by location and image name.
@@ -66,65 +70,64 @@ class Catalogue:
         A volume that exists during the whole listing is on exactly one page.
 
         Args:
-            most: entries at most; 0 leaves it to the driver.
-            token: where the page before ended; empty for the first.
+            most: the most entries of the page; 0 takes the driver's own limit.
+            token: the `next_token` of the previous page; empty for the first page.
 
         Raises:
-            Busy: the token is none that this driver gave (CSI: ABORTED).
+            Busy: this driver did not issue the token (CSI: ABORTED).
             InvalidRequest: `most` is negative.
         """
         if most < 0:
             raise errors.InvalidRequest(f"max_entries is {most}; it must not be negative")
         most = min(most or MOST_ENTRIES, MOST_ENTRIES)
         after = _parse(token) if token else None
-        listed: list[Listed] = []
-        for place in self._locations.all():
-            if after and place.id < after[0]:
+        volumes: list[VolumeEntry] = []
+        for location in self._locations.all():
+            if after and location.id < after[0]:
                 continue
-            listed += _volumes_at(place, after)
-            if len(listed) > most:
-                last = listed[most - 1]
-                return Page(tuple(listed[:most]), _token(last))
-        return Page(tuple(listed), "")
+            volumes += _volumes_in(location, after)
+            if len(volumes) > most:
+                return Page(tuple(volumes[:most]), _token(volumes[most - 1]))
+        return Page(tuple(volumes), "")
 
-    def get(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> Found:
+    def get(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> VolumeInfo:
         """Return one volume.
 
         Raises:
             NotFound: it does not exist, or is being deleted.
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
-            place = self._locations.open(connection, handle.location)
-            images = Images(place.ioctx)
+            location = self._locations.open(connection, handle.location)
+            images = location.images
             name, header = images.name_of(handle.image_id), images.header(handle.image_id)
             if name is None or header is None:
                 raise errors.NotFound(f"volume {handle} does not exist")
-            made = spec.read(header.metadata, name)
-            record = store.Records(place.ioctx).get(handle.image_id)
+            volume_spec = spec.read(header.metadata, name)
+            record = store.Records(location.ioctx).get(handle.image_id)
             nodes = tuple(sorted(record.attachments))
-            return Found(handle, header.size, name, place.pool, made, nodes)
+            return VolumeInfo(handle, header.size, name, location.pool, volume_spec, nodes)
 
 
-def _volumes_at(place: locations.Location, after: _Position | None) -> Iterator[Listed]:
-    prefixes = place.prefixes()
-    nodes = _nodes_by_image(place)
-    start = after[1] if after and after[0] == place.id else ""
-    for image_id, name in sorted(Images(place.ioctx).all(), key=lambda image: image[1]):
+def _volumes_in(location: locations.Location, after: _Position | None) -> Iterator[VolumeEntry]:
+    prefixes = location.prefixes()
+    nodes = _nodes_by_image(location)
+    start = after[1] if after and after[0] == location.id else ""
+    for image_id, name in sorted(location.images.all(), key=lambda image: image[1]):
         if name > start and name.startswith(prefixes):
-            handle = ids.VolumeHandle(place.id, image_id)
-            yield Listed(handle, name, nodes.get(image_id, ()))
+            handle = ids.VolumeHandle(location.id, image_id)
+            yield VolumeEntry(handle, name, nodes.get(image_id, ()))
 
 
-def _nodes_by_image(place: locations.Location) -> dict[str, tuple[str, ...]]:
+def _nodes_by_image(location: locations.Location) -> dict[str, tuple[str, ...]]:
     return {
         image_id: tuple(sorted(record.attachments))
-        for image_id, record in store.Records(place.ioctx).all()
+        for image_id, record in store.Records(location.ioctx).all()
     }
 
 
-def _token(last: Listed) -> str:
-    place = last.handle.location
-    position = [place.cluster_id, place.pool_id, place.namespace, last.image]
+def _token(last: VolumeEntry) -> str:
+    location = last.handle.location
+    position = [location.cluster_id, location.pool_id, location.namespace, last.image]
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
 
 
@@ -134,5 +137,5 @@ def _parse(token: str) -> _Position:
         return ids.LocationId(str(cluster_id), int(pool_id), str(namespace)), str(image)
     except (ValueError, TypeError) as error:
         raise errors.Busy(
-            f"starting_token {token[:64]!r} is none of this driver's: list from the start again"
+            f"starting_token {token[:64]!r} is not of this driver; list from the start again"
         ) from error

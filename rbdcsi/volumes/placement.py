@@ -1,4 +1,4 @@
-"""Where a new volume goes: the location that the request's parameters name, prepared once."""
+"""Finds the location of a new volume from the request's parameters, and prepares it once."""
 
 import threading
 
@@ -19,21 +19,23 @@ class Placement:
         self._preparing = threading.Lock()
 
     def cluster_of(self, parameters: Parameters) -> str:
-        """Return the clusterID that the parameters name, or the only one that is configured.
+        """Return the clusterID in the parameters, otherwise the only configured cluster.
 
         Raises:
-            InvalidRequest: it is not configured, or not named although several are configured.
+            InvalidRequest: the cluster is not configured, or none is named and several are
+                configured.
         """
         cluster_ids = [cluster.cluster_id for cluster in self._connections.configured.clusters]
         if parameters.cluster_id is None and len(cluster_ids) > 1:
             raise errors.InvalidRequest(
-                f"parameter clusterID is missing; the driver knows {', '.join(cluster_ids)}"
+                "parameter clusterID is missing, and several clusters are configured; set it to "
+                f"one of {', '.join(cluster_ids)}"
             )
         cluster_id = parameters.cluster_id or cluster_ids[0]
         return self._connections.configured.cluster(cluster_id).cluster_id
 
     def location(self, connection: connections.Connection, parameters: Parameters) -> Location:
-        """Return the location that the parameters name, prepared for volumes.
+        """Return the location in the parameters, prepared for volumes.
 
         Raises:
             InvalidRequest: the pool, data pool or RADOS namespace does not exist.
@@ -54,7 +56,7 @@ class Placement:
         return location
 
     def _prepare(self, connection: connections.Connection, location: Location, prefix: str) -> None:
-        """Create, once, the objects that later writes need even when the pool is full."""
+        """Create the objects that later writes need even if the pool is full, once per process."""
         if (location.id, prefix) in self._prepared:
             return
         with self._preparing:

@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 60.0
 _RETRY_SECONDS = 5.0  # if an image is left
 _RENEW_SECONDS = lease.SECONDS / 3
-_SETTLE_SECONDS = 1.0  # deletions that come together are purged together, after their answers
+_SETTLE_SECONDS = 1.0  # after a deletion's purge: others that come with it are purged together
 _MOVE_SECONDS = 300.0  # much longer than a call that moves an image to the trash can take
 _STOP_SECONDS = 5.0  # a removal that is cut off is finished after the next start
 _REMOVALS = 2  # images whose data is removed at the same time
@@ -76,14 +76,16 @@ class Purger:
         self._wake.set()
 
     def _purge_until_stopped(self) -> None:
+        woken = False
         while not self._stopping.is_set():
             done = False
             try:
                 done = self._purge_all()
             except Exception as error:  # noqa: BLE001  the thread must go on
                 _log.warning("purge failed, to be repeated", error=str(error), exc_info=error)
-            if self._wake.wait(_PAUSE_SECONDS if done else _RETRY_SECONDS):
+            if woken:
                 self._stopping.wait(_SETTLE_SECONDS)
+            woken = self._wake.wait(_PAUSE_SECONDS if done else _RETRY_SECONDS)
             self._wake.clear()
 
     def _purge_all(self) -> bool:

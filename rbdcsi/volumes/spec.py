@@ -1,4 +1,4 @@
-"""What a volume is: kept as image metadata, compared when the same name is asked for again."""
+"""The spec of a volume: kept as image metadata, compared when the same name is requested again."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ PVC, PVC_NAMESPACE, PV = "rbdcsi.pvc", "rbdcsi.pvc-namespace", "rbdcsi.pv"
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """A volume as it was asked for; `fs_type` None is raw block use only."""
+    """A volume as requested; `fs_type` is None for raw block use only."""
 
     name: str
     fs_type: str | None
@@ -30,7 +30,7 @@ class VolumeSpec:
 SPEC = stored.Kind(
     VolumeSpec,
     name=f"metadata {KEY}",
-    remedy="so it is not known what was asked for; compare it with `rbd image-meta get` of another "
+    remedy="so the driver cannot use the volume; compare it with `rbd image-meta get` of another "
     "volume",
 )
 
@@ -40,8 +40,8 @@ def from_request(name: str, fs_type: str | None, parameters: Parameters) -> Volu
 
     Args:
         name: the CSI name.
-        fs_type: the filesystem that it is for; None for raw block use only.
-        parameters: of its StorageClass.
+        fs_type: the volume's filesystem; None for raw block use only.
+        parameters: the StorageClass's parameters.
     """
     layout = Layout(
         parameters.features,
@@ -65,14 +65,14 @@ def metadata(spec: VolumeSpec, parameters: Parameters) -> dict[str, str]:
 
 
 def read(metadata: Mapping[str, str], image: str) -> VolumeSpec | None:
-    """Return the spec in an image's metadata, None if the driver did not write one (yet).
+    """Return the spec in an image's metadata, None if the driver has not written one.
 
     Args:
-        metadata: of the image.
-        image: its name, for the message.
+        metadata: the image's metadata.
+        image: the image's name, for the message.
 
     Raises:
-        Failed: the spec is damaged, or of a version that this driver does not know.
+        Failed: the spec is damaged, or has a version that this driver does not know.
     """
     text = metadata.get(KEY)
     return None if text is None else SPEC.decode(text, f"image {image}")
@@ -81,14 +81,14 @@ def read(metadata: Mapping[str, str], image: str) -> VolumeSpec | None:
 def differences(
     existing: VolumeSpec, size: int, asked: VolumeSpec, required: int, limit: int
 ) -> Iterator[str]:
-    """Yield, in words, each difference between an existing volume and a request.
+    """Yield a message for each difference between an existing volume and a request.
 
     Args:
-        existing: what the volume was made as.
-        size: of its image, in bytes.
+        existing: the spec of the existing volume.
+        size: the size of its image in bytes.
         asked: the spec of the request.
-        required: the least size that the request accepts, in bytes.
-        limit: the greatest size that the request accepts, in bytes; 0 is no limit.
+        required: the smallest acceptable size in bytes.
+        limit: the largest acceptable size in bytes; 0 is no limit.
     """
     if existing.name != asked.name:
         yield f"it belongs to the volume named {existing.name!r}"
@@ -109,8 +109,8 @@ def differences(
 
 
 def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
-    """Yield, in words, each difference between an image and one created with this layout."""
-    # striping and data-pool are set by librbd, from the layout
+    """Yield a message for each difference between an image and a layout."""
+    # librbd sets striping and data-pool itself, from the layout
     chosen = mask(layout.features)
     if header.features & ~mask(("striping", "data-pool")) != chosen:
         yield (

@@ -8,7 +8,6 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
-from rbdcsi.ceph.images import Images
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity
 
@@ -34,39 +33,41 @@ class _Count:
 
 
 class Census:
-    """Counts what the metrics show of the clusters; without an answer of Ceph they show nothing."""
+    """Sets the metrics about volumes; if a cluster does not answer, it removes their values."""
 
     def __init__(self, pooled: connections.Connections) -> None:
         self._connections = pooled
         self._locations = locations.Locations(pooled)
 
     def take(self) -> float:
-        """Count, and show it; returns the seconds until it is time to count again."""
+        """Count and set the metrics; return the seconds until the next count is due."""
         count = _Count()
         try:
             self._count(count)
         except errors.RbdCsiError as error:
             count = _Count()
-            _log.warning("volumes not counted, to be repeated", error=str(error))
+            _log.warning(
+                "volumes not counted for the metrics; the driver tries again", error=str(error)
+            )
         count.show()
         return _PAUSE_SECONDS
 
     def _count(self, count: _Count) -> None:
-        for place in self._locations.all():
-            _count_volumes(place, count)
-            with self._connections.use(place.id.cluster_id) as connection:
-                pool = place.id.cluster_id, place.pool
-                usage = capacity.usage(connection, place.id.pool_id)
+        for location in self._locations.all():
+            _count_volumes(location, count)
+            with self._connections.use(location.id.cluster_id) as connection:
+                pool = location.id.cluster_id, location.pool
+                usage = capacity.usage(connection, location.id.pool_id)
                 if usage is not None:
                     count.stored[pool], count.available[pool] = usage.stored, usage.available
 
 
-def _count_volumes(place: locations.Location, count: _Count) -> None:
-    where = place.id.cluster_id, place.pool, place.id.namespace
-    prefixes = place.prefixes()
-    count.volumes[where] = sum(name.startswith(prefixes) for _, name in Images(place.ioctx).all())
-    count.deleting[where] = 0
-    for _, record in store.Records(place.ioctx).all():
-        count.deleting[where] += record.deleting is not None
-        for node, held in record.attachments.items():
-            count.attachments[place.id.cluster_id, node, held.state.value] += 1
+def _count_volumes(location: locations.Location, count: _Count) -> None:
+    labels = location.id.cluster_id, location.pool, location.id.namespace
+    prefixes = location.prefixes()
+    count.volumes[labels] = sum(name.startswith(prefixes) for _, name in location.images.all())
+    count.deleting[labels] = 0
+    for _, record in store.Records(location.ioctx).all():
+        count.deleting[labels] += record.deleting is not None
+        for node, attachment in record.attachments.items():
+            count.attachments[location.id.cluster_id, node, attachment.state.value] += 1

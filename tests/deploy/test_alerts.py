@@ -13,7 +13,7 @@ from e2e.release import manifests, prometheus
 pytestmark = pytest.mark.timeout(900)  # fetches Prometheus when the cache is cold
 
 RULES = manifests.CHART / "files/alerts.yaml"
-CASES = manifests.GOLDEN / "alerts.test.yaml"
+CASES = manifests.EVERYTHING.parent / "alerts.test.yaml"
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Block devices: their size and users, loop devices, and the signature found on a device."""
+"""Block devices: their sizes and users, loop devices, and the signatures on them."""

@@ -1,4 +1,4 @@
-"""Block devices of this host: their size, and whether anybody uses them."""
+"""Sizes and users of this host's block devices."""
 
 import errno
 import os
@@ -10,65 +10,75 @@ from rbdcsi.host.kernel import udev
 
 
 def size(device: Path) -> int:
-    """Return the device's size in bytes, from sysfs: the device itself is not touched.
+    """Return the device's size in bytes, from sysfs: the device itself is not opened.
 
     Raises:
-        Failed: there is no such block device.
+        Failed: the path is not a block device.
     """
     try:
         sysfs = Path(f"/sys/dev/block/{number(device)}/size")
-        return int(sysfs.read_text()) * 512  # this file counts 512-byte sectors, always
+        return int(sysfs.read_text()) * 512  # this file always counts sectors of 512 bytes
     except OSError as error:
-        raise errors.Failed(f"{device}: is no block device here: {error.strerror}") from error
+        raise errors.Failed(
+            f"{device}: is no block device of this host: {error.strerror}"
+        ) from error
 
 
 def number(device: Path) -> str:
     """Return `major:minor` of the device's node."""
-    found = device.stat().st_rdev
-    return f"{os.major(found)}:{os.minor(found)}"
+    device_number = device.stat().st_rdev
+    return f"{os.major(device_number)}:{os.minor(device_number)}"
 
 
-def require_growth(device: Path, wanted: int) -> None:
-    """Raise Refused if `wanted`, in bytes, is below the device's size."""
-    now = size(device)
-    if wanted < now:
-        raise errors.Refused(f"{device}: has {now} bytes already, {wanted} would cut it")
+def require_growth(device: Path, new_size: int) -> None:
+    """Raise Refused if `new_size`, in bytes, is below the device's size."""
+    old_size = size(device)
+    if new_size < old_size:
+        raise errors.Refused(
+            f"{device}: has {old_size} bytes; a size of {new_size} bytes would cut off data"
+        )
 
 
-def wait_for_size(device: Path, wanted: int, *, seconds: float) -> None:
-    """Return when the device has at least `wanted` bytes.
+def wait_for_size(device: Path, expected_size: int, *, seconds: float) -> None:
+    """Return when the device has at least `expected_size` bytes.
+
+    Args:
+        device: the block device.
+        expected_size: its new size in bytes.
+        seconds: the longest time to wait.
 
     Raises:
-        DeadlineExceeded: it has not in time.
+        DeadlineExceeded: the device was still smaller at the end of that time.
     """
-    if not udev.wait_until(lambda: size(device) >= wanted, seconds=seconds):
+    if not udev.wait_until(lambda: size(device) >= expected_size, seconds=seconds):
         raise errors.DeadlineExceeded(
-            f"{device}: must have {wanted} bytes by now, has {size(device)}"
+            f"{device}: must have {expected_size} bytes by now, has {size(device)}; repeat the call"
         )
 
 
 def require_unused(device: Path, server: int | None = None) -> None:
     """Raise Busy, naming the users, if the device is mounted, claimed or open.
 
-    A mount, a device mapper table and swap each claim the device, in any mount namespace, and an
-    exclusive open tells (open(2), O_EXCL). Who merely has it open is seen as far as /proc shows.
+    Mounts, device-mapper tables and swap claim a device. An exclusive open fails for a device that
+    is claimed in any mount namespace (open(2), O_EXCL). Processes that have the device open without
+    a claim are read from /proc, as far as it shows them.
 
     Args:
-        device: which one.
-        server: the process that serves it, if one does and has it open itself.
+        device: the block device.
+        server: the process that serves the device and has it open itself; None if there is none.
     """
     try:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise in_use(device, server) from error
+            raise in_use_error(device, server) from error
         raise errors.Failed(f"{device}: cannot be opened: {error.strerror}") from error
-    if processes.using(device, server):
-        raise in_use(device, server)
+    if processes.users_of_path(device, server):
+        raise in_use_error(device, server)
 
 
-def in_use(device: Path, server: int | None = None) -> errors.Busy:
-    """Return the error that names who uses the device; `server` is as in `require_unused`."""
-    users = filter(None, (processes.mounting(number(device)), processes.using(device, server)))
-    named = "; ".join(users) or processes.NOBODY
-    return errors.Busy(f"{device}: in use by {named}; unmount and close it, then repeat the call")
+def in_use_error(device: Path, server: int | None = None) -> errors.Busy:
+    """Return the error that names the device's users; `server` is as in `require_unused`."""
+    users = (processes.mounts_of_device(number(device)), processes.users_of_path(device, server))
+    names = "; ".join(filter(None, users)) or processes.HIDDEN_USER
+    return errors.Busy(f"{device}: in use by {names}; unmount and close it, then repeat the call")

@@ -1,6 +1,6 @@
-"""Loop devices over a file: found by the file, attached with direct I/O, detached for certain.
+"""Loop devices over files: found by their file, attached with direct I/O, detached for certain.
 
-What exists is read from /sys/block/loop*/loop (kernel: drivers/block/loop.c), never remembered.
+The kernel's list, /sys/block/loop*/loop (drivers/block/loop.c), is read at each call.
 """
 
 import contextlib
@@ -14,44 +14,62 @@ from rbdcsi.host.block import devices
 _SYS_BLOCK = Path("/sys/block")
 
 
-def of_file(file: Path, noted: Path | None = None) -> Path | None:
+def device_of_file(file: Path, former_device: Path | None = None) -> Path | None:
     """Return the loop device over that file, or None.
 
     Args:
-        file: which file.
-        noted: the device that was attached to it once: when the file's own mount has gone, the
-            kernel has no name for the file any more and shows `/`.
+        file: the backing file.
+        former_device: the device that was attached to the file before. Once the mount that the
+            file is on has gone, the kernel shows `/` as the file's name, so only the device's name
+            identifies it.
     """
-    for attached in _SYS_BLOCK.glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # detached meanwhile
-            name = os.fsdecode(attached.read_bytes()).rstrip("\n")
-            device = Path("/dev") / attached.parents[1].name
-            if name in (f"{file}", f"{file} (deleted)") or (name == "/" and device == noted):
+    for backing_file in _SYS_BLOCK.glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # another process detached it just now
+            name = os.fsdecode(backing_file.read_bytes()).rstrip("\n")
+            device = Path("/dev") / backing_file.parents[1].name
+            if name in (f"{file}", f"{file} (deleted)") or (
+                name == "/" and device == former_device
+            ):
                 return device
     return None
 
 
 def attach(file: Path, *, readonly: bool, seconds: float) -> Path:
-    """Attach a free loop device to the file, past the page cache, and return it."""
+    """Attach a free loop device to the file, with direct I/O, and return the device.
+
+    Args:
+        file: the backing file.
+        readonly: the device refuses writes.
+        seconds: how long it may take.
+    """
     mode = ("--read-only",) if readonly else ()
     argv = ("losetup", "--find", "--show", "--direct-io=on", *mode, "--", str(file))
     return Path(command.run(argv, seconds=seconds).text.strip())
 
 
-def take_size(device: Path, *, seconds: float) -> None:
+def update_size(device: Path, *, seconds: float) -> None:
     """Make the device as large as its file is now."""
     command.run(("losetup", "--set-capacity", str(device)), seconds=seconds)
 
 
 def detach(device: Path, file: Path, *, seconds: float) -> None:
-    """Detach the device from the file, so that afterwards nothing reads or writes the file by it.
+    """Detach the device from the file: afterwards no I/O reaches the file through the device.
+
+    Args:
+        device: the loop device.
+        file: its backing file.
+        seconds: how long it may take.
 
     Raises:
-        Busy: it is mounted or open. The kernel would say OK and detach it some time later
-            (LO_FLAGS_AUTOCLEAR), so that is found out first, and looked at again afterwards.
+        Busy: the device is mounted or open. For such a device the kernel reports success and
+            detaches it at its last close (LO_FLAGS_AUTOCLEAR), so this function checks for users
+            first, and afterwards checks that the device is detached.
     """
     devices.require_unused(device)
-    with contextlib.suppress(command.CommandFailed):  # gone already, or judged below
+    with contextlib.suppress(command.CommandFailed):  # already detached, or refused below
         command.run(("losetup", "--detach", str(device)), seconds=seconds)
-    if of_file(file, device) == device:
-        raise errors.Busy(f"{device}: was opened while it was being detached; repeat the call")
+    if device_of_file(file, device) == device:
+        raise errors.Busy(
+            f"{device}: another process opened it while it was being detached from {file}; "
+            "repeat the call"
+        )

@@ -1,11 +1,12 @@
-"""A script of its own, run by path as a child: bind a source to a target, read-only from the start.
+"""A script for a child process: bind a source to a target, read-only from the start.
 
-A mount that is made read-only after it was attached stays writable where it has been propagated to:
-at the host, when the driver runs in a container. So it is attached with its attributes, by the
-newer system calls (Linux 5.12; their numbers are those of all architectures but alpha).
+A bind mount that is made read-only after it was attached stays writable where it has been
+propagated to: on the host, if the driver runs in a container. So this script sets the attribute
+before it attaches the mount, by the newer system calls (Linux 5.12; their numbers are the same on
+all architectures but alpha).
 
 Arguments: the source's path, the target's descriptor. The exit code is the errno of the failure, 0
-if there was none. It imports nothing of the project.
+if there was none. The script imports nothing of the project.
 """
 
 import ctypes
@@ -23,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> int:
-    """Bind; return the errno."""
+    """Bind the source to the target; return the errno."""
     source, target = os.fsencode(sys.argv[1]), int(sys.argv[2])
     try:
         tree = _call(_OPEN_TREE, _AT_FDCWD, source, _CLONE | os.O_CLOEXEC)

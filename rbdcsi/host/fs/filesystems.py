@@ -1,7 +1,7 @@
-"""File systems on a block device: make, check, measure. `content.py` tells what is there.
+"""Filesystems on block devices: make, check, measure. `block/signature.py` reads the content.
 
-Nothing here overwrites data: `make` wants to be shown that the device was read as blank. (mke2fs
-asks before it overwrites a file system only if it runs on a terminal, so its `-F` is no guard.)
+Nothing here overwrites data: `make` requires that the device was read as blank. (mke2fs asks before
+it overwrites a filesystem only if it runs on a terminal, so its `-F` is no guard.)
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
 @dataclass(frozen=True)
 class Usage:
-    """How full a mounted file system is, in bytes and in inodes (btrfs has 0 of these)."""
+    """The usage of a mounted filesystem, in bytes and in inodes (btrfs has 0 inodes)."""
 
     total: int
     available: int
@@ -32,63 +32,81 @@ def make(
     device: Path,
     fs_type: str,
     options: Sequence[str],
-    found: signature.Blank | signature.Signature,
+    content: signature.Content,
     *,
     seconds: float,
 ) -> None:
-    """Make a file system on a blank device. DESTROYS what it holds.
+    """Make a filesystem on a blank device. DESTROYS the content of the device.
 
     Args:
         device: the block device.
         fs_type: one of `model.filesystems.TABLE`.
-        options: for mkfs, in place of the defaults; empty for these.
-        found: what reading the device said just now.
+        options: options for mkfs instead of the defaults; empty for the defaults.
+        content: the result of reading the device just before.
         seconds: how long it may take.
 
     Raises:
-        InvalidRequest: another `fs_type`, or an option that forces.
+        InvalidRequest: `fs_type` is not in the table, or an option forces mkfs to overwrite data.
         Refused: the device is not blank.
     """
-    _require_known(fs_type)
+    _require_in_table(fs_type)
     if forced := _FORCE.intersection(options):
-        raise errors.InvalidRequest(f"mkfs options: {forced} would overwrite data; leave it out")
-    if found != signature.Blank():
-        raise errors.Refused(f"{device}: must be blank to get a file system, found {found}")
+        raise errors.InvalidRequest(
+            f"mkfs options: {', '.join(sorted(forced))} would overwrite data; leave it out"
+        )
+    if content != signature.BlankContent():
+        raise errors.Refused(
+            f"{device}: must be blank to get a filesystem, found {content}; it is left as it is"
+        )
     argv = (f"mkfs.{fs_type}", *(options or TABLE[fs_type].mkfs_defaults), str(device))
     command.run(argv, seconds=seconds)
 
 
 def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
-    """Zero what our own `make` began and never finished. DESTROYS it; never used on data.
+    """Zero the signature that an interrupted `make` of this driver left. DESTROYS that filesystem.
 
-    What is zeroed is what `content` reads, so that `make` finds the device blank, without force.
+    The caller must know that the device holds no data. The zeroed parts are those that
+    `signature.content` reads, so that `make` finds the device blank and needs no force option.
+
+    Args:
+        device: the block device.
+        fs_type: the filesystem whose making was interrupted.
+        seconds: how long each command may take.
 
     Raises:
-        Refused: the signature of another file system is there.
-        CommandFailed: among others, the device is mounted.
+        Refused: the device has the signature of another filesystem.
+        CommandFailed: among other causes, the device is mounted.
     """
-    _require_known(fs_type)
-    found = signature.content(device, seconds=seconds)
-    if found == signature.Blank():
+    _require_in_table(fs_type)
+    content = signature.content(device, seconds=seconds)
+    if isinstance(content, signature.BlankContent):
         return
-    if isinstance(found, signature.Signature) and found.fs_type not in (fs_type, signature.UNKNOWN):
-        raise errors.Refused(f"{device}: must hold an unfinished {fs_type}, found {found}")
+    if content.fs_type not in (fs_type, signature.UNKNOWN):
+        raise errors.Refused(
+            f"{device}: must hold an unfinished {fs_type}, found {content}; it is left as it is"
+        )
     for offset, length in signature.ends(devices.size(device)):
-        # blkdiscard opens the device exclusively, so one that is mounted is not touched
+        # blkdiscard opens the device exclusively, so it fails on a mounted device
         argv = ("blkdiscard", "--zeroout", f"--offset={offset}", f"--length={length}", str(device))
         command.run(argv, seconds=seconds)
 
 
 def check(device: Path, fs_type: str, *, seconds: float) -> None:
-    """Mend, before mounting, what can be mended without a decision.
+    """Repair damage that needs no decision, before the filesystem is mounted.
 
-    XFS and btrfs replay their log and verify checksums as they mount; their repair tools are for a
-    person (xfs_repair even refuses a log that a mount would replay), so nothing is run for them.
+    XFS and btrfs replay their log and verify checksums as they mount. Their repair tools need the
+    decisions of a person (xfs_repair even refuses a log that a mount would replay), so this
+    function runs nothing for them.
+
+    Args:
+        device: the block device.
+        fs_type: its filesystem.
+        seconds: how long it may take.
 
     Raises:
         Refused: the damage needs a person.
     """
-    _require_known(fs_type)
+    _require_in_table(fs_type)
     if fs_type != "ext4":
         return
     try:
@@ -97,13 +115,14 @@ def check(device: Path, fs_type: str, *, seconds: float) -> None:
         if not error.exit_code & 4:  # e2fsck(8): 4 is "errors left uncorrected"
             raise
         raise errors.Refused(
-            f"{device}: ext4 is damaged beyond what is safe to mend unasked; take a snapshot of "
-            f"the image, then run `e2fsck -f` on it by hand. It said: {error.stderr.strip()}"
+            f"{device}: ext4 has damage that e2fsck does not repair without a person's decision; "
+            "take a snapshot of the image, then run `e2fsck -f` on the device yourself. e2fsck "
+            f"said: {error.stderr.strip()}"
         ) from error
 
 
 def usage(path: Path, *, seconds: float) -> Usage:
-    """Return how full the file system mounted at the path is, by statfs(2) in a child."""
+    """Return the usage of the filesystem mounted at the path, by statfs(2) in a child."""
     argv = ("stat", "--file-system", "--format=%S %b %f %a %c %d", "--", str(path))
     fields = [int(field) for field in command.run(argv, seconds=seconds).text.split()]
     block, blocks, free, available, inodes, inodes_free = fields
@@ -117,6 +136,6 @@ def usage(path: Path, *, seconds: float) -> Usage:
     )
 
 
-def _require_known(fs_type: str) -> None:
+def _require_in_table(fs_type: str) -> None:
     if fs_type not in TABLE:
-        raise errors.InvalidRequest(f"file system {fs_type!r}: must be one of {', '.join(TABLE)}")
+        raise errors.InvalidRequest(f"filesystem {fs_type!r}: must be one of {', '.join(TABLE)}")

@@ -1,4 +1,4 @@
-"""Pure: /proc/self/mountinfo to frozen records.
+"""Parses /proc/self/mountinfo into frozen records; pure.
 
 The format is in the kernel's Documentation/filesystems/proc.rst, section 3.5, and proc(5).
 """
@@ -12,7 +12,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class MountEntry:
-    """One mount: `root` is what of the file system is seen at `target`, `source` its device."""
+    """One mount: `target` shows the directory `root` of the filesystem on the device `source`."""
 
     mount_id: int
     parent_id: int
@@ -26,17 +26,17 @@ class MountEntry:
 
     @property
     def readonly(self) -> bool:
-        """Whether this mount refuses writes, by itself or because its file system does."""
+        """Whether the mount refuses writes, by its own options or by those of its filesystem."""
         return "ro" in self.options or "ro" in self.super_options
 
 
 def parse(text: str) -> tuple[MountEntry, ...]:
-    """Return the mounts in the kernel's order: of those at one target the last is on top."""
+    """Return the mounts in the kernel's order: of several at one target, the last one is on top."""
     return tuple(_entry(line) for line in text.split("\n") if line)
 
 
 def _entry(line: str) -> MountEntry:
-    # Optional fields stand between the options and the hyphen; each half has a fixed start.
+    # Optional fields stand between the options and the hyphen; both halves begin with fixed fields.
     left, _, right = line.partition(" - ")
     mount_id, parent_id, major_minor, root, target, options = left.split(" ")[:6]
     fs_type, source, super_options = right.split(" ")[:3]
@@ -54,4 +54,4 @@ def _entry(line: str) -> MountEntry:
 
 
 def _unescape(field: str) -> str:
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -1,7 +1,7 @@
-"""Mounting and unmounting at targets below one directory (the kubelet's), and what is mounted.
+"""Mounts at targets below one directory (the kubelet's): list, mount, bind and unmount them.
 
-mount(8) and umount(8) run as children, so that a mount that hangs holds no thread; they are given
-the target by an open descriptor, so that no link can send them elsewhere.
+mount(8) and umount(8) run as children, so that a mount that hangs blocks no thread. They get the
+target as an open descriptor, so that no link can lead them to another path.
 """
 
 import errno
@@ -22,68 +22,76 @@ _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
 class Mounts:
-    """What is mounted below `base`, and the verbs that change it.
+    """The mounts below `base`.
 
-    Targets outside `base`, or through a link below it, are InvalidRequest everywhere.
+    Every method raises InvalidRequest for a target that is outside `base` or that a link below
+    `base` leads to.
     """
 
     def __init__(self, base: Path) -> None:
-        """Work below `base`; it may be a link itself, the kernel then names what it points to."""
+        """Work below `base`, which may be a link: the kernel names mounts by its destination."""
         self._base = base
         self._real_base = base.resolve()
 
-    def at(self, target: Path) -> mountinfo.MountEntry | None:
-        """Return the mount that is seen at the target (the topmost), or None.
+    def mount_at(self, target: Path) -> mountinfo.MountEntry | None:
+        """Return the topmost mount at the target, or None.
 
-        The kernel says which one by `mnt_id` of the opened target (proc(5), fdinfo), so a mount
-        that another one hides is never taken for it.
+        The kernel identifies it by `mnt_id` of the opened target (proc(5), fdinfo), so this never
+        returns a mount that another one hides.
         """
         try:
             with paths.open_target(target, self._base) as opened:
                 mount_id = _mount_id(opened.fd)
         except errors.NotFound:
             return None
-        here = (entry for entry in self.under(target) if entry.mount_id == mount_id)
-        return next((entry for entry in here if entry.target == self._real(target)), None)
+        entries = (entry for entry in self.mounts_below(target) if entry.mount_id == mount_id)
+        return next((entry for entry in entries if entry.target == self._real(target)), None)
 
-    def under(self, path: Path) -> tuple[mountinfo.MountEntry, ...]:
-        """Return every mount at or below the path, which may be `base`; hidden ones too."""
+    def mounts_below(self, path: Path) -> tuple[mountinfo.MountEntry, ...]:
+        """Return every mount at or below the path, which may be `base`; hidden mounts too."""
         real = self._real_base if path == self._base else self._real(path)
-        return tuple(e for e in self.everywhere() if e.target == real or real in e.target.parents)
+        return tuple(e for e in self.all_mounts() if e.target == real or real in e.target.parents)
 
-    def everywhere(self) -> tuple[mountinfo.MountEntry, ...]:
+    def all_mounts(self) -> tuple[mountinfo.MountEntry, ...]:
         """Return every mount that this process sees."""
         return tuple(mountinfo.parse(os.fsdecode(_MOUNTINFO.read_bytes())))
 
     def mount(
         self, device: Path, target: Path, fs_type: str, options: Sequence[str], *, seconds: float
     ) -> None:
-        """Mount the device's file system at the target, an existing directory.
-
-        Raises:
-            NotFound: no such target.
-            Refused: a label of SELinux among the options would be dropped.
-            CommandFailed: the kernel or mount(8) refuses, in its words.
-            CommandTimedOut, CommandStuck: it took longer than `seconds`.
-        """
-        selinux.require_labels(options, self.everywhere)
-        with paths.open_target(target, self._base, "directory") as opened:
-            chosen = ("-o", ",".join(options)) if options else ()
-            argv = (*_MOUNT, "-t", fs_type, *chosen, "--", str(device), opened.proc)
-            command.run(argv, seconds=seconds, pass_fds=(opened.fd,))
-
-    def bind(self, source: Path, target: Path, *, readonly: bool, seconds: float) -> None:
-        """Make the source appear at the target, read-only from its first moment if asked.
+        """Mount the device's filesystem at the target.
 
         Args:
-            source: a directory or a bound device below `base`, or a device's node outside it.
-                Read-only has no effect on a device's data: map it read-only for that.
-            target: an existing directory, or for a device an existing file.
-            readonly: refuse writes through this mount.
+            device: the block device.
+            target: an existing directory below `base`.
+            fs_type: the device's filesystem.
+            options: mount options, each as `name` or `name=value`.
             seconds: how long it may take.
 
         Raises:
-            Failed: a read-only one is refused by the kernel; the message has its words.
+            NotFound: the target does not exist.
+            Refused: mount(8) would drop a label of SELinux that is among the options.
+            CommandFailed: the kernel or mount(8) refuses; the error has mount's message.
+            CommandTimedOut, CommandStuck: it took longer than `seconds`.
+        """
+        selinux.require_labels(options, self.all_mounts)
+        with paths.open_target(target, self._base, "directory") as opened:
+            flags = ("-o", ",".join(options)) if options else ()
+            argv = (*_MOUNT, "-t", fs_type, *flags, "--", str(device), opened.proc)
+            command.run(argv, seconds=seconds, pass_fds=(opened.fd,))
+
+    def bind(self, source: Path, target: Path, *, readonly: bool, seconds: float) -> None:
+        """Bind the source to the target; a read-only bind is read-only from its first moment.
+
+        Args:
+            source: a directory or a bound device below `base`, or a device's node outside `base`.
+            target: an existing directory, or for a device an existing file.
+            readonly: refuse writes through this mount. This does not protect the data of a device;
+                to protect it, map the device read-only.
+            seconds: how long it may take.
+
+        Raises:
+            Failed: the kernel refuses a read-only bind; the error has the kernel's message.
             Others: as `mount`.
         """
         with deadlines.within(deadlines.remaining(seconds)):
@@ -95,14 +103,16 @@ class Mounts:
                 bind(str(source), None, target, "file", seconds)
 
     def unmount(self, target: Path, *, seconds: float) -> None:
-        """Take away every mount that is stacked on the target; none is fine. Never lazy.
+        """Unmount every mount that is stacked on the target; do nothing if there is none.
+
+        It never unmounts lazily: when it returns, the mounts have ended.
 
         Raises:
-            Busy: it is in use; the message says by whom as far as /proc tells.
+            Busy: a mount is in use; the message names the users that /proc shows.
             CommandTimedOut, CommandStuck: it took longer than `seconds`.
         """
         with deadlines.within(deadlines.remaining(seconds)):
-            while entry := self.at(target):
+            while entry := self.mount_at(target):
                 self._unmount_top(target, entry, seconds)
 
     def _bind(
@@ -119,10 +129,10 @@ class Mounts:
         with paths.open_target(target, self._base, kind) as opened:
             fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
             argv = (sys.executable, "-I", "-S", str(_BINDER), source, str(opened.fd))
-            done = command.run(argv, seconds=seconds, pass_fds=fds, ok=range(256))
-        if done.exit_code:
-            old = "; Linux 5.12 is needed for it" if done.exit_code == errno.ENOSYS else ""
-            reason = f"{os.strerror(done.exit_code)}{old}"
+            result = command.run(argv, seconds=seconds, pass_fds=fds, ok=range(256))
+        if result.exit_code:
+            cure = "; this needs Linux 5.12 or later" if result.exit_code == errno.ENOSYS else ""
+            reason = f"{os.strerror(result.exit_code)}{cure}"
             raise errors.Failed(f"{target}: cannot be bound read-only: {reason}")
 
     def _unmount_top(self, target: Path, entry: mountinfo.MountEntry, seconds: float) -> None:
@@ -131,21 +141,21 @@ class Mounts:
             try:
                 command.run(argv, seconds=seconds, pass_fds=(parent,))
             except command.CommandFailed as error:
-                if self.at(target) != entry:
-                    return  # somebody else took it away meanwhile
-                raise self._busy(target, entry, error) from error
+                if self.mount_at(target) != entry:
+                    return  # another process unmounted it just now
+                raise self._busy_error(target, entry, error) from error
 
-    def _busy(
+    def _busy_error(
         self, target: Path, entry: mountinfo.MountEntry, error: command.CommandFailed
     ) -> errors.Busy:
-        users = processes.using(self._real(target)) or processes.NOBODY
+        users = processes.users_of_path(self._real(target)) or processes.HIDDEN_USER
         return errors.Busy(
-            f"{target}: still mounted, {entry.source} is in use by {users} "
-            f"({error.stderr.strip()}); the same call succeeds once they let go"
+            f"{target}: cannot be unmounted ({error.stderr.strip()}), {entry.source} is in use by "
+            f"{users}; end the users or close their files, then repeat the call"
         )
 
     def _real(self, target: Path) -> Path:
-        return self._real_base.joinpath(*paths.inside(target, self._base))
+        return self._real_base.joinpath(*paths.components_below(target, self._base))
 
 
 def _mount_id(fd: int) -> int:

@@ -1,7 +1,8 @@
 """Target paths, opened below one directory without following a symbolic link.
 
-A path from a request is walked component by component from the directory's descriptor with
-O_NOFOLLOW, so whoever swaps a component for a link meanwhile gets an error, not another place.
+A path from a request is opened component by component, from the directory's descriptor, with
+O_NOFOLLOW. If another process replaces a component by a link, the call fails; it never reaches
+another location.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ class Target:
 
     @property
     def kind(self) -> Kind:
-        """What it is; everything but a directory counts as a file."""
+        """`directory` for a directory, otherwise `file`."""
         return "directory" if stat.S_ISDIR(os.fstat(self.fd).st_mode) else "file"
 
     @property
@@ -44,15 +45,17 @@ def open_target(
     """Open the target for the body.
 
     Args:
-        path: where the caller wants it; must lie strictly inside `base`.
-        base: the directory that targets belong to (`--kubelet-dir`); may itself be a link.
-        kind: `directory`, or `file`, which is also what a block device is bound to; None is any.
+        path: the target; it must lie inside `base` and must not be `base`.
+        base: the directory that all targets are in (`--kubelet-dir`); it may be a link.
+        kind: the type that the target must have: `directory`, or `file`, which a block device is
+            bound to; None accepts both.
         create: make the last component if it is missing (directory 0750, file 0600). Its parent
-            must exist: CSI has the plugin create `target_path` and the orchestrator its parent.
+            must exist: in CSI the plugin creates `target_path` and the orchestrator its parent.
 
     Raises:
-        InvalidRequest: not absolute, `..`, outside `base`, through a link, or of another type.
-        NotFound: it, or a directory above it, does not exist.
+        InvalidRequest: the path is not absolute, contains `..`, is outside `base`, leads through a
+            link, or is of another type.
+        NotFound: the path, or a directory above it, does not exist.
     """
     with open_parent(path, base) as parent:
         if create and kind:
@@ -67,53 +70,53 @@ def open_target(
 
 
 def create_target(path: Path, base: Path, kind: Kind) -> None:
-    """Create the target if it is not there; see `open_target`."""
+    """Create the target if it does not exist; see `open_target` for its arguments and errors."""
     with open_target(path, base, kind, create=True):
         pass
 
 
 def remove_target(path: Path, base: Path) -> None:
-    """Remove the target, an empty directory or an empty file; not there is fine.
+    """Remove the target, an empty directory or an empty file; do nothing if it does not exist.
 
     Raises:
         InvalidRequest: see `open_target`.
-        Busy: it is still a mount point.
-        Refused: it holds data, which then is the host's and not the volume's.
+        Busy: the target is still a mount point.
+        Refused: the target holds data. As nothing is mounted there, it is not the volume's data.
     """
     try:
         with open_parent(path, base) as parent, _translated(path):
-            found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
+            status = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
                 os.rmdir(path.name, dir_fd=parent)
-            elif not stat.S_ISREG(found.st_mode):
+            elif not stat.S_ISREG(status.st_mode):
                 raise errors.InvalidRequest(
-                    f"path {str(path)!r}: is a link or special file, which is not of this driver's "
-                    "making and is left as it is"
+                    f"path {str(path)!r}: must be a directory or a file, is a link or a special "
+                    "file, which this driver did not make; move it away, then repeat the call"
                 )
-            elif found.st_size:
-                raise errors.Refused(_holds_data(path))
+            elif status.st_size:
+                raise errors.Refused(_data_message(path))
             else:
                 os.unlink(path.name, dir_fd=parent)
     except errors.NotFound:
         return
 
 
-def inside(path: Path, base: Path) -> tuple[str, ...]:
-    """Return the components of the path below `base`; InvalidRequest if it is not below it."""
+def components_below(path: Path, base: Path) -> tuple[str, ...]:
+    """Return the path's components below `base`; raise InvalidRequest if it is not below `base`."""
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise errors.InvalidRequest(f"path {str(path)!r}: must be absolute and without '..'")
     if base not in path.parents:
         raise errors.InvalidRequest(
-            f"path {str(path)!r}: must be inside {base}; if the kubelet works elsewhere, "
-            "say so with --kubelet-dir"
+            f"path {str(path)!r}: must be inside {base}; if the kubelet uses another directory, "
+            "set --kubelet-dir"
         )
     return path.relative_to(base).parts
 
 
 @contextlib.contextmanager
 def open_parent(path: Path, base: Path) -> Iterator[int]:
-    """Open the directory that holds the target; umount needs it: `Target.fd` keeps a mount busy."""
-    parts = inside(path, base)
+    """Open the directory above the target, for umount: `Target.fd` would keep the mount busy."""
+    parts = components_below(path, base)
     walk = os.O_PATH | os.O_DIRECTORY
     fd = _open(str(base), walk, None, path)
     try:
@@ -145,37 +148,42 @@ def _require(kind: Kind, fd: int, path: Path) -> None:
         mode = os.fstat(fd).st_mode
     if stat.S_IFMT(mode) not in _TYPES[kind]:
         raise errors.InvalidRequest(
-            f"path {path}: must be a {kind}, found one of mode {stat.filemode(mode)}"
+            f"path {path}: must be a {kind}, has mode {stat.filemode(mode)}; move it away, then "
+            "repeat the call"
         )
 
 
 @contextlib.contextmanager
 def _translated(path: Path, name: str | None = None) -> Iterator[None]:
-    at = f"path {path}" + (f", at {name!r}" if name and name != path.name else "")
+    location = f"path {path}" + (f", at {name!r}" if name and name != path.name else "")
     try:
         yield
     except FileNotFoundError as error:
-        raise errors.NotFound(f"{at}: does not exist") from error
+        raise errors.NotFound(f"{location}: does not exist") from error
     except NotADirectoryError as error:
-        raise errors.InvalidRequest(f"{at}: is a link or no directory") from error
+        raise errors.InvalidRequest(
+            f"{location}: must be a directory, is a link or a file"
+        ) from error
     except OSError as error:
-        raise _of_errno(at, path, error) from error
+        raise _error_of_errno(location, path, error) from error
 
 
-def _of_errno(at: str, path: Path, error: OSError) -> errors.RbdCsiError:
+def _error_of_errno(location: str, path: Path, error: OSError) -> errors.RbdCsiError:
     match errno.errorcode.get(error.errno or 0):
         case "ENAMETOOLONG" | "EINVAL" | "ELOOP":
-            return errors.InvalidRequest(f"{at}: {error.strerror}")
+            return errors.InvalidRequest(f"{location}: {error.strerror}")
         case "ENOTEMPTY" | "EEXIST":
-            return errors.Refused(_holds_data(path))
+            return errors.Refused(_data_message(path))
         case "EBUSY":
-            return errors.Busy(f"{at}: something is still mounted there; unmount it, then repeat")
+            return errors.Busy(
+                f"{location}: is still a mount point; unmount it, then repeat the call"
+            )
         case _:
-            return errors.Failed(f"{at}: {error.strerror}")
+            return errors.Failed(f"{location}: {error.strerror}")
 
 
-def _holds_data(path: Path) -> str:
+def _data_message(path: Path) -> str:
     return (
-        f"path {path}: nothing is mounted there, yet it holds data, which is on this host's own "
-        "disk and is kept; move it away by hand, then repeat"
+        f"path {path}: nothing is mounted there, but it holds data, which is on this host's own "
+        "disk and is kept; move the data to another path, then repeat the call"
     )

@@ -1,9 +1,9 @@
-"""Sees to it that a label of SELinux which a mount option asks for is not dropped in silence.
+"""Refuses a mount whose SELinux label mount(8) would drop without an error.
 
-mount(8) leaves such options out where libselinux says that SELinux is off. So it does in a
-container that lacks /etc/selinux/config, whatever is in that, or selinuxfs, mounted for writing
-(is_selinux_enabled(3) and init.c of libselinux). The kubelet then takes the volume as labelled, and
-Pods are denied what is in it.
+mount(8) drops label options if libselinux reports that SELinux is off. libselinux reports that in a
+container that lacks either /etc/selinux/config (its content does not matter) or a selinuxfs that is
+mounted for writing (is_selinux_enabled(3), libselinux's init.c). The kubelet would then take the
+volume as labelled, and SELinux would deny Pods access to its files.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +25,15 @@ def require_labels(
     """Refuse mount options with a label that mount(8) would drop although the kernel has SELinux.
 
     Args:
-        options: each as `name` or `name=value`.
-        mounts: returns every mount there is; asked only when there is a label.
-        root: below which /proc and /etc are.
+        options: mount options, each as `name` or `name=value`.
+        mounts: returns every mount of this process; called only if an option is a label.
+        root: the directory that has /proc and /etc.
 
     Raises:
-        Refused: it would; the message says what mount(8) lacks.
+        Refused: mount(8) would drop the label; the message names the file or mount that it lacks.
     """
-    asked = next((o for o in options if o.partition("=")[0] in _OPTIONS), None)
-    if asked is None or "selinuxfs" not in (root / "proc/filesystems").read_text().split():
+    label = next((o for o in options if o.partition("=")[0] in _OPTIONS), None)
+    if label is None or "selinuxfs" not in (root / "proc/filesystems").read_text().split():
         return
     lacking = []
     if not (root / _CONFIG).exists():
@@ -42,7 +42,8 @@ def require_labels(
         lacking.append(f"{_SELINUXFS} is not mounted for writing")
     if lacking:
         raise errors.Refused(
-            f"this node's kernel has SELinux, but mount(8) would ignore the option {asked}: "
-            f"{' and '.join(lacking)} where the node plugin runs; its image has the one, and the "
-            "chart mounts the host's /sys for the other"
+            f"mount option {label}: this node's kernel has SELinux, but mount(8) would ignore the "
+            f"option, because {' and '.join(lacking)} where the node plugin runs; use the driver's "
+            "image, which has the file, and mount the host's /sys into the container, as the chart "
+            "does"
         )

@@ -1,1 +1,1 @@
-"""Small interfaces of the kernel: sysfs, udev events, control groups, anonymous files."""
+"""Small interfaces of the kernel: sysfs, block device events, control groups, files in memory."""

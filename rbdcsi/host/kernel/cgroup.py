@@ -1,40 +1,43 @@
-"""A control group for the mappers' daemons, apart from the node plugin's.
+"""A control group for the mappers' daemons, separate from the node plugin's.
 
-A container ends with all that is in its control group. The daemons, and the volumes that they
-serve, must outlive it: they are started in a group of the host (version 2, a directory below
-/sys/fs/cgroup), which is made when it is first needed.
+When a container ends, the kernel kills every process in its control group. The mappers' daemons
+must outlive the container, because they serve volumes. So they start in a control group of the host
+(version 2, a directory below /sys/fs/cgroup), which the driver makes at the first need.
 """
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-_ENTER = 'echo 0 >"$0" && exec "$@"'  # cgroups(7): 0 is the writer itself
+_ENTER = 'echo 0 >"$0" && exec "$@"'  # cgroups(7): 0 stands for the writing process
 
 
 def unusable(group: Path | None) -> str | None:
-    """Return why daemons cannot be started in the group (the cause and its cure), None if they can.
+    """Return the reason why no daemon can start in the group, with its cure; None if one can.
 
     Args:
-        group: its directory; None is the plugin's own, which always can.
+        group: the group's directory; None is the plugin's own group, which is always usable.
     """
     if group is None:
         return None
-    if not _members(group.parent).exists():  # a directory in tmpfs would hold nothing together
+    if not _members(group.parent).exists():  # a directory in a tmpfs would be no control group
         return (
-            f"{group.parent} is no control group: the host must have version 2, and the node "
-            "plugin the host's /sys; or choose another --daemon-cgroup"
+            f"{group.parent} is no control group; use a host with control groups of version 2 and "
+            "mount its /sys into the node plugin, or set another --daemon-cgroup"
         )
     try:
         with contextlib.suppress(FileExistsError):
             group.mkdir()
     except OSError as error:
-        return f"control group {group} cannot be made: {error.strerror}; see --daemon-cgroup"
+        return (
+            f"control group {group} cannot be made: {error.strerror}; mount the host's /sys "
+            "writable into the node plugin, or set another --daemon-cgroup"
+        )
     return None
 
 
-def inside(group: Path | None, argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that runs `argv` in the group, which `unusable` has looked at."""
+def command_in(group: Path | None, argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that runs `argv` in the group; call `unusable` before."""
     if group is None:
         return tuple(argv)
     return ("sh", "-c", _ENTER, str(_members(group)), *argv)

@@ -1,4 +1,4 @@
-"""Files without a name, in memory: how a secret reaches a child that wants a path."""
+"""Files in memory, without a name: they pass a secret to a child that takes only a path."""
 
 import contextlib
 import os
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def holding(text: str) -> Iterator[int]:
-    """Give a descriptor for `pass_fds`; the child reads `path(fd)`; gone with its last user."""
+def containing(text: str) -> Iterator[int]:
+    """Yield the descriptor, for `pass_fds`, of a file with that text; the child reads `path(fd)`.
+
+    The kernel deletes the file when the last process closes it.
+    """
     fd = os.memfd_create("rbdcsi", os.MFD_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -17,5 +20,5 @@ def holding(text: str) -> Iterator[int]:
 
 
 def path(fd: int) -> str:
-    """Return the descriptor as a path for the child."""
+    """Return the path by which a child that inherits the descriptor opens the file."""
     return f"/proc/self/fd/{fd}"

@@ -1,4 +1,4 @@
-"""Files of the kernel under /sys: read as they are, written with a deadline."""
+"""Files of the kernel below /sys: read directly, written in a child with a deadline."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ _WRITER = Path(__file__).with_name("write_once.py")
 
 
 def read(file: Path) -> str | None:
-    """Return the file's text without the end of line; None if this kernel does not have it."""
+    """Return the file's text without the line end; None if this kernel does not have the file."""
     try:
         return file.read_text().strip()
     except FileNotFoundError:
@@ -21,29 +21,29 @@ def read(file: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Key:
-    """A Ceph key that the kernel is told by its name, as `key=NAME` in what is written."""
+    """A Ceph key. The text for the kernel names it, as `key=NAME`, without the secret."""
 
     name: str
     secret: Secret
 
 
 def write(file: Path, text: str, *, seconds: float, key: Key | None = None) -> None:
-    """Write the text in one write(2), in a child; secrets are safe, they go through its input.
+    """Write the text by one write(2), in a child. The child gets text and secret on its input.
 
     Args:
-        file: which file.
-        text: what to write.
+        file: a file below /sys.
+        text: the text; it names the key, if there is one, as `key=NAME`.
         seconds: how long it may take.
-        key: the kernel finds it in the keyring of the child: else its secret would be shown to
-            everybody who may read the device's attributes (config_info), for as long as it lives.
+        key: the key that the child puts into its keyring for the kernel. If the secret were in the
+            text, every user could read it in the device's attribute config_info.
 
     Raises:
-        OSError: what the kernel answers.
-        CommandTimedOut, CommandStuck: it does not answer in time.
+        OSError: the kernel refuses the write.
+        CommandTimedOut, CommandStuck: the write did not end in time.
     """
     argv = [sys.executable, "-I", "-S", str(_WRITER), str(file)]
     if key:
         argv, text = [*argv, key.name], f"{key.secret.reveal()}\n{text}"
-    done = command.run(argv, seconds=seconds, stdin=text.encode(), ok=range(256))
-    if done.exit_code:
-        raise OSError(done.exit_code, os.strerror(done.exit_code), str(file))
+    result = command.run(argv, seconds=seconds, stdin=text.encode(), ok=range(256))
+    if result.exit_code:
+        raise OSError(result.exit_code, os.strerror(result.exit_code), str(file))

@@ -1,4 +1,4 @@
-"""Waiting for block devices by the kernel's own events: no udevd is needed (containers)."""
+"""Waits for block devices by the kernel's own events, as containers have no udevd."""
 
 import time
 from collections.abc import Callable
@@ -7,24 +7,24 @@ import pyudev
 
 from rbdcsi.runtime import deadlines
 
-_LOOK_AGAIN_SECONDS = 1.0  # the kernel drops events for a reader whose buffer is full
+_CHECK_SECONDS = 1.0  # the kernel drops events for a reader whose buffer is full
 
 
-def wait_until(is_so: Callable[[], bool], *, seconds: float) -> bool:
-    """Look again at each event of a block device; return whether it became so in time.
+def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Wait until the condition is true; return whether it became true in time.
 
     Args:
-        is_so: what is waited for; asked first when events are being listened to already, so that
-            none is missed in between.
-        seconds: how long at most; the caller's own deadline shortens this.
+        condition: called once after the driver listens for events, so that it misses none, then at
+            each event of a block device.
+        seconds: the longest time to wait; the caller's own deadline shortens this.
     """
     ends_at = time.monotonic() + deadlines.remaining(seconds)
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("block")
     monitor.start()
-    while not is_so():
+    while not condition():
         left = ends_at - time.monotonic()
         if left <= 0:
             return False
-        monitor.poll(timeout=min(left, _LOOK_AGAIN_SECONDS))
+        monitor.poll(timeout=min(left, _CHECK_SECONDS))
     return True

@@ -1,35 +1,40 @@
-"""A script of its own, run by path as a child: one write(2) of standard input to the file named.
+"""A script for a child process: write standard input to a file by one write(2).
 
-Kernel files under /sys act on one whole write and may block, so it is not done in the server. The
-exit code is the errno of the failure, 0 if there was none. It imports nothing of the project.
+The kernel's files below /sys act on one whole write, which may block, so the server does not write
+them itself. The exit code is the errno of the failure, 0 if there was none. The script imports
+nothing of the project.
 
-If a key is named behind the file, the first line of the input is its secret, and the rest is what
-is written: it tells the kernel `key=NAME`, found in this process's keyring, and never shown again.
+Arguments: the file, then optionally the name of a key. With a key, the first line of the input is
+the key's secret, and the rest is written. The written text names the key as `key=NAME`; the kernel
+reads the secret from this process's keyring and shows it to no process.
 """
 
 import os
 import sys
 
-_ADD_KEY = {"x86_64": 248, "ppc64le": 269, "s390x": 278}  # <asm/unistd.h>; of the newer ones:
-_ADD_KEY_ELSEWHERE = 217
+_ADD_KEY = {"x86_64": 248, "ppc64le": 269, "s390x": 278}  # <asm/unistd.h>
+_ADD_KEY_ELSEWHERE = 217  # newer architectures
 _PROCESS_KEYRING = -2  # keyrings(7)
 
 
 def main() -> int:
-    """Write; return the errno."""
+    """Write standard input to the file; return the errno."""
     file, *key = sys.argv[1:]
     text = sys.stdin.buffer.read()
     try:
         if key:
-            text = _holding(key[0].encode(), *text.split(b"\n", 1))
+            text = _with_key(key[0].encode(), *text.split(b"\n", 1))
         os.write(os.open(file, os.O_WRONLY), text)
     except OSError as error:
         return error.errno or 1
     return 0
 
 
-def _holding(name: bytes, secret: bytes, text: bytes) -> bytes:
-    """Put the key into the keyring; where there is none, give the secret itself, as `rbd` does."""
+def _with_key(name: bytes, secret: bytes, text: bytes) -> bytes:
+    """Put the key into the keyring and return the text.
+
+    Without a keyring, return the text with the secret instead of the key's name, as `rbd` does.
+    """
     import base64
     import ctypes
 

@@ -1,5 +1,5 @@
 """Mappers turn an RBD image into a block device of this host: `krbd`, `nbd` and `fuse`.
 
-`interface` says what every mapper can do, `select` chooses one. A mapper finds its devices again
-from the kernel and from its own state directory, by the image's id.
+`interface` has the verbs of every mapper, `select` chooses a mapper. A mapper finds its devices by
+the image's ids, which it reads from the kernel and from its own state directory.
 """

@@ -1,9 +1,9 @@
-"""The fuse mapper: qemu-storage-daemon shows the image as a file, a loop device makes it a disk.
+"""The fuse mapper: qemu-storage-daemon exports the image as a file, a loop device makes it a disk.
 
-It needs no kernel module but fuse and loop, so that demo, CI and laptops run the real thing. NOT
-for production: each write passes user space twice, and in a container that ends, so does the
-daemon, unless it has a control group of its own. What it holds is safe: nothing is cached on the
-way, a flush is Ceph's.
+It needs only the kernel modules fuse and loop, so that demo, CI and laptops use real volumes. NOT
+for production: each write passes user space twice, and a daemon without a control group of its own
+ends with its container. No data is lost by that: no layer caches writes, and a flush returns when
+Ceph has the data.
 """
 
 import shutil
@@ -23,43 +23,48 @@ from rbdcsi.runtime import deadlines
 _log = structlog.get_logger()
 
 _TOOLS = (storage_daemon.PROGRAM, "losetup", "mount", "umount")
-_LOOP = "loop"  # names the loop device: a daemon that ends in order takes its file away
-_ORDERLY_SECONDS = 5.0
+_LOOP = "loop"  # the file with the loop device's name: a daemon that ends removes its export
+_TERMINATE_SECONDS = 5.0  # for a daemon to end before `force` kills it
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
 class Fuse:
-    """Keeps a directory for each image below `state`, which must be short: a socket is in it.
+    """Keeps a directory for each image below `state`; the daemons run in the control group.
 
-    The daemons run in the control group.
+    The path of `state` must be short, because it has a unix socket below it.
     """
 
     name = "fuse"
-    tells_client = False  # librbd does not say its address
+    reports_client = False  # librbd does not report its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._group = group
-        self._states = state_dir.States(state)
+        self._states = state_dir.StateDirectories(state)
         self._mounts = mounts.Mounts(self._states.root)
 
-    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd supports all features
+        """See Mapper.unsupported."""
         missing = [tool for tool in _TOOLS if not shutil.which(tool)]
         if missing:
-            return f"{', '.join(missing)}: not installed"
+            return f"{', '.join(missing)}: not installed; install it, or use the driver's image"
         absent = [device for device in _DEVICES if not Path(device).exists()]
         if absent:
-            return f"{', '.join(absent)}: not there; load the kernel modules fuse and loop"
+            return (
+                f"{', '.join(absent)}: does not exist; load the kernel modules fuse and loop, and "
+                "mount the host's /dev into the node plugin"
+            )
         return cgroup.unusable(self._group)
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
+        """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
-            found = interface.adoptable(self, image, readonly=readonly)
-            if found and not found.fault:
-                return found
+            device = interface.device_to_adopt(self, image, readonly=readonly)
+            if device and not device.fault:
+                return device
             directory = self._states.directory(image)
-            self._clear(directory, force=True, seconds=seconds)  # what a crash left half-made
+            self._clear(directory, force=True, seconds=seconds)  # the leftovers of a crash
             try:
                 return self._map(image, access, readonly, options, seconds)
             except errors.RbdCsiError as error:
@@ -68,36 +73,38 @@ class Fuse:
                 raise
 
     def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
-        """Unmap; with `force` a daemon that does not end in order soon is killed.
+        """See Mapper.unmap. With `force`, the daemon is killed if it does not end soon.
 
-        Killed at once, it would leave its watch and its lock in Ceph, so that the volume could not
-        be detached for half a minute.
+        A daemon that is killed at once would leave its watch and its lock in Ceph, so that the
+        volume could not be detached for half a minute.
         """
         directory = self._states.directory(device)
         with deadlines.within(deadlines.remaining(seconds)):
             if force:
                 try:
-                    with deadlines.within(deadlines.remaining(_ORDERLY_SECONDS)):
-                        return self._clear(directory, force=False, seconds=_ORDERLY_SECONDS)
+                    with deadlines.within(deadlines.remaining(_TERMINATE_SECONDS)):
+                        return self._clear(directory, force=False, seconds=_TERMINATE_SECONDS)
                 except (errors.Busy, errors.DeadlineExceeded) as error:
-                    _log.info("unmapping by force", device=str(device.path), error=str(error))
+                    _log.info("unmapping with force", device=str(device.path), error=str(error))
             return self._clear(directory, force=force, seconds=seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
+        """See Mapper.list."""
         return tuple(
             self._device(directory, record, storage_daemon.answers(directory))
             for directory, record in self._states.records()
         )
 
-    def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+    def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+        """See Mapper.update_size."""
         with deadlines.within(deadlines.remaining(seconds)):
             devices.require_growth(device.path, size)
             directory = self._states.directory(device)
             storage_daemon.resize(directory, size, seconds=seconds)
             file = str(storage_daemon.file_in(directory))
-            # the loop device takes the size that the kernel has cached, so it is asked for anew
+            # The loop device takes the file's size from the kernel's cache: refresh that first.
             command.run(("stat", "--cached=never", "--", file), seconds=seconds)
-            loop.take_size(device.path, seconds=seconds)
+            loop.update_size(device.path, seconds=seconds)
             devices.wait_for_size(device.path, size, seconds=seconds)
 
     def _map(
@@ -119,12 +126,12 @@ class Fuse:
         return self._device(directory, record, answers=True)
 
     def _clear(self, directory: Path, *, force: bool, seconds: float) -> None:
-        """Take everything of the directory down, in the order in which nothing is lost."""
+        """Stop and remove everything of the directory, in an order that loses no data."""
         if not directory.exists():
             return
         file = storage_daemon.file_in(directory)
         if device := _loop_in(directory):
-            if force:  # outstanding I/O ends with errors, instead of holding back the detach
+            if force:  # outstanding I/O then ends with errors and does not delay the detach
                 devices.require_unused(device)
                 storage_daemon.stop(directory, force=True, seconds=seconds)
             loop.detach(device, file, seconds=seconds)
@@ -139,9 +146,9 @@ class Fuse:
 
 
 def _loop_in(directory: Path) -> Path | None:
-    noted = directory / _LOOP
-    before = Path(noted.read_text()) if noted.exists() else None
-    return loop.of_file(storage_daemon.file_in(directory), before)
+    name_file = directory / _LOOP
+    former_device = Path(name_file.read_text()) if name_file.exists() else None
+    return loop.device_of_file(storage_daemon.file_in(directory), former_device)
 
 
 def _fault(has_device: bool, is_running: bool) -> str | None:
@@ -149,8 +156,8 @@ def _fault(has_device: bool, is_running: bool) -> str | None:
         case True, True:
             return None
         case False, True:
-            return "it was never mapped to the end: it has no loop device yet"
+            return "its mapping was interrupted: it has no loop device"
         case True, False:
-            return f"its {storage_daemon.PROGRAM} has ended, so its I/O fails; unmap it, map anew"
+            return f"its {storage_daemon.PROGRAM} has ended, so its I/O fails"
         case _:
-            return "only its directory is left, as after a reboot"
+            return "it has neither a daemon nor a loop device, as after a reboot"

@@ -1,7 +1,7 @@
-"""Mappers: what turns an RBD image into a block device of this host.
+"""The interface of mappers, which turn an RBD image into a block device of this host.
 
-`krbd` is the kernel's driver, `nbd` runs rbd-nbd, `fuse` needs no kernel module; `choice` picks.
-What is mapped is found again from the kernel and the mapper's own state, by the image's id.
+`krbd` uses the kernel's driver, `nbd` runs rbd-nbd, `fuse` runs qemu-storage-daemon; `select`
+chooses one. Mappers read the list of mapped devices from the kernel and from their own state.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from rbdcsi.config.secret import Secret
 
 @dataclass(frozen=True)
 class Image:
-    """The image to map; the ids are its identity, the names are how Ceph's tools are told.
+    """The image to map. Its ids identify it; Ceph's tools take its names.
 
-    `features` is the mask of what a client must know to write to it; 0 if nobody has looked.
+    `features` is the mask of the features that a client must support to write to the image; 0 if
+    they are not known.
     """
 
     fsid: str
@@ -33,7 +34,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach the cluster: monitors as in ceph.conf's mon_host, user without `client.`."""
+    """Access to the cluster: monitors as in ceph.conf's mon_host, user without `client.`."""
 
     monitors: str
     user: str
@@ -44,9 +45,9 @@ class Access:
 class MappedDevice:
     """An image as a block device of this host.
 
-    `fsid` is None where the mapper cannot know it. `client` is the Ceph client (`ip:port/nonce`)
-    if it is known exactly. `fault` says why the device cannot be used any more (it can still be
-    unmapped); None is a device that works as far as the host knows.
+    `fsid` is None if the mapper does not know the cluster. `client` is the Ceph client
+    (`ip:port/nonce`) if the mapper reports it. `fault` is the reason why the device does not work
+    any more, though it can be unmapped; None if the device works as far as the host knows.
     """
 
     path: Path
@@ -59,27 +60,40 @@ class MappedDevice:
     client: str | None = None
     fault: str | None = None
 
-    def is_of(self, image: Image) -> bool:
-        """Tell whether this device is that image, by ids."""
-        return same_image(self, image)
+
+class ImageIdentity(Protocol):
+    """The ids that identify an image, as `Image` and `MappedDevice` have them.
+
+    `fsid` is the cluster's id; None if it is not known.
+    """
+
+    @property
+    def fsid(self) -> str | None: ...
+    @property
+    def pool_id(self) -> int: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def image_id(self) -> str: ...
 
 
 class Mapper(Protocol):
-    """What every mapper can do. All of it may be repeated; times are in seconds."""
+    """The verbs of every mapper. Each of them may be repeated; times are in seconds."""
 
     @property
     def name(self) -> str:
         """`krbd`, `nbd` or `fuse`."""
 
     @property
-    def tells_client(self) -> bool:
-        """Whether the devices have their `client`; where not, the image's watchers tell it."""
+    def reports_client(self) -> bool:
+        """Whether the devices have their `client`; otherwise it is one of the image's watchers."""
 
     def unsupported(self, image: Image | None = None) -> str | None:
-        """Return why this host cannot map so (the cause and its cure), or None if it can.
+        """Return the reason why this host cannot use the mapper, with its cure; None if it can.
 
         Args:
-            image: whether it can map this one, with its features, for writing; None: any.
+            image: the image to map for writing, whose features the mapper must support; None asks
+                for the host alone.
         """
 
     def map(
@@ -88,71 +102,89 @@ class Mapper(Protocol):
         """Map the image, or adopt the device that it already has.
 
         Args:
-            image: what to map.
+            image: the image to map.
             access: monitors, user and key.
-            readonly: refuse writes below the file system.
+            readonly: the device refuses writes.
             options: the mapper's own options, comma separated; empty for none.
             seconds: how long it may take.
 
         Raises:
-            Refused: mapped already with another `readonly`, or this host cannot map it.
-            NotFound: the image does not exist (where the mapper can tell).
-            InvalidRequest: an option that this mapper does not know.
-            DeadlineExceeded: no device in time; what was begun is undone or adopted by a repeat.
-            Failed: anything else, in the words of the kernel or the tool.
+            Refused: the image is mapped already with another `readonly`, or this host cannot map
+                it.
+            NotFound: the image does not exist, if the mapper can detect that.
+            InvalidRequest: the mapper does not know an option.
+            DeadlineExceeded: there was no device in time. The mapper has undone its steps, or a
+                repeated call adopts the device.
+            Failed: any other error, with the message of the kernel or the tool.
         """
 
     def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
-        """Unmap; a device that is not mapped is fine. Never lazy: OK means that it is gone.
+        """Unmap the device; do nothing if it is not mapped.
+
+        It never unmaps lazily: when it returns, the device has gone.
 
         Args:
-            device: as `map` or `list` returned it.
-            force: do not wait for outstanding I/O (a fenced client); it ends with errors.
-                A device in use is refused all the same.
+            device: a device that `map` or `list` returned.
+            force: do not wait for outstanding I/O, which then ends with errors (for a fenced
+                client). A device in use is refused also with `force`.
             seconds: how long it may take.
 
         Raises:
-            Busy: it is mounted or open; the message says by whom. Repeat when it is not.
+            Busy: the device is mounted or open; the message names its users.
             Failed, DeadlineExceeded: see `map`.
         """
 
     def list(self) -> tuple[MappedDevice, ...]:
-        """Return what this mapper has mapped on this host, by whomever, half-made ones too."""
+        """Return every device of this mapper on this host.
 
-    def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
-        """Make the device take the image's new size, and wait until it has.
+        It includes unfinished devices and those that other programs mapped.
+        """
+
+    def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+        """Make the device take the image's new size, and return when it has that size.
 
         Args:
-            device: as `map` or `list` returned it.
-            size: the image's size in bytes, as Ceph gives it now; a smaller one is refused.
+            device: a device that `map` or `list` returned.
+            size: the image's size in bytes, as Ceph reports it now.
             seconds: how long it may take.
 
         Raises:
-            Refused: `size` is below the device's.
+            Refused: `size` is below the device's size.
             DeadlineExceeded: the device did not take the size in time.
         """
 
 
-def same_image(device: MappedDevice, other: Image | MappedDevice) -> bool:
-    """Tell whether both are of one image, by ids; a cluster that is not known fits any."""
-    ours, theirs = ((found.pool_id, found.namespace, found.image_id) for found in (device, other))
-    return ours == theirs and (None in (device.fsid, other.fsid) or device.fsid == other.fsid)
+def same_image(one: ImageIdentity, other: ImageIdentity) -> bool:
+    """Return whether both have the ids of one image; an unknown cluster matches every cluster."""
+    return (
+        (one.pool_id, one.namespace, one.image_id)
+        == (other.pool_id, other.namespace, other.image_id)
+    ) and (None in (one.fsid, other.fsid) or one.fsid == other.fsid)
 
 
-def find(mapper: Mapper, image: Image) -> MappedDevice | None:
-    """Return the mapper's device of that image, if it has one."""
-    return next((device for device in mapper.list() if device.is_of(image)), None)
+def find(mapper: Mapper, image: ImageIdentity) -> MappedDevice | None:
+    """Return the mapper's device of that image, or None."""
+    return next((device for device in mapper.list() if same_image(device, image)), None)
 
 
-def adoptable(mapper: Mapper, image: Image, *, readonly: bool) -> MappedDevice | None:
-    """Return the device that a repeated `map` may adopt; Refused if its `readonly` is another."""
-    found = find(mapper, image)
-    if found and found.readonly != readonly:
+def device_to_adopt(mapper: Mapper, image: Image, *, readonly: bool) -> MappedDevice | None:
+    """Return the device that a repeated `map` adopts, or None.
+
+    Args:
+        mapper: the mapper that lists the device.
+        image: the image to map.
+        readonly: whether the caller needs a read-only device.
+
+    Raises:
+        Refused: the image is mapped with another `readonly`.
+    """
+    device = find(mapper, image)
+    if device and device.readonly != readonly:
         raise errors.Refused(
-            f"{image}: is mapped as {found.path}, {_MODES[found.readonly]}, and was asked for "
-            f"{_MODES[readonly]}; unmap it first"
+            f"{image}: is mapped as {device.path}, {_MODES[device.readonly]}, but must be mapped "
+            f"{_MODES[readonly]}; unstage or unmap it, then repeat the call"
         )
-    return found
+    return device
 
 
 _MODES = {True: "read-only", False: "read-write"}

@@ -1,7 +1,7 @@
 """The nbd mapper: rbd-nbd serves the image to the kernel's nbd driver, set up over netlink.
 
-For images with features that krbd does not know. rbd-nbd tells images by the names that they had
-when they were mapped; which ids these were is kept in a record for each image (`state`).
+For images with features that krbd does not support. rbd-nbd lists an image by the names that it had
+when it was mapped, so the mapper keeps the image's ids in a record for each image (`state_dir`).
 """
 
 import json
@@ -18,35 +18,37 @@ from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.runtime import deadlines
 
 _LIST_SECONDS = 10.0
-_OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook: it names a program
+_OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook, which runs a program
 
 
 class Nbd:
     """Keeps a directory for each image below `state`; rbd-nbd runs in the control group."""
 
     name = "nbd"
-    tells_client = False  # librbd does not say its address
+    reports_client = False  # librbd does not report its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
-        self._states = state_dir.States(state)
+        self._states = state_dir.StateDirectories(state)
         self._group = group
 
-    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd knows all
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd supports all features
+        """See Mapper.unsupported."""
         if not shutil.which("rbd-nbd"):
-            return "rbd-nbd: not installed (package rbd-nbd)"
+            return "rbd-nbd: not installed; install the package rbd-nbd, or use the driver's image"
         if not Path("/sys/module/nbd").exists():
-            return "the kernel module nbd is not loaded; `modprobe nbd` on the host"
+            return "the kernel module nbd is not loaded; run `modprobe nbd` on the host"
         return cgroup.unusable(self._group)
 
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
+        """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
-            found = interface.adoptable(self, image, readonly=readonly)
-            if found and not found.fault:
-                return found
+            device = interface.device_to_adopt(self, image, readonly=readonly)
+            if device and not device.fault:
+                return device
             directory = self._states.directory(image)
-            if directory.exists():  # what a crash or a reboot left
+            if directory.exists():  # the leftovers of a crash or a reboot
                 self._states.remove(directory)
             self._states.create(state_dir.Record(image, readonly))
             try:
@@ -63,21 +65,24 @@ class Nbd:
         force: bool = False,  # noqa: ARG002  every mapper takes it
         seconds: float,
     ) -> None:
-        """Unmap; `force` is without effect, rbd-nbd drops what Ceph refuses."""
+        """See Mapper.unmap. `force` changes nothing: rbd-nbd itself drops I/O that Ceph refuses."""
         with deadlines.within(deadlines.remaining(seconds)):
             self._clear(self._states.directory(device), seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
+        """See Mapper.list."""
         records = tuple(self._states.records())
-        served = _served() if records else {}  # without any, rbd-nbd need not be installed
+        devices_by_image = (
+            _nbd_devices() if records else {}
+        )  # without records, rbd-nbd may be absent
         return tuple(
-            record.device(self.name, found.device if found else directory, _fault(found))
+            record.device(self.name, nbd.path if nbd else directory, _fault(nbd))
             for directory, record in records
-            for found in (served.get(_spec(record.image)),)
+            for nbd in (devices_by_image.get(_spec(record.image)),)
         )
 
-    def resized(self, device: MappedDevice, size: int, *, seconds: float) -> None:
-        """Wait: rbd-nbd watches the image's header and tells the kernel by itself."""
+    def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
+        """See Mapper.update_size. rbd-nbd watches the image's header and resizes the device."""
         devices.require_growth(device.path, size)
         devices.wait_for_size(device.path, size, seconds=seconds)
 
@@ -91,62 +96,70 @@ class Nbd:
         seconds: float,
     ) -> MappedDevice:
         conf = directory / "ceph.conf"
-        # Without a run_dir that is there, as in a read-only container, rbd-nbd aborts; nobody asks
-        # its admin socket, and it would go while the directory is removed.
+        # rbd-nbd aborts without a run_dir, which a read-only container lacks. It gets no admin
+        # socket: it would delete the socket while this mapper removes the directory.
         settings = (f"mon_host = {access.monitors}", f"run_dir = {directory}", "admin_socket =")
         conf.write_text("\n".join(("[global]", *settings, "")))
-        with memfd.holding(access.key.reveal()) as key:
+        with memfd.containing(access.key.reveal()) as key:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
                 *("--keyfile", memfd.path(key), *(["--read-only"] if readonly else [])),
                 *(*_flags(options), _spec(image)),
             )
-            command.run(cgroup.inside(self._group, argv), seconds=seconds, pass_fds=(key,))
+            command.run(cgroup.command_in(self._group, argv), seconds=seconds, pass_fds=(key,))
         if device := interface.find(self, image):
             return device
-        raise errors.Failed(f"{image}: rbd-nbd reports success, yet does not list it")
+        raise errors.Failed(
+            f"{image}: rbd-nbd reported success, but `rbd-nbd list-mapped` does not list the "
+            "image; repeat the call"
+        )
 
     def _clear(self, directory: Path, seconds: float) -> None:
         record = dict(self._states.records()).get(directory)
-        if record and (found := _served().get(_spec(record.image))):
-            devices.require_unused(found.device, found.pid)
-            command.run(("rbd-nbd", "unmap", str(found.device)), seconds=seconds)
-            if _spec(record.image) in _served():
-                raise errors.Busy(f"{found.device}: rbd-nbd has not let go yet; repeat the call")
+        if record and (nbd := _nbd_devices().get(_spec(record.image))):
+            devices.require_unused(nbd.path, nbd.pid)
+            command.run(("rbd-nbd", "unmap", str(nbd.path)), seconds=seconds)
+            if _spec(record.image) in _nbd_devices():
+                raise errors.Busy(
+                    f"{nbd.path}: rbd-nbd has not released {record.image} yet; repeat the call"
+                )
         if directory.exists():
             self._states.remove(directory)
 
 
 @dataclass(frozen=True)
-class Served:
-    """A device, and the rbd-nbd behind it, which has the device open itself."""
+class NbdDevice:
+    """A device and the process id of the rbd-nbd that serves it and has it open itself."""
 
-    device: Path
+    path: Path
     pid: int
 
 
-def parse(listed: str) -> dict[str, Served]:
-    """Return what is served by image, from `rbd-nbd list-mapped --format json`; no snapshots."""
+def parse(text: str) -> dict[str, NbdDevice]:
+    """Return the devices by image from `rbd-nbd list-mapped --format json`, without snapshots."""
     return {
-        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): Served(
+        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): NbdDevice(
             Path(entry["device"]), entry["id"]
         )
-        for entry in json.loads(listed or "[]")
+        for entry in json.loads(text or "[]")
         if entry["snap"] in ("", "-")
     }
 
 
-def _served() -> dict[str, Served]:
+def _nbd_devices() -> dict[str, NbdDevice]:
     argv = ("rbd-nbd", "list-mapped", "--format", "json")
     return parse(command.run(argv, seconds=_LIST_SECONDS).text)
 
 
 def _spec(image: Image) -> str:
-    """Return the image as rbd-nbd is told it, and lists it."""
+    """Return the image's name as rbd-nbd takes it and lists it."""
     if any(
         sign in name for name in (image.pool, image.namespace, image.image_name) for sign in "/@"
     ):
-        raise errors.InvalidRequest(f"{image}: rbd-nbd cannot map a name with '/' or '@'")
+        raise errors.InvalidRequest(
+            f"{image}: rbd-nbd cannot map names with '/' or '@'; rename the image, or use another "
+            "mapper"
+        )
     return str(image)
 
 
@@ -162,5 +175,5 @@ def _flags(options: str) -> list[str]:
     return flags
 
 
-def _fault(found: Served | None) -> str | None:
-    return None if found else "no rbd-nbd serves it, as after a reboot; unmap it, map anew"
+def _fault(device: NbdDevice | None) -> str | None:
+    return None if device else "no rbd-nbd serves it, as after a reboot"

@@ -1,4 +1,4 @@
-"""Which mapper serves: the first of the wanted ones that this host supports."""
+"""The choice of a mapper: the first one in the order of preference that this host supports."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def every(state: Path, daemons: Path | None = None) -> tuple[Mapper, ...]:
     """Return all mappers, in the order of preference.
 
     Args:
-        state: a directory that outlives the node plugin, for what mappers must remember. Short: a
-            unix socket is in it.
-        daemons: the control group that daemons of mappers run in; None is the caller's own.
+        state: the directory for the mappers' state, which must outlive the node plugin. Its path
+            must be short, because a unix socket lies below it.
+        daemons: the control group that the mappers' daemons run in; None is the caller's own.
     """
     return (Krbd(), Nbd(state / "nbd", daemons), Fuse(state / "fuse", daemons))
 
@@ -26,11 +26,17 @@ def every(state: Path, daemons: Path | None = None) -> tuple[Mapper, ...]:
 def choose(
     mappers: Sequence[Mapper], names: Sequence[str] = NAMES, image: Image | None = None
 ) -> Mapper:
-    """Return the first mapper of `names` that this host supports, for writing to that image.
+    """Return the first mapper that this host supports.
+
+    Args:
+        mappers: the mappers of this host.
+        names: the names of the mappers that may be used, in the order of preference.
+        image: the image to map for writing, whose features the mapper must support; None asks for
+            the host alone.
 
     Raises:
-        InvalidRequest: a name that is no mapper.
-        Refused: this host supports none; the message has the reason of each.
+        InvalidRequest: a name is not the name of a mapper.
+        Refused: this host supports none of them; the message has the reason for each.
     """
     by_name = {mapper.name: mapper for mapper in mappers}
     reasons = []

@@ -1,6 +1,7 @@
-"""One directory for each image that a mapper of user space has mapped, with the record of which.
+"""One directory for each image that nbd or fuse has mapped, with a record of the image.
 
-Written before anything else is done and removed last, so that whatever a crash leaves is found.
+The mapper writes the record before its first step and removes the directory after its last one, so
+that it finds everything that a crash left.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from rbdcsi import errors
-from rbdcsi.host.mappers.interface import Image, MappedDevice
+from rbdcsi.host.mappers.interface import Image, ImageIdentity, MappedDevice
 from rbdcsi.model import stored
 
 _log = structlog.get_logger()
@@ -23,13 +24,19 @@ _RECORD = "image.json"
 
 @dataclass(frozen=True)
 class Record:
-    """Which image the directory is for, by the names it had; the rest is asked of the kernel."""
+    """The directory's image, with its names at the time of mapping, and whether it is read-only."""
 
     image: Image
     readonly: bool
 
     def device(self, mapper: str, path: Path, fault: str | None) -> MappedDevice:
-        """Return the image as the device at that path."""
+        """Return the image as a mapped device.
+
+        Args:
+            mapper: the name of the mapper.
+            path: the device, or the location of an unfinished one.
+            fault: the reason why the device does not work; None if it works.
+        """
         return MappedDevice(
             path=path,
             mapper=mapper,
@@ -45,25 +52,26 @@ class Record:
 RECORD = stored.Kind(
     Record,
     name="mapper state",
-    remedy="so the device of that image is not listed: unmap it by hand, then remove the directory",
+    remedy="so the device of that image is not listed; unmap the device yourself, then remove the "
+    "directory",
     unversioned=True,
 )
 
 
-class States:
-    """The directories below `root`, which is made if it is not there."""
+class StateDirectories:
+    """The images' directories below `root`, which this class creates if it does not exist."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.root = root.resolve()  # the kernel names files so
+        self.root = root.resolve()  # the kernel shows paths without links
 
-    def directory(self, image: Image | MappedDevice) -> Path:
-        """Return where the image's directory is, or would be."""
+    def directory(self, image: ImageIdentity) -> Path:
+        """Return the path of the image's directory, which need not exist."""
         identity = json.dumps([image.fsid, image.pool_id, image.namespace, image.image_id])
         return self.root / hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
     def create(self, record: Record) -> Path:
-        """Make the image's directory, whole or not at all as far as `records` shows."""
+        """Create the image's directory; `records` shows it only once its record is complete."""
         directory = self.directory(record.image)
         directory.mkdir(mode=0o700)
         draft = directory / f"{_RECORD}.new"
@@ -72,14 +80,15 @@ class States:
         return directory
 
     def remove(self, directory: Path) -> None:
-        """Remove an image's directory with all that is in it."""
+        """Remove an image's directory with its content."""
         shutil.rmtree(directory)
 
     def records(self) -> Iterator[tuple[Path, Record]]:
         """Yield each directory with its record.
 
-        A directory without a record holds nothing yet. One whose record is damaged is logged and
-        left out, so that it hinders no other volume; the next `map` of its image clears it.
+        A directory without a record is skipped, as its mapper has done nothing yet. One with a
+        damaged record is logged and skipped, so that other volumes work; the next `map` of its
+        image clears it.
         """
         for directory in sorted(self.root.iterdir()):
             try:
@@ -89,4 +98,4 @@ class States:
             try:
                 yield directory, RECORD.decode(text, str(directory / _RECORD))
             except errors.Failed as error:
-                _log.warning("mapper state left out", error=str(error))
+                _log.warning("skipped a damaged mapper state", error=str(error))

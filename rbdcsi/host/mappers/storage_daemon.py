@@ -1,8 +1,8 @@
-"""qemu-storage-daemon: one for each mapped image, which shows it as a file through FUSE.
+"""qemu-storage-daemon: each daemon exports one mapped image as a file through FUSE.
 
-A daemon is found by its command line, which names the file that it exports: there is no pid file
-that could lie after a crash. It runs in a session of its own and outlives the driver. One that is
-only being started has no command line yet, so each holds a lock on its directory from the first.
+The driver finds a daemon by its command line, which names the exported file, because a pid file
+could be wrong after a crash. The daemon runs in a session of its own and outlives the driver. While
+it starts, it does not have its command line yet; so it has a lock on its directory from the start.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _PAUSE = 0.02  # seconds
 
 
 def file_in(directory: Path) -> Path:
-    """Return the file that a daemon of that directory exports."""
+    """Return the file that the directory's daemon exports."""
     return directory / "image"
 
 
@@ -46,37 +46,40 @@ def start(
     """Start a daemon and return when it exports the image.
 
     Args:
-        directory: where it keeps its configuration, its control socket and the exported file.
-        image: the image.
-        access: how to reach it; the key goes through an anonymous file and is on no disk.
-        readonly: refuse writes (Ceph lists a watcher all the same: qemu opens every image so).
+        directory: the directory for the configuration, the control socket and the exported file.
+        image: the image to export.
+        access: monitors, user and key; the key goes through a file in memory and is on no disk.
+        readonly: the export refuses writes (Ceph lists a watcher nevertheless, as for every image
+            that qemu opens).
         options: settings of Ceph's configuration, `key=value`, comma separated.
-        group: the control group that it runs in; None is the caller's own.
-        seconds: how long it may take. Only the parent, which waits, is killed then; the daemon
-            in its own session may still appear: `stop` it.
+        group: the control group that the daemon runs in; None is the caller's own.
+        seconds: how long it may take. At the end of this time only the waiting parent is killed;
+            the daemon, in a session of its own, may still appear, so call `stop`.
 
     Raises:
-        InvalidRequest: a setting that is not rbd_* or rados_*.
-        CommandFailed: in the daemon's words, a missing image too.
+        InvalidRequest: a setting does not begin with rbd_ or rados_.
+        CommandFailed: the daemon failed, for one because the image does not exist; the error has
+            the daemon's message.
         CommandTimedOut: Ceph does not answer.
     """
     (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
     file_in(directory).touch(0o600)
-    with memfd.holding(access.key.reveal()) as key, _lock(directory) as lock:
+    with memfd.containing(access.key.reveal()) as key, _lock(directory) as lock:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
-        command.run(cgroup.inside(group, argv), seconds=seconds, pass_fds=(key, lock))
+        command.run(cgroup.command_in(group, argv), seconds=seconds, pass_fds=(key, lock))
 
 
 def answers(directory: Path) -> bool:
-    """Tell whether the directory's daemon lives: somebody listens on its control socket.
+    """Return whether the directory's daemon runs, which listens on its control socket.
 
-    Cheaper than `running`, which looks at every process; one that has only begun does not answer.
+    This is cheaper than `running`, which reads every process. A daemon that is still starting does
+    not answer.
     """
     with socket.socket(socket.AF_UNIX) as control:
         control.setblocking(False)
         try:
             control.connect(str(directory / "qmp"))
-        except BlockingIOError:  # it listens, and does not come to accept
+        except BlockingIOError:  # it listens, but its queue of connections is full
             return True
         except OSError:
             return False
@@ -84,57 +87,68 @@ def answers(directory: Path) -> bool:
 
 
 def running() -> dict[Path, int]:
-    """Return the daemons of this host: the exported file to the pid."""
+    """Return the process ids of this host's daemons, by exported file."""
     return {file: pid for pid in _pids() if (file := _exported_by(pid))}
 
 
 def stop(directory: Path, *, force: bool, seconds: float) -> None:
-    """End the directory's daemon when it has written what it holds; none is fine.
+    """End the directory's daemon after its outstanding writes; do nothing if there is no daemon.
 
     Args:
-        directory: as given to `start`.
-        force: kill it, without waiting for Ceph.
+        directory: the directory that `start` was called with.
+        force: kill the daemon, without waiting for Ceph.
         seconds: how long it may take.
 
     Raises:
-        Busy: it has not ended in time.
+        Busy: the daemon has not ended in time.
     """
     with deadlines.within(deadlines.remaining(seconds)):
-        _end_those_seen(directory, force, seconds)
-        while _is_locked(directory):  # by one that a driver was starting when it was killed
+        _end_running(directory, force, seconds)
+        while _is_locked(directory):  # by a daemon that was starting when its driver was killed
             time.sleep(deadlines.remaining(_PAUSE))
-            _end_those_seen(directory, force, seconds)
+            _end_running(directory, force, seconds)
 
 
-def _end_those_seen(directory: Path, force: bool, seconds: float) -> None:
+def _end_running(directory: Path, force: bool, seconds: float) -> None:
     file = file_in(directory)
     for pid in [pid for exported, pid in running().items() if exported == file]:
         with _watched(pid) as pidfd:
             if pidfd is None or _exported_by(pid) != file:
-                continue  # ended; the number may be another program's by now
+                continue  # it has ended; the kernel may have reused its pid
             signal.pidfd_send_signal(pidfd, signal.SIGKILL if force else signal.SIGTERM)
             if not select.select([pidfd], [], [], deadlines.remaining(seconds))[0]:
                 raise errors.Busy(
-                    f"{file}: {PROGRAM} {pid} was told to end and has not after {seconds:.0f} s; "
-                    "Ceph does not take its last writes, repeat the call when it is back"
+                    f"{file}: {PROGRAM} {pid} must end, but still runs after {seconds:.0f} s, as "
+                    "Ceph does not accept its last writes; repeat the call when Ceph works again"
                 )
 
 
 def resize(directory: Path, size: int, *, seconds: float) -> None:
-    """Tell the daemon the image's size, which by itself it reads only at its start.
+    """Pass the image's size to the daemon, which by itself reads it only when it starts.
 
-    QMP's `block_resize` would resize the image if Ceph had another size, so `size` must be Ceph's.
+    Args:
+        directory: the directory that `start` was called with.
+        size: the image's size in bytes. It must be the size that Ceph reports: QMP's
+            `block_resize` would resize the image to any other.
+        seconds: how long it may take.
+
+    Raises:
+        Failed: the daemon refuses the size.
+        Unavailable: the daemon does not answer.
     """
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(deadlines.remaining(seconds))
         try:
             control.connect(str(directory / "qmp"))
             with control.makefile("rw") as stream:
-                stream.readline()  # the greeting
+                stream.readline()  # QMP's greeting
                 _ask(stream, "qmp_capabilities", {})
                 _ask(stream, "block_resize", {"node-name": "image", "size": size})
         except OSError as error:
-            raise errors.Unavailable(f"{directory}: {PROGRAM} does not answer: {error}") from error
+            raise errors.Unavailable(
+                f"{directory}: {PROGRAM} does not answer on its control socket: {error}; repeat "
+                "the call"
+            ) from error
 
 
 def _arguments(directory: Path, image: Image, user: str, key: int, readonly: bool) -> Iterator[str]:
@@ -150,7 +164,7 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
         "user": user,
         "key-secret": "key",
         "read-only": readonly,
-        "cache": {"direct": True},  # no cache that dies with the daemon
+        "cache": {"direct": True},  # otherwise a killed daemon would lose cached writes
         "discard": "unmap",
     }
     yield from ("--blockdev", json.dumps(blockdev))
@@ -182,28 +196,31 @@ def _conf(monitors: str, options: str, seconds: float) -> str:
 
 
 def _pids() -> Iterator[int]:
-    names = os.listdir("/proc")  # noqa: PTH208  hundreds, and no Path is wanted of any
+    names = os.listdir("/proc")  # noqa: PTH208  hundreds; a Path for each would be slow
     return (int(name) for name in names if name.isdecimal())
 
 
 def _exported_by(pid: int) -> Path | None:
-    """Return the file that the program exports, if it is one of our daemons."""
+    """Return the file that the process exports if it is a daemon of this driver, otherwise None."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123  hundreds at each call
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123  hundreds; a Path for each would be slow
             line = os.fsdecode(file.read())
         if PROGRAM not in line:
             return None
         argv = line.split("\0")
         if Path(argv[0]).name == PROGRAM:
             return Path(json.loads(argv[argv.index("--export") + 1])["mountpoint"])
-    except (OSError, ValueError, LookupError):  # it ended, or is somebody else's daemon
+    except (OSError, ValueError, LookupError):  # it has ended, or is another program's daemon
         return None
     return None
 
 
 @contextlib.contextmanager
 def _lock(directory: Path) -> Iterator[int]:
-    """Lock the directory by a descriptor for `pass_fds`, until the last who has it has ended."""
+    """Lock the directory; yield the descriptor, for `pass_fds`.
+
+    The lock lasts until the last process with the descriptor has closed it or ended.
+    """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,7 +241,7 @@ def _is_locked(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def _watched(pid: int) -> Iterator[int | None]:
-    """Give a descriptor of that very process, which is readable once it has ended."""
+    """Yield a pidfd of the process, which is readable once it has ended; None if it has ended."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -239,10 +256,12 @@ def _watched(pid: int) -> Iterator[int | None]:
 def _ask(stream: TextIO, name: str, arguments: Mapping[str, object]) -> None:
     stream.write(json.dumps({"execute": name, "arguments": arguments}))
     stream.flush()
-    for line in stream:  # events may come before the answer
+    for line in stream:  # the daemon may send events before the answer
         answer = json.loads(line)
         if "error" in answer:
-            raise errors.Failed(f"{PROGRAM}: {name}: {answer['error']['desc']}")
+            raise errors.Failed(f"{PROGRAM}: {name} failed: {answer['error']['desc']}")
         if "return" in answer:
             return
-    raise errors.Unavailable(f"{PROGRAM}: {name}: it closed the connection")
+    raise errors.Unavailable(
+        f"{PROGRAM}: closed its control connection before it answered {name}; repeat the call"
+    )

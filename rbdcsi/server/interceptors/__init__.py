@@ -1,6 +1,6 @@
-"""What the server does around every CSI call, one layer a file, in the order of `standard`.
+"""The layers that the server runs around every CSI call, one in each file; `standard` orders them.
 
-The services' methods see none of it: no lock, timer, log line or status code.
+The services' methods contain no lock, timer, log line about the call, or status code.
 """
 
 from rbdcsi.server.activity import Activity
@@ -18,10 +18,10 @@ def standard(node_id: str, longest: float, locks: KeyedLocks, activity: Activity
     """Return the driver's layers, the outermost first.
 
     Args:
-        node_id: of the node plugin, for the log; empty for a controller.
-        longest: seconds that a call may take even if its caller allows more.
-        locks: held by calls that change a volume; background work holds them, too.
-        activity: records each call's end.
+        node_id: the id of the node plugin, for the log; empty for a controller.
+        longest: the longest time of a call in seconds, even if its caller allows more.
+        locks: the locks that calls, and background work, take while they change a volume.
+        activity: records the end of each call.
     """
     return [
         noted(activity),

@@ -1,4 +1,4 @@
-"""Records when a call last ended: a health check tells a busy driver from a hanging one by it."""
+"""Records when a call last ended; see `server.activity`."""
 
 from collections.abc import Callable
 from typing import Any

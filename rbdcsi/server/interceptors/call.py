@@ -1,4 +1,4 @@
-"""One CSI call as the layers see it, and the type of a layer."""
+"""The record of one CSI call that the layers get, and the type of a layer."""
 
 import re
 import secrets
@@ -16,7 +16,7 @@ _SHOWN_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class Call:
-    """The method that is called (`service` and `method` of csi.v1), and the call's id in logs."""
+    """The called method (`service` and `method` of csi.v1), and the call's id in logs."""
 
     service: str
     method: str
@@ -28,7 +28,7 @@ Layer = Callable[[Call, Any, grpc.ServicerContext, Callable[[], Message]], Messa
 
 
 def request_id(details: grpc.HandlerCallDetails) -> str:
-    """Return the request id that the caller sent if a log can show it, otherwise a new one."""
+    """Return the request id that the caller sent if it is printable, otherwise a new one."""
     for key, value in details.invocation_metadata or ():
         if key == REQUEST_ID and isinstance(value, str) and re.fullmatch(r"[!-~]{1,64}", value):
             return value
@@ -42,5 +42,5 @@ def code_of(context: Any) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return an identifier as a log or a message can show it."""
+    """Return an identifier, cut to a length that fits a log line or a message."""
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""Bounds each call by its caller's deadline; adapters ask `runtime.deadlines` before each step."""
+"""Bounds each call by its caller's deadline; adapters check it by `runtime.deadlines`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from rbdcsi.server.interceptors.call import Call, Layer
 
 
 def bounded(longest: float) -> Layer:
-    """Return the layer; `longest` is the seconds of a call whose caller allows more or any time."""
+    """Return the layer; `longest` is the most seconds of a call, even if its caller allows more."""
 
     def layer(
         _call: Call, _request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]

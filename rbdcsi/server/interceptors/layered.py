@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # grpc's class takes parameters only in its type stubs
     _Handler = grpc.RpcMethodHandler[Any, Any]
 
 
-class Layered(grpc.ServerInterceptor):
-    """Wraps every unary call of a CSI service; other services and streams are left as they are."""
+class LayerInterceptor(grpc.ServerInterceptor):
+    """Runs layers around every unary call of a CSI service, and not around other calls."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         """Run `layers` around each call, the outermost first."""
@@ -48,8 +48,8 @@ def run_layers(
     """Run the layers around `serve` and return the response.
 
     Args:
-        layers: the outermost first.
-        call: the method that is called.
+        layers: the layers, the outermost first.
+        call: the called method.
         request: the request's message.
         context: the call's gRPC context.
         serve: the service's method.

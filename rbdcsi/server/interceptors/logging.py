@@ -15,12 +15,12 @@ from rbdcsi.server.interceptors.call import REQUEST_ID, Call, Layer, code_of, sh
 
 _log = structlog.get_logger()
 
-# The kubelet and the sidecars call these all day; they are logged only if they fail.
+# The kubelet and the sidecars repeat these calls all day; only failures are logged.
 _QUIET = re.compile(r"Probe|.*GetCapabilities|GetPluginCapabilities")
 
 
 def logged(node_id: str) -> Layer:
-    """Return the layer that logs; `node_id` is the node plugin's own, empty for a controller."""
+    """Return the layer; `node_id` is the id of the node plugin, empty for a controller."""
 
     def layer(
         call: Call, request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]

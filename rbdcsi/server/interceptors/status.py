@@ -15,16 +15,16 @@ _log = structlog.get_logger()
 
 # gRPC carries the message in headers of 8 KiB and may encode one byte as three.
 _LONGEST_MESSAGE = 2000  # bytes
-_OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+_EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def errors_to_status(
     call: Call, _request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]
 ) -> Message:
-    """End a call that raised with the code and the message of its error; see `call.Layer`."""
+    """End a call that raised an error with the error's code and message; see `call.Layer`."""
     try:
         return proceed()
-    except Exception as error:  # noqa: BLE001  a caller gets a status for every error
+    except Exception as error:  # noqa: BLE001  every error becomes a status
         code, message = _status(call, error)
         return context.abort(code, _fitting(message))
 
@@ -36,10 +36,10 @@ def _status(call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, NotImplementedError):  # raised by the generated base classes
         return grpc.StatusCode.UNIMPLEMENTED, f"{call.service} has no {call.method} in this driver"
     _log.error("internal error", exc_info=error)
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _OUT_OF_MEANS:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _EXHAUSTED_ERRNOS:
         return (
             grpc.StatusCode.UNAVAILABLE,
-            f"the driver has run out of memory, files or processes: {error}",
+            f"the driver has run out of memory, files or processes: {error}; repeat the call",
         )
     return (
         grpc.StatusCode.INTERNAL,
@@ -48,7 +48,7 @@ def _status(call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def _fitting(message: str) -> str:
-    """Return the message as gRPC can carry it: valid UTF-8, and short enough for a header."""
+    """Return the message in a form that gRPC can send: valid UTF-8, short enough for a header."""
     encoded = message.encode(errors="backslashreplace")
     if len(encoded) <= _LONGEST_MESSAGE:
         return encoded.decode()

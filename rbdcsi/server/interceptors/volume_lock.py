@@ -1,4 +1,4 @@
-"""Refuses a call that would change a volume that another call of the same service is changing."""
+"""Refuses a call that changes a volume while another call of the same service changes it."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from rbdcsi.server.interceptors.call import Call, Layer, shortened
 from rbdcsi.server.locks import KeyedLocks
 
-# The field of the request that names what the call changes. Calls that only read take no lock.
+# The request's field that names the volume. Calls that only read take no lock.
 LOCKED_BY = {
     "CreateVolume": "name",
     "DeleteVolume": "volume_id",
@@ -45,8 +45,8 @@ def lock_key(service: str, field: str, name: str) -> Hashable:
     """Return the key of the lock that a call takes.
 
     Args:
-        service: the CSI service: one process may serve the controller and the node.
+        service: the CSI service; one process may serve both Controller and Node.
         field: the request's field that names the volume.
-        name: the field's value.
+        name: the value of that field.
     """
     return service, field, name

@@ -65,7 +65,7 @@ def test_a_pool_that_is_not_counted_yet_is_told_as_such(
     try:
         with faults.frozen(cluster.pid("mgr")):
             cluster.ceph("osd", "pool", "create", new)
-            with refused("UNAVAILABLE", f"has pool '{new}', but no statistics of it"):
+            with refused("UNAVAILABLE", f"has no statistics of pool '{new}'; a new pool"):
                 _capacity(controller, {"pool": new})
         cluster.wait_until_counted(new)
         assert _capacity(controller, {"pool": new}).available_capacity > QUOTA

@@ -124,7 +124,7 @@ def test_a_negative_size_is_no_range(controller: Driver) -> None:
         ({"encrypted": "true"}, ["encrypted is not supported yet"]),
         ({"pool": "nowhere"}, ["no pool 'nowhere'", "ceph osd pool ls"]),
         ({"dataPool": "nowhere"}, ["no pool 'nowhere'"]),
-        ({"clusterID": "other"}, ["clusterID 'other'", "knows: local"]),
+        ({"clusterID": "other"}, ["clusterID 'other'", "which has: local"]),
         ({"radosNamespace": "none"}, ["no RADOS namespace 'none'", "rbd namespace create"]),
         ({"imageFeatures": "fast-diff"}, ["fast-diff needs object-map"]),
         ({"stripeUnit": "64K"}, ["stripeUnit and stripeCount go together"]),
@@ -232,10 +232,10 @@ def test_the_remains_of_a_creation_that_died_inside_librbd_do_not_block_the_name
     controller: Driver, view: View, listed: bool
 ) -> None:
     _leave_remains(view, "csi-remains", seconds_ago=0, listed=listed)
-    with refused("ABORTED", "is being created elsewhere"):
+    with refused("ABORTED", "is being created by another process"):
         volume.create(controller, "remains")
     _leave_remains(view, "csi-remains", seconds_ago=3600, listed=False)
-    with refused("ABORTED", "its remains are removed"):
+    with refused("ABORTED", "the remains of an interrupted creation were removed"):
         volume.create(controller, "remains")
     with created(controller, "remains") as made:
         assert view.images() == ["csi-remains"]

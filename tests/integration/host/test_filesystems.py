@@ -69,7 +69,7 @@ def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="overwrite"):
         make(device, "ext4", (option,), seconds=20)
 
-    assert signature.content(device, seconds=20) == signature.Blank()
+    assert signature.content(device, seconds=20) == signature.BlankContent()
 
 
 def test_unknown_file_system_is_refused_with_the_known_ones(disk: Disk) -> None:
@@ -119,7 +119,7 @@ def test_half_written_make_is_erased_too(disk: Disk) -> None:
 
     filesystems.erase_signature(device, "ext4", seconds=60)
 
-    assert signature.content(device, seconds=20) == signature.Blank()
+    assert signature.content(device, seconds=20) == signature.BlankContent()
 
 
 def test_another_file_system_is_not_erased(disk: Disk) -> None:

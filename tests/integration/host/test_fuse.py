@@ -101,9 +101,9 @@ def test_mapped_image_is_a_disk_of_its_size(
 ) -> None:
     assert device.path.is_block_device()
     assert devices.size(device.path) == SIZE
-    assert device.is_of(image)
+    assert interface.same_image(device, image)
     assert device.fault is None
-    assert signature.content(device.path, seconds=SECONDS) == signature.Blank()
+    assert signature.content(device.path, seconds=SECONDS) == signature.BlankContent()
 
 
 def test_mapping_again_adopts_the_device(
@@ -398,8 +398,8 @@ def test_device_takes_the_images_new_size_while_it_is_mounted(
     with _mounted(device.path, directory):
         with rbd.Image(ioctx, image.image_name) as opened:
             opened.resize(2 * SIZE)
-        fuse.resized(device, 2 * SIZE, seconds=SECONDS)
-        fuse.resized(device, 2 * SIZE, seconds=SECONDS)
+        fuse.update_size(device, 2 * SIZE, seconds=SECONDS)
+        fuse.update_size(device, 2 * SIZE, seconds=SECONDS)
         assert devices.size(device.path) == 2 * SIZE
 
     with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
@@ -410,7 +410,7 @@ def test_smaller_size_is_refused_and_the_image_keeps_its_own(
     fuse: Fuse, device: interface.MappedDevice, image: interface.Image, ioctx: rados.Ioctx
 ) -> None:
     with pytest.raises(errors.Refused, match="cut"):
-        fuse.resized(device, SIZE // 2, seconds=SECONDS)
+        fuse.update_size(device, SIZE // 2, seconds=SECONDS)
 
     with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
         assert opened.size() == SIZE
@@ -462,7 +462,7 @@ def _map_in_a_driver_that_is_killed(
 
 def _half_map(state: Path, image: interface.Image, access: interface.Access, reached: str) -> None:
     """Do what `map` does up to a point, as a driver that is killed there leaves it."""
-    kept = state_dir.States(state)
+    kept = state_dir.StateDirectories(state)
     if reached == "directory":
         kept.directory(image).mkdir()
         return

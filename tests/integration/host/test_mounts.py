@@ -25,7 +25,7 @@ def base(directory: Path, disk: Disk) -> Iterator[Path]:  # noqa: ARG001  disks 
     (made / "device").touch()
     yield made
     work = mounts.Mounts(made)
-    for entry in reversed(work.under(made / "publish") + work.under(made / "device")):
+    for entry in reversed(work.mounts_below(made / "publish") + work.mounts_below(made / "device")):
         work.unmount(entry.target, seconds=10)
     work.unmount(made / "stage", seconds=10)
 
@@ -47,7 +47,7 @@ def test_mounted_device_is_seen_with_its_options(
 ) -> None:
     work.mount(device, base / "stage", "ext4", ("noatime", "errors=remount-ro"), seconds=10)
 
-    entry = work.at(base / "stage")
+    entry = work.mount_at(base / "stage")
     assert entry
     assert (entry.source, entry.fs_type) == (str(device), "ext4")
     assert entry.major_minor == devices.number(device)
@@ -55,9 +55,9 @@ def test_mounted_device_is_seen_with_its_options(
 
 
 def test_plain_directory_and_missing_one_are_no_mount(work: mounts.Mounts, base: Path) -> None:
-    assert work.at(base / "stage") is None
-    assert work.at(base / "never") is None
-    assert work.at(base / "never/there") is None
+    assert work.mount_at(base / "stage") is None
+    assert work.mount_at(base / "never") is None
+    assert work.mount_at(base / "never/there") is None
 
 
 def test_directory_inside_a_mount_is_no_mount(
@@ -66,7 +66,7 @@ def test_directory_inside_a_mount_is_no_mount(
     work.mount(device, base / "stage", "ext4", (), seconds=10)
     (base / "stage/below").mkdir()
 
-    assert work.at(base / "stage/below") is None
+    assert work.mount_at(base / "stage/below") is None
 
 
 def test_unmounting_twice_is_fine(work: mounts.Mounts, base: Path, device: Path) -> None:
@@ -76,7 +76,7 @@ def test_unmounting_twice_is_fine(work: mounts.Mounts, base: Path, device: Path)
     work.unmount(base / "stage", seconds=10)
     work.unmount(base / "never", seconds=10)
 
-    assert work.at(base / "stage") is None
+    assert work.mount_at(base / "stage") is None
 
 
 def test_stacked_mounts_of_one_target_are_all_taken_away(
@@ -85,11 +85,11 @@ def test_stacked_mounts_of_one_target_are_all_taken_away(
     work.mount(device, base / "stage", "ext4", (), seconds=10)
     for _ in range(3):
         work.bind(base / "stage", base / "publish", readonly=False, seconds=10)
-    assert len(work.under(base / "publish")) == 3
+    assert len(work.mounts_below(base / "publish")) == 3
 
     work.unmount(base / "publish", seconds=10)
 
-    assert work.under(base / "publish") == ()
+    assert work.mounts_below(base / "publish") == ()
 
 
 def test_busy_mount_is_an_error_that_names_the_user_and_stays_mounted(
@@ -99,7 +99,7 @@ def test_busy_mount_is_an_error_that_names_the_user_and_stays_mounted(
     with (base / "stage/open").open("w"):
         with pytest.raises(errors.Busy, match=f"pid {os.getpid()} .*{base}/stage/open"):
             work.unmount(base / "stage", seconds=10)
-        assert work.at(base / "stage")
+        assert work.mount_at(base / "stage")
 
     work.unmount(base / "stage", seconds=10)
 
@@ -136,7 +136,7 @@ def test_readonly_bind_refuses_writes_and_keeps_the_other_options(
     with pytest.raises(OSError, match="Read-only"):
         (base / "publish/written").write_text("text")
     (base / "stage/written").write_text("text")
-    entry = work.at(base / "publish")
+    entry = work.mount_at(base / "publish")
     assert entry
     assert entry.readonly
     assert {"noexec", "nosuid", "noatime"} <= set(entry.options)
@@ -166,14 +166,14 @@ def test_readonly_bind_that_the_kernel_refuses_is_told_and_leaves_nothing(
     with pytest.raises(errors.Failed, match=f"{base}/publish: cannot be bound read-only: Invalid"):
         work.bind(base / "stage", base / "publish", readonly=True, seconds=10)
 
-    assert work.at(base / "publish") is None
+    assert work.mount_at(base / "publish") is None
 
 
 def test_device_is_bound_to_a_file(work: mounts.Mounts, base: Path, device: Path) -> None:
     work.bind(device, base / "device", readonly=False, seconds=10)
 
     assert (base / "device").stat().st_rdev == device.stat().st_rdev
-    assert work.at(base / "device")
+    assert work.mount_at(base / "device")
 
 
 def test_bound_device_can_be_bound_on(work: mounts.Mounts, base: Path, device: Path) -> None:
@@ -195,7 +195,7 @@ def test_mount_does_not_follow_a_link(work: mounts.Mounts, base: Path, device: P
     with pytest.raises(errors.InvalidRequest):
         work.mount(device, base / "link", "ext4", (), seconds=10)
 
-    assert work.under(base) == ()
+    assert work.mounts_below(base) == ()
 
 
 def test_target_swapped_for_a_link_after_it_was_opened_gets_the_mount_where_it_was(
@@ -210,7 +210,7 @@ def test_target_swapped_for_a_link_after_it_was_opened_gets_the_mount_where_it_w
         command.run(argv, seconds=10, pass_fds=(opened.fd,))
 
     try:
-        assert work.at(base / "moved")
+        assert work.mount_at(base / "moved")
         assert not outside.is_mount()
     finally:
         work.unmount(base / "moved", seconds=10)
@@ -224,9 +224,9 @@ def test_base_that_is_a_link_works_the_same(base: Path, device: Path) -> None:
     work = mounts.Mounts(alias)
 
     work.mount(device, alias / "stage", "ext4", (), seconds=10)
-    assert work.at(alias / "stage")
+    assert work.mount_at(alias / "stage")
     work.unmount(alias / "stage", seconds=10)
-    assert work.at(alias / "stage") is None
+    assert work.mount_at(alias / "stage") is None
 
 
 def test_refusal_of_the_kernel_is_told_in_its_words(
@@ -258,11 +258,11 @@ def test_device_opened_while_detached_stays_until_it_is_closed(directory: Path) 
     device = loop.attach(file, readonly=False, seconds=10)
     with device.open("rb"), pytest.raises(errors.Busy, match=f"pid {os.getpid()}"):
         loop.detach(device, file, seconds=10)
-    assert loop.of_file(file) == device
+    assert loop.device_of_file(file) == device
 
     loop.detach(device, file, seconds=10)
 
-    assert loop.of_file(file) is None
+    assert loop.device_of_file(file) is None
 
 
 @contextlib.contextmanager

@@ -39,13 +39,13 @@ def test_device_that_cannot_be_read_there_is_never_blank(directory: Path, bad_by
 
 
 def test_device_that_can_be_read_is_blank(disk: Disk) -> None:
-    assert signature.content(disk(SIZE), seconds=20) == signature.Blank()
+    assert signature.content(disk(SIZE), seconds=20) == signature.BlankContent()
 
 
 @pytest.mark.parametrize("size", [512, 4096, 4 * MIB, 4 * MIB + 512, 5 * MIB - 512])
 def test_small_and_odd_devices_are_read_to_their_end(disk: Disk, size: int) -> None:
     device = disk(size)
-    assert signature.content(device, seconds=20) == signature.Blank()
+    assert signature.content(device, seconds=20) == signature.BlankContent()
 
     _write(device, size - 1, b"x")
     assert signature.content(device, seconds=20) == signature.Signature(signature.UNKNOWN)

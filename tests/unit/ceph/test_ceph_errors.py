@@ -122,16 +122,16 @@ def test_an_errno_means_the_same_from_a_plain_exception_and_from_a_return_code(
     number: int, expected: type[errors.RbdCsiError]
 ) -> None:
     for signed in (number, -number):
-        assert type(ceph_errors.of_errno(signed, "", "doing")) is expected
+        assert type(ceph_errors.from_errno(signed, "", "doing")) is expected
         for plain in (rados.OSError("x", signed), rbd.OSError("x", signed)):
             assert ceph_errors.error_class(plain) is expected
 
 
 def test_the_message_says_what_was_done_what_ceph_said_and_what_to_do() -> None:
-    full = ceph_errors.of(rbd.DiskQuotaExceeded("x", errno.EDQUOT), "creating image a")
+    full = ceph_errors.from_exception(rbd.DiskQuotaExceeded("x", errno.EDQUOT), "creating image a")
     assert str(full).startswith("creating image a: Ceph said DiskQuotaExceeded(EDQUOT); the pool")
     assert "ceph osd pool set-quota" in str(full)
-    told = ceph_errors.of_errno(-errno.EPERM, "access denied", "monitor command 'df'")
+    told = ceph_errors.from_errno(-errno.EPERM, "access denied", "monitor command 'df'")
     assert str(told).startswith(
         "monitor command 'df': Ceph said EPERM access denied; give the user"
     )

@@ -206,5 +206,5 @@ def test_a_key_that_everybody_can_read_is_warned_of(write: Write) -> None:
 
 def test_an_unknown_cluster_is_refused_and_the_known_ones_named(write: Write) -> None:
     loaded = clusters.load(write(f"clusters: [{cluster()}, {cluster(clusterID='b')}]"))
-    with pytest.raises(errors.InvalidRequest, match=r"'c' is not in .* which knows: a, b"):
+    with pytest.raises(errors.InvalidRequest, match=r"'c' is not in .* which has: a, b"):
         loaded.cluster("c")

@@ -86,7 +86,7 @@ def test_input_is_empty_unless_given() -> None:
 
 
 def test_descriptors_are_closed_in_the_child_unless_passed() -> None:
-    with memfd.holding("content") as fd:
+    with memfd.containing("content") as fd:
         assert command.run(("cat", memfd.path(fd)), seconds=5, pass_fds=(fd,)).text == "content"
         with pytest.raises(command.CommandFailed):
             command.run(("cat", memfd.path(fd)), seconds=5)

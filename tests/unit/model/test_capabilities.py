@@ -62,7 +62,7 @@ def test_the_capability_s_filesystem_goes_before_the_parameter_s(
 
 
 def test_two_filesystems_in_one_volume_are_refused() -> None:
-    with pytest.raises(errors.InvalidRequest, match="ext4, xfs are asked"):
+    with pytest.raises(errors.InvalidRequest, match="ask for ext4, xfs; ask for one"):
         capabilities.filesystem([_mount("xfs"), _mount("ext4")], None)
 
 

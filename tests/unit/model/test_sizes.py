@@ -48,7 +48,7 @@ def test_a_negative_bound_is_no_range(required: int, limit: int) -> None:
 
 
 def test_a_range_too_narrow_is_refused_with_a_limit_that_would_do() -> None:
-    with pytest.raises(errors.SizeOutOfRange, match=f"limit of at least {2 * MIB} would do"):
+    with pytest.raises(errors.SizeOutOfRange, match=f"ask for a limit of at least {2 * MIB} bytes"):
         sizes.choose(MIB + 1, MIB + 2, fs_type=None, object_bytes=1 << 22)
 
 

@@ -37,16 +37,16 @@ def test_every_known_parameter_is_read() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(storage_class.KNOWN) | st.text(), st.text()))
-def test_any_text_is_read_or_refused_by_name(given_: Mapping[str, str]) -> None:
+def test_any_text_is_read_or_refused_by_name(parameters: Mapping[str, str]) -> None:
     read, refusal = None, ""
     try:
-        read = storage_class.parse(given_)
+        read = storage_class.parse(parameters)
     except errors.InvalidRequest as error:
         refusal = str(error)
     if read is None:
-        assert any(name in refusal or repr(name) in refusal for name in given_)
+        assert any(name in refusal or repr(name) in refusal for name in parameters)
     else:
-        assert set(given_) <= {*storage_class.KNOWN, "encrypted"}
+        assert set(parameters) <= {*storage_class.KNOWN, "encrypted"}
         assert read.object_bytes in {1 << order for order in range(12, 26)}
 
 
@@ -73,7 +73,7 @@ def test_encryption_that_is_switched_off_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "words"),
+    ("parameters", "words"),
     [
         ({"clusterID": "a b"}, "clusterID: 'a b' does not match"),
         ({"radosNamespace": "a/b"}, "radosNamespace: 'a/b' does not match"),
@@ -82,11 +82,11 @@ def test_encryption_that_is_switched_off_is_fine() -> None:
         ({"objectSize": "3M"}, "power of two from 4K to 32M"),
         ({"objectSize": "64M"}, "power of two from 4K to 32M"),
         ({"objectSize": "0"}, "power of two from 4K to 32M"),
-        ({"objectSize": "4 MB!"}, "is no size"),
+        ({"objectSize": "4 MB!"}, "'4 MB!' is not a size; write a number of bytes"),
         ({"stripeUnit": "64K"}, "go together"),
         ({"stripeCount": "4"}, "go together"),
-        ({"stripeUnit": "64K", "stripeCount": "0"}, "stripeCount: '0' is no positive number"),
-        ({"stripeUnit": "64K", "stripeCount": "²"}, "is no positive number"),
+        ({"stripeUnit": "64K", "stripeCount": "0"}, "stripeCount: '0' is not a number from 1"),
+        ({"stripeUnit": "64K", "stripeCount": "²"}, "'²' is not a number from 1"),
         ({"stripeUnit": "0", "stripeCount": "4"}, "do not divide"),
         ({"stripeUnit": "3K", "stripeCount": "4"}, "3072 bytes do not divide the objectSize"),
         ({"mounter": "qemu"}, "mounter: 'qemu' is unknown; use one of krbd"),
@@ -100,9 +100,9 @@ def test_encryption_that_is_switched_off_is_fine() -> None:
         ({"imageFeatures": "layering,fast-diff"}, "fast-diff needs object-map"),
     ],
 )
-def test_a_malformed_value_is_refused_by_its_name(given_: dict[str, str], words: str) -> None:
+def test_a_malformed_value_is_refused_by_its_name(parameters: dict[str, str], words: str) -> None:
     with pytest.raises(errors.InvalidRequest) as refused:
-        storage_class.parse(given_)
+        storage_class.parse(parameters)
     assert words in str(refused.value)
 
 

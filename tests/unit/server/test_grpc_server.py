@@ -181,7 +181,7 @@ def test_who_answers_that_ceph_does_not_is_alive(driver: Running) -> None:
     driver.tiny.identity.error = errors.Unavailable("cluster a does not answer")
     health = grpc_server.probe(driver.socket, driver.activity)
     assert (health.alive, health.ready) == (True, False)
-    assert health.words == "cluster a does not answer"
+    assert health.message == "cluster a does not answer"
 
 
 def test_who_cannot_be_reached_is_not_alive(path: Path) -> None:
@@ -194,7 +194,7 @@ def test_who_is_busy_lives_until_no_call_has_ended_for_too_long(path: Path) -> N
         assert driver.tiny.controller.entered.wait(10)
         health = grpc_server.probe(path, driver.activity, seconds=0.2)
         assert (health.alive, health.ready) == (True, False)
-        assert health.words.startswith("busy: every worker serves a call; the last one ended ")
+        assert health.message.startswith("busy: every worker serves a call; the last one ended ")
         assert not grpc_server.probe(path, driver.activity, seconds=0.2, patience=0.1).alive
         driver.tiny.controller.released.set()
         first.result()

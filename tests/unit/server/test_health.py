@@ -67,7 +67,7 @@ def test_metrics_are_shown_with_the_build(address: Address) -> None:
 
 
 def test_another_path_is_told_what_there_is(address: Address) -> None:
-    assert get(address, "/") == (404, "here are /metrics, /livez and /readyz\n")
+    assert get(address, "/") == (404, "this server has /metrics, /livez and /readyz\n")
 
 
 def test_a_silent_connection_does_not_keep_others_waiting(

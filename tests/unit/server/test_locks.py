@@ -80,7 +80,7 @@ def test_a_child_that_cannot_be_killed_keeps_the_key_until_it_is_gone(
             pytest.raises(
                 errors.Busy,
                 match=rf"NodeUnstageVolume of volume 'v' began .* s ago and its child {child.pid} "
-                r"is still there \(umount does not die\)",
+                r"still lives \(umount does not die\)",
             ),
             locks.hold("v", "NodeStageVolume"),
         ):

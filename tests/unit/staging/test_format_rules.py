@@ -13,7 +13,7 @@ from rbdcsi.staging import format_mark, format_rules
 from rbdcsi.staging.format_mark import MARK, Mark, Phase
 from rbdcsi.staging.format_rules import Action
 
-BLANK = signature.Blank()
+BLANK = signature.BlankContent()
 UNKNOWN = signature.Signature(signature.UNKNOWN)
 EXT4, XFS = signature.Signature("ext4", "some-uuid"), signature.Signature("xfs")
 RAW = Mark(Phase.RAW, "ext4")
@@ -46,7 +46,7 @@ TABLE = [
 
 def _decide(
     mark: Mark | None,
-    found: signature.Blank | signature.Signature,
+    found: signature.Content,
     fs_type: str = "ext4",
     *,
     readonly: bool = False,
@@ -59,14 +59,14 @@ def _decide(
 
 @pytest.mark.parametrize(("mark", "found", "action"), TABLE)
 def test_each_cell_is_decided_as_the_table_says(
-    mark: Mark | None, found: signature.Blank | signature.Signature, action: Action | None
+    mark: Mark | None, found: signature.Content, action: Action | None
 ) -> None:
     assert _decide(mark, found) is action
 
 
 @given(FOUND, TYPES, st.booleans())
 def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
-    found: signature.Blank | signature.Signature, fs_type: str, readonly: bool
+    found: signature.Content, fs_type: str, readonly: bool
 ) -> None:
     holds_it = isinstance(found, signature.Signature) and found.fs_type == fs_type
 
@@ -84,7 +84,7 @@ def test_an_image_made_by_hand_is_mounted_as_what_it_is_or_refused(
 
 @pytest.mark.parametrize("found", [BLANK, EXT4, UNKNOWN])
 def test_an_image_made_by_hand_is_not_formatted_by_a_mark_either(
-    found: signature.Blank | signature.Signature,
+    found: signature.Content,
 ) -> None:
     with pytest.raises(errors.Refused, match="never formatted"):
         format_rules.decide(FORMATTING, found, "ext4", readonly=False, image="i", unmanaged=True)
@@ -108,7 +108,7 @@ def test_raw_use_under_an_unfinished_format_is_refused() -> None:
 
 @given(MARKS, FOUND, TYPES, st.booleans())
 def test_nothing_is_made_where_data_could_be(
-    mark: Mark | None, found: signature.Blank | signature.Signature, fs_type: str, readonly: bool
+    mark: Mark | None, found: signature.Content, fs_type: str, readonly: bool
 ) -> None:
     action = _decide(mark, found, fs_type, readonly=readonly)
     if action in {Action.MAKE, Action.MAKE_AGAIN}:

@@ -15,8 +15,8 @@ SAMPLE = """[
 
 def test_devices_are_found_by_image_and_snapshots_are_left_out() -> None:
     assert nbd.parse(SAMPLE) == {
-        "volumes/csi-pvc-1": nbd.Served(Path("/dev/nbd0"), 771),
-        "volumes/tenant/csi-pvc-2": nbd.Served(Path("/dev/nbd1"), 802),
+        "volumes/csi-pvc-1": nbd.NbdDevice(Path("/dev/nbd0"), 771),
+        "volumes/tenant/csi-pvc-2": nbd.NbdDevice(Path("/dev/nbd1"), 802),
     }
 
 
