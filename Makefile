@@ -93,7 +93,7 @@ bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ra
 bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
 	$(PYTHON) -m bench --machine
 
-lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies anew (both requirements*.lock)
+lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -107,8 +107,14 @@ image: .venv/bin/rbdcsi ## build the driver's image from the Dockerfile, and say
 manifests: .venv/bin/rbdcsi ## render the plain manifests from the chart
 	@$(PYTHON) -m e2e.release.manifests
 
-docs: .venv/bin/rbdcsi ## write the generated pages of docs/
-	@$(PYTHON) -m tools.metrics_page
+test-docs: .venv/bin/rbdcsi ## check the documents: commands, examples, generated tables, links of the site
+	$(PYTHON) -m pytest tests/docs
+
+docs: .venv/bin/rbdcsi ## write the generated tables of docs/ and of the chart's README
+	@$(PYTHON) -m tools.reference
+
+docs-site: .venv/bin/rbdcsi ## build the documents as a site in site/, with links checked
+	.venv/bin/zensical build --clean --strict
 
 cluster: .venv/bin/rbdcsi ## start a one-OSD Ceph to play with, and say how
 	@$(PYTHON) -m e2e.clusters start
@@ -145,9 +151,9 @@ e2e-long: test-vm prepare-kubernetes ## run every test of Kubernetes and in virt
 	  --deselect tests/kubernetes/test_suite.py::test_the_chosen_specs_pass
 
 clean: ## remove what was built or installed here (not the Debian packages)
-	rm -rf .venv .tools build rbdcsi/api/csi_pb2*
+	rm -rf .venv .tools .cache build site rbdcsi/api/csi_pb2*
 
-.PHONY: bench bench-vm check clean cluster cluster-stop demo docs e2e-kubernetes e2e-long \
+.PHONY: bench bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
   e2e-microceph help image kubernetes kubernetes-stop lint lock manifests packages \
-  prepare-kubernetes sanity setup smoke-kubernetes smoke-vm test test-deploy test-image \
+  prepare-kubernetes sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image \
   test-integration test-unit test-vm

@@ -12,7 +12,7 @@ from bench.metric import Result
 from e2e import processes
 
 _QUICK = 0.05
-_DOCUMENT = Path(__file__).parents[1] / "docs/benchmarks.md"
+_DOCUMENT = Path(__file__).parents[1] / "docs/reports/benchmarks.md"
 
 _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     "start": start.measure,
@@ -34,7 +34,7 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     default="bluestore",
     help="Where the OSD keeps data; memstore takes the disk's noise away.",
 )
-@click.option("--publish", is_flag=True, help="Put the figures into docs/benchmarks.md.")
+@click.option("--publish", is_flag=True, help="Put the figures into docs/reports/benchmarks.md.")
 @click.option(
     "--machine", "in_machine", is_flag=True, help="Journey and data path with krbd, in a machine."
 )

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 import yaml
@@ -24,15 +24,35 @@ _log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
-_KEYS = (
-    "clusterID", "monitors", "confFile", "pool", "radosNamespace", "user", "key", "keyFile",
-    "keyring",
-)  # fmt: skip
-_REQUIRED = {
-    "clusterID": "give the cluster the name that StorageClasses use",
-    "pool": "name the pool of StorageClasses without one; node records live there, too",
-    "user": "name the Ceph user, such as `rbdcsi` for client.rbdcsi",
-}
+
+class Key(NamedTuple):
+    """A key of a cluster; the table in docs/reference/configuration.md is generated from these."""
+
+    name: str
+    kind: str
+    example: str
+    meaning: str
+    missing: str = ""  # the next step where the key is needed and missing
+
+
+# fmt: off
+TABLE = (
+    Key("clusterID", "name", "main", "The cluster's name in StorageClasses and volume handles.",
+        "give the cluster the name that StorageClasses use"),
+    Key("monitors", "list", "[10.0.0.1, 10.0.0.2]", "Addresses of the monitors; or `confFile`."),
+    Key("confFile", "path", "/etc/ceph/ceph.conf", "A ceph.conf; or `monitors`."),
+    Key("pool", "pool", "kubernetes", "Where volumes go by default, and node records always.",
+        "name the pool of StorageClasses without one; node records live there, too"),
+    Key("radosNamespace", "name", "tenant-a", "The RADOS namespace in that pool; default: none."),
+    Key("user", "name", "rbdcsi", "The Ceph user, without `client.`.",
+        "name the Ceph user, such as `rbdcsi` for client.rbdcsi"),
+    Key("key", "key", "AQ...==", "The user's key; or `keyFile` or `keyring`."),
+    Key("keyFile", "path", "/etc/rbdcsi/key", "A file that holds the key and nothing else."),
+    Key("keyring", "path", "/etc/ceph/rbdcsi.keyring", "A keyring with a section for the user."),
+)
+# fmt: on
+_KEYS = tuple(key.name for key in TABLE)
+_REQUIRED = {key.name: key.missing for key in TABLE if key.missing}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rbdcsi import errors
 from rbdcsi.model import ids, image_layout, image_names
@@ -15,20 +16,70 @@ PVC_NAME = "csi.storage.k8s.io/pvc/name"
 PVC_NAMESPACE = "csi.storage.k8s.io/pvc/namespace"
 PV_NAME = "csi.storage.k8s.io/pv/name"
 
-KNOWN = (
-    "clusterID", "pool", "dataPool", "radosNamespace", "imageFeatures", "volumeNamePrefix",
-    "objectSize", "stripeUnit", "stripeCount", "mounter", "tryOtherMounters", "mapOptions",
-    "unmapOptions", "mkfsOptions", FSTYPE, PVC_NAME, PVC_NAMESPACE, PV_NAME,
-)  # fmt: skip
-
 # ceph-csi has these parameters. A volume made without one would be another volume than requested.
 _NOT_YET = ("encrypted", "encryptionKMSID", "topologyConstrainedPools")
 
 _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
 
+
+class Parameter(NamedTuple):
+    """A parameter; the table in docs/reference/storage-class.md is generated from these."""
+
+    name: str
+    kind: str
+    default: str
+    example: str
+    checked: str  # the calls that refuse a wrong value
+    meaning: str
+
+
+_CREATE = "CreateVolume"
+_BOTH = "CreateVolume (form), NodeStage (each option)"
+
+# fmt: off
+TABLE = (
+    Parameter("clusterID", "name", "", "main", _CREATE,
+              "A cluster of the configuration file. Needed only if the file lists several."),
+    Parameter("pool", "pool", "", "kubernetes", _CREATE,
+              "The pool of the images. Default: the cluster's `pool`."),
+    Parameter("dataPool", "pool", "", "kubernetes-ec", _CREATE,
+              "The pool of the images' data, such as an erasure-coded one."),
+    Parameter("radosNamespace", "name", "", "tenant-a", _CREATE,
+              "The RADOS namespace of the images. Default: the cluster's `radosNamespace`."),
+    Parameter("imageFeatures", "list", ",".join(image_layout.DEFAULT), "layering,exclusive-lock",
+              _CREATE, f"Image features: {', '.join(image_layout.CHOOSABLE)}."),
+    Parameter("volumeNamePrefix", "text", "csi-", "team-a-", _CREATE,
+              "The beginning of each image's name."),
+    Parameter("objectSize", "size", "4M", "8M", _CREATE,
+              "The size of the image's objects: a power of two from 4K to 32M."),
+    Parameter("stripeUnit", "size", "", "64K", _CREATE,
+              "The size of a stripe; divides `objectSize` and needs `stripeCount`."),
+    Parameter("stripeCount", "number", "", "8", _CREATE,
+              "The number of objects that one stripe covers; needs `stripeUnit`."),
+    Parameter("mounter", "choice", "", "rbd-nbd", _CREATE,
+              f"The mapper: {', '.join(_MAPPERS)}. Default: the node's `--mapper`."),
+    Parameter("tryOtherMounters", "flag", "false", "true", _CREATE,
+              "Whether another mapper may serve where the node lacks that of `mounter`."),
+    Parameter("mapOptions", "options", "", "krbd:queue_depth=256", _BOTH,
+              "Options for mapping, by mapper; options without a mapper's name are krbd's."),
+    Parameter("unmapOptions", "options", "", "krbd:force", _CREATE,
+              f"`{FORCE}`, by mapper: unmapping does not wait for outstanding I/O."),
+    Parameter("mkfsOptions", "words", "", "-m0 -E nodiscard", _CREATE,
+              "Options of mkfs, in place of the driver's own; only those of the table below."),
+    Parameter(FSTYPE, "choice", "ext4", "xfs", _CREATE,
+              "The filesystem: ext4, xfs or btrfs."),
+    Parameter(PVC_NAME, "text", "", "notes", _CREATE,
+              "The claim's name, from the provisioner; kept in the image's metadata."),
+    Parameter(PVC_NAMESPACE, "text", "", "default", _CREATE,
+              "The claim's namespace, from the provisioner; kept in the image's metadata."),
+    Parameter(PV_NAME, "text", "", "pvc-0c1a", _CREATE,
+              "The volume's name, from the provisioner; kept in the image's metadata."),
+)
+# fmt: on
+KNOWN = tuple(parameter.name for parameter in TABLE)
+
 _BYTES = re.compile(r"([0-9]{1,12})(?:([KM])i?B?)?")
 _UNIT = {None: 1, "K": 1 << 10, "M": 1 << 20}
-
 
 # librbd: an object is 2**order bytes with 12 <= order <= 25.
 _SMALLEST_OBJECT, _DEFAULT_OBJECT, _LARGEST_OBJECT = 1 << 12, 1 << 22, 1 << 25

@@ -1,6 +1,7 @@
 """The driver's own metrics, in one registry. rbdcsi.server.health serves them over HTTP.
 
-Names and units are Prometheus's (seconds, bytes, `_total`); docs/metrics.md is generated from here.
+Names and units are Prometheus's (seconds, bytes, `_total`). The table in
+docs/reference/metrics.md is generated from here.
 """
 
 import platform

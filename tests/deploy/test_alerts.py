@@ -43,5 +43,6 @@ def test_every_alert_has_a_case() -> None:
 def test_every_metric_that_an_alert_reads_is_one_that_the_driver_serves() -> None:
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
     read = {name for rule in group["rules"] for name in re.findall(r"rbdcsi_\w+", rule["expr"])}
-    served = set(re.findall(r"`(rbdcsi_\w+)`", (manifests.ROOT / "docs/metrics.md").read_text()))
+    page = (manifests.ROOT / "docs/reference/metrics.md").read_text()
+    served = set(re.findall(r"`(rbdcsi_\w+)`", page))
     assert {name.removesuffix("_bucket") for name in read} <= served

@@ -183,7 +183,7 @@ def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
 
 
 def test_the_values_of_the_manual_are_taken(tmp_path: Path) -> None:
-    text = (manifests.ROOT / "docs/install.md").read_text()
+    text = (manifests.ROOT / "docs/how-to/install.md").read_text()
     values = tmp_path / "values.yaml"
     values.write_text(text.split("```yaml\n")[1].split("```")[0])
     assert [found["metadata"]["name"] for found in rendered("--values", str(values))["Secret"]]

@@ -15,7 +15,7 @@ from e2e.release import manifests, programs
 pytestmark = pytest.mark.timeout(900)  # builds actionlint when the cache is cold
 
 WORKFLOWS = sorted((manifests.ROOT / ".github/workflows").glob("*.yaml"))
-QUICKSTART = manifests.ROOT / "docs/microceph.md"
+QUICKSTART = manifests.ROOT / "docs/how-to/microceph.md"
 
 
 def steps() -> Iterator[dict[str, Any]]:

@@ -14,9 +14,9 @@ CENSUS_SECONDS = 120  # the controller counts once a minute
 
 
 def metrics() -> set[str]:
-    """Return the names of docs/metrics.md; a histogram by what it has counted."""
-    page = (manifests.ROOT / "docs/metrics.md").read_text()
-    found = re.findall(r"^\| `(\w+)` \| (\w+) ", page, re.MULTILINE)
+    """Return the names of docs/reference/metrics.md; a histogram by what it has counted."""
+    page = (manifests.ROOT / "docs/reference/metrics.md").read_text()
+    found = re.findall(r"^\| `(rbdcsi_\w+)` \| (\w+) ", page, re.MULTILINE)
     return {f"{name}_count" if kind == "histogram" else name for name, kind in found} - OF_ERRORS
 
 

@@ -42,7 +42,7 @@ class Fuse:
         self._states = state_dir.StateDirectories(state)
         self._mounts = mounts.Mounts(self._states.root)
 
-    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd supports all features
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  any feature works
         """See Mapper.unsupported."""
         missing = [tool for tool in _TOOLS if not shutil.which(tool)]
         if missing:

@@ -46,13 +46,14 @@ def _check(options: list[str], image: Image) -> None:
     for option in options:
         if option.partition("=")[0] in _RESERVED or len(option.split()) != 1:
             raise errors.InvalidRequest(
-                f"map option {option!r}: only the driver may set it for krbd; remove it"
+                f"map option {option!r}: has white space, or is one that only the driver sets for "
+                "krbd; remove it"
             )
     for name in (image.pool, image.image_name, image.namespace or "-"):
         if len(name.split()) != 1 or "," in image.namespace:
             raise errors.InvalidRequest(
                 f"{image}: krbd cannot map names with white space or a namespace with a comma; "
-                "rename the image, or use another mapper"
+                "change the name, or use another mapper"
             )
 
 

@@ -31,7 +31,7 @@ class Nbd:
         self._states = state_dir.StateDirectories(state)
         self._group = group
 
-    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  librbd supports all features
+    def unsupported(self, image: Image | None = None) -> str | None:  # noqa: ARG002  any feature works
         """See Mapper.unsupported."""
         if not shutil.which("rbd-nbd"):
             return "rbd-nbd: not installed; install the package rbd-nbd, or use the driver's image"
@@ -72,9 +72,8 @@ class Nbd:
     def list(self) -> tuple[MappedDevice, ...]:
         """See Mapper.list."""
         records = tuple(self._states.records())
-        devices_by_image = (
-            _nbd_devices() if records else {}
-        )  # without records, rbd-nbd may be absent
+        # without records, rbd-nbd need not be installed
+        devices_by_image = _nbd_devices() if records else {}
         return tuple(
             record.device(self.name, nbd.path if nbd else directory, _fault(nbd))
             for directory, record in records
@@ -157,7 +156,7 @@ def _spec(image: Image) -> str:
         sign in name for name in (image.pool, image.namespace, image.image_name) for sign in "/@"
     ):
         raise errors.InvalidRequest(
-            f"{image}: rbd-nbd cannot map names with '/' or '@'; rename the image, or use another "
+            f"{image}: rbd-nbd cannot map names with '/' or '@'; change the name, or use another "
             "mapper"
         )
     return str(image)

@@ -196,14 +196,14 @@ def _conf(monitors: str, options: str, seconds: float) -> str:
 
 
 def _pids() -> Iterator[int]:
-    names = os.listdir("/proc")  # noqa: PTH208  hundreds; a Path for each would be slow
+    names = os.listdir("/proc")  # noqa: PTH208  no Path for each of hundreds
     return (int(name) for name in names if name.isdecimal())
 
 
 def _exported_by(pid: int) -> Path | None:
     """Return the file that the process exports if it is a daemon of this driver, otherwise None."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123  hundreds; a Path for each would be slow
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123  no Path for each
             line = os.fsdecode(file.read())
         if PROGRAM not in line:
             return None

@@ -30,7 +30,7 @@ def loop(tmp_path: Path) -> Iterator[Path]:
 def test_a_device_that_grows_meanwhile_is_noticed_by_its_event(
     loop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udev, "_LOOK_AGAIN_SECONDS", 1000)  # so only an event ends the wait
+    monkeypatch.setattr(udev, "_CHECK_SECONDS", 1000)  # so only an event ends the wait
 
     def grow() -> None:
         with (tmp_path / "disk").open("r+b") as disk:

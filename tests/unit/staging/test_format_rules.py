@@ -1,4 +1,4 @@
-"""The rule of never destroying, as the table in docs/architecture.md has it, cell by cell."""
+"""The rule of never destroying, cell by cell as in docs/explanation/never-destroy.md."""
 
 import json
 

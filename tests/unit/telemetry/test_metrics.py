@@ -1,11 +1,6 @@
 import re
 
 from rbdcsi.telemetry import metrics
-from tools import metrics_page
-
-
-def test_the_page_of_the_metrics_is_the_generated_one() -> None:
-    assert metrics_page.PAGE.read_text() == metrics_page.render(), "run `make docs`"
 
 
 def test_names_have_our_prefix_and_the_units_of_prometheus() -> None:

@@ -1,0 +1,157 @@
+"""Commands that the documents show exist, and those that can run without a Kubernetes do run."""
+
+import itertools
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+import click
+import pytest
+import yaml
+
+from e2e import clusters
+from e2e.release import manifests
+from rbdcsi.cli.main import main
+from rbdcsi.cli.serve import serve
+from tests.docs.documents import PAGES, ROOT, Command, commands
+from tools.reference import sources
+
+pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
+
+ALL = commands()
+# These need a Kubernetes, another distribution or a registry: only their form is checked.
+ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkfs.ext4"}
+ELSEWHERE_FLAGS = {
+    *("--version", "--help", "--wait", "--v2-only", "--node"),
+    *("--extra-create-metadata", "--capacity-for-immediate-binding"),  # of external-provisioner
+    *("--quick", "--only", "--store", "--publish"),  # of the benchmarks
+}
+
+
+def words(command: Command) -> Iterator[list[str]]:
+    """Yield each program of the line with its arguments, without what wraps it."""
+    text = re.sub(r"\$\([^)]*\)", "value", command.text)
+    for part in re.split(r" (?:&&|\|) ", text):
+        yield shlex.split(re.sub(r"^(?:sudo |cephadm shell -- |microceph\.)+", "", part.strip()))
+
+
+def invocations(program: str) -> list[list[str]]:
+    return [each for command in ALL for each in words(command) if each[0] == program]
+
+
+def rows(program: str) -> list[object]:
+    lines = sorted({tuple(each) for each in invocations(program)})
+    return [pytest.param(list(line), id=" ".join(line[1:])[:60]) for line in lines]
+
+
+def test_every_program_is_checked_here() -> None:
+    named = {each[0] for command in ALL for each in words(command)}
+    assert named - ELSEWHERE == {"make", "rbdcsi", "helm", "rbd", "ceph", "base64", "grep"}
+
+
+@pytest.mark.parametrize("command", ALL, ids=str)
+def test_shell_can_read_the_line(command: Command) -> None:
+    subprocess.run(["bash", "-n", "-c", command.text], check=True)
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([a-z0-9-]+)", page.read_text())}
+    named |= {each[1] for each in invocations("make")}
+    assert {"demo", "test", "docs-site"} <= named <= targets
+
+
+@pytest.mark.parametrize("line", rows("rbdcsi"))
+def test_driver_takes_the_flags(line: list[str]) -> None:
+    context = main.make_context("rbdcsi", line[1:2])
+    assert serve.make_context("serve", line[2:], parent=context).params["socket"]
+
+
+def test_flags_named_in_the_text_exist() -> None:
+    flags = {
+        name for option in serve.params if isinstance(option, click.Option) for name in option.opts
+    }
+    named = {
+        flag
+        for page in PAGES
+        for flag in re.findall(r"`(?:rbdcsi serve )?(--[a-z0-9-]+)", page.read_text())
+    }
+    of_mkfs = {flag for each in sources.FILESYSTEMS.values() for flag in each.mkfs_allowed}
+    assert named - of_mkfs - ELSEWHERE_FLAGS <= flags
+
+
+@pytest.mark.parametrize("line", rows("helm"))
+def test_helm_knows_the_command_and_its_flags(line: list[str]) -> None:
+    help_text = manifests.helm(line[1], "--help")
+    for flag in (word.partition("=")[0] for word in line if word.startswith("--")):
+        assert re.search(rf"{flag}\b", help_text), f"helm {line[1]} has no {flag}"
+    if "deploy/helm/rbdcsi" in line:
+        assert (ROOT / "deploy/helm/rbdcsi/Chart.yaml").exists()
+
+
+def test_helm_shows_the_readme_of_the_chart() -> None:
+    shown = manifests.helm("show", "readme", str(manifests.CHART))
+    assert "| `node.mapper` |" in shown
+
+
+def test_files_given_to_kubectl_exist() -> None:
+    files = [
+        following
+        for each in invocations("kubectl")
+        for word, following in itertools.pairwise(each)
+        if word in {"-f", "-k"}
+    ]
+    assert files
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_workloads_given_to_kubectl_are_those_of_the_chart() -> None:
+    text = manifests.template("--set", "existingSecret=rbdcsi-config")
+    made = {
+        f"{each['kind'].lower()}/{each['metadata']['name']}"
+        for each in filter(None, yaml.safe_load_all(text))
+    }
+    pages = " ".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"\b(?:statefulset|daemonset|deployment|ds|sts)/[\w-]+", pages))
+    assert {name.replace("ds/", "daemonset/") for name in named} <= made
+
+
+@pytest.mark.parametrize("line", rows("rbd"))
+def test_rbd_knows_the_command(line: list[str]) -> None:
+    verbs = [word for word in line[1:3] if re.fullmatch(r"[a-z-]+", word)]
+    for verb in (verbs, verbs[:1]):
+        done = subprocess.run(["rbd", "help", *verb], capture_output=True, text=True, check=False)
+        if done.stdout.startswith("usage: rbd " + " ".join(verb)):
+            return
+    pytest.fail(f"rbd has no command {' '.join(verbs)}")
+
+
+def test_ceph_takes_the_commands_that_make_pool_and_user(cluster: clusters.Cluster) -> None:
+    install = [
+        each
+        for command in ALL
+        if command.block.page.name == "install.md"
+        for each in words(command)
+        if each[0] in {"ceph", "rbd"}
+    ]
+    assert len(install) == 3
+    access = ("--conf", str(cluster.conf), "--keyring", str(cluster.keyring), "--id", cluster.user)
+    try:
+        for line in install:
+            subprocess.run([line[0], *access, *line[1:]], check=True, capture_output=True)
+    finally:
+        subprocess.run(["ceph", *access, "auth", "rm", "client.rbdcsi"], check=True)
+        cluster.delete_pool("kubernetes")
+
+
+def test_ceph_knows_every_command(cluster: clusters.Cluster) -> None:
+    access = ("--conf", str(cluster.conf), "--keyring", str(cluster.keyring), "--id", cluster.user)
+    help_text = subprocess.run(
+        ["ceph", *access, "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    for line in invocations("ceph"):
+        verbs = [word for word in line[1:4] if re.fullmatch(r"[a-z-]+", word)]
+        prefixes = [" ".join(verbs[:count]) for count in (3, 2, 1)]
+        assert any(f"\n{prefix} " in help_text for prefix in prefixes), " ".join(line)

@@ -1,0 +1,74 @@
+"""YAML that the documents show is accepted by what reads it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.release import manifests
+from rbdcsi import DRIVER_NAME
+from tests.docs.documents import ROOT, Block, blocks
+from tools.reference import sources
+
+pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
+
+YAML = blocks("yaml")
+VALUES = [block for block in YAML if block.text.startswith("# values.yaml\n")]
+CONFIGURATIONS = [block for block in YAML if block.text.startswith("clusters:\n")]
+OBJECTS = [block for block in YAML if block.text.startswith("apiVersion:")]
+KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
+
+
+def objects(block: Block) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(block.text))
+
+
+def test_every_block_of_yaml_is_checked_below() -> None:
+    assert [str(block) for block in YAML if block not in VALUES + CONFIGURATIONS + OBJECTS] == []
+
+
+@pytest.mark.parametrize("block", VALUES, ids=str)
+def test_chart_takes_the_values(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(block.text)
+    cluster = () if "clusters:" in block.text else ("--set", "existingSecret=rbdcsi-config")
+    text = manifests.template("--values", str(file), *cluster)
+    for each in filter(None, yaml.safe_load_all(text)):
+        if each["kind"] == "StorageClass":
+            sources.PARAMETERS.parse(each.get("parameters", {}))
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
+def test_driver_takes_the_configuration(block: Block, tmp_path: Path) -> None:
+    key, file = tmp_path / "key", tmp_path / "config.yaml"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    file.write_text(block.text.replace("/etc/rbdcsi/key", str(key)))
+    assert sources.CONFIGURATION.load(file).clusters[0].credentials().user == "rbdcsi"
+
+
+@pytest.mark.parametrize("block", OBJECTS, ids=str)
+def test_objects_are_complete(block: Block) -> None:
+    for each in objects(block):
+        assert each["metadata"]["name"]
+        if each["kind"] == "StorageClass":
+            assert each["provisioner"] == DRIVER_NAME
+            sources.PARAMETERS.parse(each["parameters"])
+
+
+def test_static_volume_of_the_guide_is_the_example() -> None:
+    guide = next(block for block in OBJECTS if block.page.stem == "static-volumes")
+    example = (ROOT / "deploy/examples/static.yaml").read_text()
+    assert objects(guide) == list(yaml.safe_load_all(example))
+
+
+def test_mounters_and_access_of_the_move_from_ceph_csi_are_accepted() -> None:
+    page = (ROOT / "docs/how-to/from-ceph-csi.md").read_text()
+    kept = re.search(r"^\| (`pool`.*?) \| the same", page, re.MULTILINE)
+    assert kept
+    assert set(re.findall(r"`([^`]+)`", kept[1])) <= set(sources.PARAMETERS.KNOWN)
+    refused = re.search(r"^\| (`imageFormat`.*?) \|", page, re.MULTILINE)
+    assert refused
+    assert not set(re.findall(r"`([^`]+)`", refused[1])) & set(sources.PARAMETERS.KNOWN)
