@@ -18,7 +18,7 @@ from tests.integration.controller.view import View
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-LARGE = 1 << 41  # with an object map, librbd goes through half a million bits without a pause
+LARGE = 1 << 40  # with an object map, librbd goes through its 262,144 bits without a pause
 HUGE = 1 << 45  # without an object map, librbd looks at each of 8 million objects
 
 
