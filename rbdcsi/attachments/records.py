@@ -66,7 +66,7 @@ class VolumeRecord:
 RECORD = stored.Kind(
     VolumeRecord,
     name="attachment record",
-    remedy="so it cannot be told who uses the volume and nothing is changed: look at it with "
+    remedy="so it is not known which nodes use the volume, and nothing is changed: look at it with "
     "`rados getomapval`, make sure that no node has the image open (`rbd status`), then remove "
     "that key",
 )

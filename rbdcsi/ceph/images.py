@@ -1,7 +1,7 @@
-"""RBD images of one location: create, look at, list, move to the trash, remove.
+"""RBD images of one location: create, inspect, list, move to the trash, remove.
 
-Images are created and removed by librbd; looking at one and keeping facts with it goes to its
-header object directly (see header.py).
+librbd creates and removes images. Their headers and metadata are read and written directly, because
+opening an image takes 20 times as long (see objects.py).
 """
 
 import contextlib
@@ -60,11 +60,12 @@ class Images:
                 return None
 
     def remove_broken_off(self, name: str) -> bool:
-        """Remove what is left of a creation that died inside librbd: a name without a header.
+        """Remove the rest of a creation that died inside librbd: a name without a header.
 
-        Returns False if it is so young that it may still be under way.
+        Returns:
+            False if the name is so young that the creation may still be under way.
         """
-        with ceph_errors.translated("removing what is left of image", name):
+        with ceph_errors.translated("removing the rest of image", name):
             try:
                 _, written = self._ioctx.stat(objects.ID + name)
                 if time.time() - time.mktime(written) < _CREATION_SECONDS:
@@ -84,7 +85,7 @@ class Images:
         return reading.then(lambda value: None if value is None else objects.text(value))
 
     def exists(self, image_id: str) -> bool:
-        """Tell whether the image exists, in the trash or outside, by its header object."""
+        """Return whether the image exists, in the trash or outside, by its header object."""
         with ceph_errors.translated("looking for image", image_id):
             try:
                 self._ioctx.stat(objects.HEADER + image_id)
@@ -93,7 +94,7 @@ class Images:
         return True
 
     def header(self, image_id: str) -> objects.Header | None:
-        """Return what the image's header says, None if there is no such image."""
+        """Return the image's header, None if there is no such image."""
         with ceph_errors.translated("reading the header of image", image_id):
             try:
                 with rados.ReadOpCtx() as op:
@@ -109,9 +110,16 @@ class Images:
     def set_metadata(
         self, image_id: str, pairs: Mapping[str, str], *, key: str, old: str | None
     ) -> bool:
-        """Write image metadata in one step if `key` still has the value `old` (None: absent).
+        """Write image metadata in one operation if one key still has its expected value.
 
-        Values are ASCII. Returns False, with nothing written, if it has another value.
+        Args:
+            image_id: the image.
+            pairs: the metadata to write; values are ASCII.
+            key: the key that is compared.
+            old: the value that it must have; None: it must be absent.
+
+        Returns:
+            False, with nothing written, if the key has another value.
 
         Raises:
             NotFound: no such image.
@@ -136,9 +144,12 @@ class Images:
 
     @contextlib.contextmanager
     def watched(self, name: str) -> Iterator[Callable[[], frozenset[str]]]:
-        """Give what lists the watchers again and again; the image, which takes 4 ms, opens once."""
+        """Give the body a function that lists the image's watchers; the image is opened once.
+
+        Opening takes 4 ms. It is read-only, so the driver itself is no watcher.
+        """
         with ceph_errors.translated("opening image", name):
-            image = rbd.Image(self._ioctx, name, read_only=True)  # so it is no watcher itself
+            image = rbd.Image(self._ioctx, name, read_only=True)
 
         def watchers() -> frozenset[str]:
             with ceph_errors.translated("listing the watchers of image", name):
@@ -151,7 +162,11 @@ class Images:
                 image.close()
 
     def holds_data(self, image_id: str) -> bool:
-        """Tell whether anything was written into the image; without fast-diff it takes time."""
+        """Return whether anything was written into the image.
+
+        librbd reads the object map for that. Without one it looks at every object, which takes
+        time by the size of the image.
+        """
         extents: list[int] = []
 
         def stop(offset: int, _length: int, _exists: bool) -> int:
@@ -161,7 +176,7 @@ class Images:
         doing = ceph_errors.translated("looking for data in image", image_id)
         with doing, rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
             try:
-                # of whole objects the object map tells, where the image has one
+                # whole_object: librbd reads the object map, if the image has one.
                 image.diff_iterate(0, image.size(), None, stop, whole_object=True)
             except rbd.Error:
                 if not extents:
@@ -174,11 +189,11 @@ class Images:
             return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
 
     def trash(self, name: str) -> None:
-        """Move the image to the trash: its name is free, its data stays for who has it open.
+        """Move the image to the trash: its name is free, clients that have it open keep its data.
 
         Raises:
             NotFound: no such image.
-            Refused: somebody has locked it.
+            Refused: another client has locked it.
         """
         with ceph_errors.translated("moving to the trash image", name):
             self._rbd.trash_move(self._ioctx, name, 0)
@@ -187,8 +202,8 @@ class Images:
         """Remove an image in the trash with its data; takes time by the size of the image.
 
         Args:
-            image_id: which.
-            stopping: asked now and then; when it says True the rest stays for another time.
+            image_id: the image.
+            stopping: called now and then; if it returns True, the removal ends before its end.
 
         Raises:
             NotFound: no such image in the trash.

@@ -17,7 +17,7 @@ _METADATA = "metadata_"
 
 @dataclass(frozen=True)
 class Header:
-    """What the header says; sizes in bytes. `metadata` is what `rbd image-meta list` shows."""
+    """The decoded header; sizes in bytes. `rbd image-meta list` shows `metadata`."""
 
     size: int
     object_bytes: int
@@ -34,7 +34,7 @@ def metadata_key(name: str) -> str:
 
 
 def decode(omap: Mapping[str, bytes]) -> Header:
-    """Read the header's omap; ValueError if it is not one of a version 2 image."""
+    """Return the header in that omap; raises ValueError if no version 2 image has such a header."""
     try:
         return Header(
             size=_number("<Q", omap["size"]),

@@ -46,7 +46,7 @@ def client_of(
     if len(candidates) != 1:
         raise errors.Busy(
             f"volume of image {device.image_id}: of the clients that have it open "
-            f"({', '.join(sorted(watchers)) or 'none'}) it cannot be told which is that of "
+            f"({', '.join(sorted(watchers)) or 'none'}) it is not known which one holds "
             f"{device.path}; try again when the others are gone"
         )
     (client,) = candidates

@@ -13,7 +13,7 @@ KEY = "rbdcsi.filesystem"
 class Phase(enum.Enum):
     """How the image was used so far."""
 
-    RAW = "raw"  # as a block device; it may hold data that no signature tells of
+    RAW = "raw"  # as a block device; it may hold data without a signature
     FORMATTING = "formatting"  # mkfs began; the device may hold anything mkfs writes, and no data
     FORMATTED = "formatted"  # mkfs finished; the device may hold data
 
@@ -36,7 +36,7 @@ class Mark:
 MARK = stored.Kind(
     Mark,
     name=f"metadata {KEY}",
-    remedy="so it cannot be told whether there is data, and nothing is formatted; look at the "
+    remedy="so it is not known whether there is data, and nothing is formatted; look at the "
     'image, then set it to {"version":1,"state":"formatted","type":"ext4"} if it holds ext4',
     unversioned=True,
 )

@@ -71,8 +71,8 @@ def _action(mark: Mark | None, content_type: str | None, fs_type: str, image: st
         )
     if mark.phase is Phase.RAW:
         raise errors.Refused(
-            f"image {image} was used as a raw block device, and may hold data that no signature "
-            f"tells of (it reads as {content_type or 'blank'}), so it is neither formatted nor "
+            f"image {image} was used as a raw block device, and may hold data without a "
+            f"signature (it reads as {content_type or 'blank'}), so it is neither formatted nor "
             f"mounted; use it as a block device. If it holds a filesystem: `rbd image-meta set "
             f"{image} {KEY} '{MARK.encode(Mark(Phase.FORMATTED, fs_type))}'`"
         )

@@ -61,7 +61,7 @@ def test_adopted_device_that_was_never_recorded_is_the_one_nobody_accounts_for()
     [({"a", "x"}, set()), ({"a", "x"}, None), (set(), set()), ({"x"}, {"x"})],
 )
 def test_doubt_is_refused_and_nothing_guessed(watching: set[str], before: set[str] | None) -> None:
-    with pytest.raises(errors.Busy, match="cannot be told which") as refused:
+    with pytest.raises(errors.Busy, match="it is not known which one holds") as refused:
         _client(watching, before, _record())
     assert ", ".join(sorted(watching)) in str(refused.value)
 
