@@ -17,7 +17,8 @@
     └── Failed               INTERNAL
         └── CommandFailed    (host/command.py)
 
-A message names the object, its state, the expected state, and the next step.
+The module that raises an error writes its message. A message names the object, its state, the
+expected state, and the next step.
 """
 
 from typing import ClassVar, Protocol

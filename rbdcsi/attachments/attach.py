@@ -81,10 +81,10 @@ class Attacher:
     ) -> None:
         """Revert and refuse an attachment that is one too many.
 
-        It is counted after it is recorded, so two controllers together never exceed the limit; and
-        as long as the node has not staged it, so the limit holds even if a controller dies between
-        the record and the count. An attachment that was there before this call is not reverted:
-        an earlier call may have succeeded with it.
+        The count follows the write, so two controllers cannot both exceed the limit. A repeated
+        call counts again until the node stages, so the limit holds even if a controller died
+        between the write and the count. An attachment from an earlier call is not reverted,
+        because that call may have succeeded.
         """
         others = sum(
             (location.id, image_id) != (handle.location, handle.image_id)

@@ -57,8 +57,8 @@ def _detach(
     images: Images,
     handle: ids.VolumeHandle,
     node_id: str,
-    stored: store.Stored,
-) -> store.Stored:
+    stored: store.StoredRecord,
+) -> store.StoredRecord:
     """Detach from one node and return the record as it is stored then."""
     if node_id not in stored.record.attachments:
         return stored

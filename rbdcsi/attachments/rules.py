@@ -136,8 +136,8 @@ def require(record: VolumeRecord, volume: str, node: str, generation: int) -> At
 def require_covered(attachment: Attachment, asked: Capability, volume: str, node: str) -> None:
     """Check that a volume is staged as it is attached.
 
-    An attachment without access type counts as one of a block device if several nodes may write:
-    a filesystem is never attached so.
+    Older records lack the access type. If several nodes may write, it must be block, because a
+    filesystem is never attached that way.
 
     Args:
         attachment: the node's.

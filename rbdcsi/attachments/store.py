@@ -33,7 +33,7 @@ def object_name(image_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRecord:
     """A record and the text that is stored for it; None is no record."""
 
     text: str | None
@@ -54,11 +54,11 @@ class Records:
         """
         return self.read(image_id).record
 
-    def read(self, image_id: str) -> Stored:
+    def read(self, image_id: str) -> StoredRecord:
         """Return the volume's record as `change` can start from it; see `get`."""
         return self.begin_read(image_id).result()
 
-    def begin_read(self, image_id: str) -> Future[Stored]:
+    def begin_read(self, image_id: str) -> Future[StoredRecord]:
         """Begin to read the volume's record; see `read`."""
         return self._shard(image_id).begin_get(image_id).then(lambda text: _stored(image_id, text))
 
@@ -66,9 +66,9 @@ class Records:
         self,
         image_id: str,
         rule: Callable[[VolumeRecord], VolumeRecord | None],
-        stored: Stored | None = None,
-    ) -> Stored:
-        """Replace the record by what `rule` makes of it, also if others change it concurrently.
+        stored: StoredRecord | None = None,
+    ) -> StoredRecord:
+        """Replace the record by `rule(record)`; repeat if another process changed it in between.
 
         Args:
             image_id: whose record.
@@ -88,7 +88,9 @@ class Records:
             record = rule(before.record)
             if record == before.record:
                 return before
-            after = Stored(None if record is None else RECORD.encode(record), record or _EMPTY)
+            after = StoredRecord(
+                None if record is None else RECORD.encode(record), record or _EMPTY
+            )
             node_keys = _node_keys(image_id, before.record, after.record)
             if shard.swap(image_id, before.text, after.text, node_keys):
                 return after
@@ -134,10 +136,12 @@ class Records:
 _EMPTY = VolumeRecord()
 
 
-def _stored(image_id: str, text: str | None) -> Stored:
+def _stored(image_id: str, text: str | None) -> StoredRecord:
     if text is None:
-        return Stored(None, _EMPTY)
-    return Stored(text, RECORD.decode(text, f"object {object_name(image_id)}, key {image_id}"))
+        return StoredRecord(None, _EMPTY)
+    return StoredRecord(
+        text, RECORD.decode(text, f"object {object_name(image_id)}, key {image_id}")
+    )
 
 
 def _node_key(node_id: str, image_id: str) -> str:

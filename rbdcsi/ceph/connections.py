@@ -62,8 +62,8 @@ class Connection:
 
         Raises:
             Unauthenticated: the user or key is wrong.
-            Unavailable: no monitor answers; librados says the same of a wrong key when it tries a
-                second protocol of a monitor that has only one.
+            Unavailable: no monitor answers. A wrong key gives the same error if librados tries a
+                protocol that the monitor does not serve.
         """
         seconds = str(math.ceil(timeout))
         settings = {

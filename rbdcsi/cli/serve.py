@@ -7,7 +7,7 @@ import click
 
 from rbdcsi import errors
 from rbdcsi.cli.exit_codes import exit_on_errors
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters_file
 from rbdcsi.config.options import DeclaredFlag, Flag, Options, declared_flags
 from rbdcsi.server import lifecycle
 from rbdcsi.telemetry import logs
@@ -70,6 +70,6 @@ def serve(**settings: Any) -> None:
         options = Options(**settings)
         if options.role != "controller" and not options.node_id:
             raise errors.ConfigError(f"`serve {options.role}` needs --node-id, this node's name")
-        configured = clusters.load(options.config)
+        configured = clusters_file.load(options.config)
         lifecycle.require_bindings()
         lifecycle.leave(finished=lifecycle.run(options, configured, stopping))

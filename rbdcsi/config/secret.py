@@ -1,4 +1,9 @@
-"""The type that carries credentials from the request or file to Ceph; it never prints them."""
+"""The type that carries credentials from the request or file to Ceph; it never prints them.
+
+Other guards of secrets: `server/redact.py` (requests in logs), `config/keys.py` (errors of key
+files), `host/kernel/memfd.py` and standard input (children never get a secret as an argument),
+`telemetry/logs.py` (no tracebacks).
+"""
 
 
 class Secret:

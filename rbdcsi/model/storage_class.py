@@ -166,11 +166,6 @@ def _size(parameters: Mapping[str, str], name: str) -> int | None:
     return int(match[1]) * _UNIT[match[2]]
 
 
-def _features(parameters: Mapping[str, str]) -> tuple[str, ...]:
-    text = parameters.get("imageFeatures")
-    return image_layout.parse(text) if text else image_layout.DEFAULT
-
-
 def _object_bytes(parameters: Mapping[str, str]) -> int:
     size = _size(parameters, "objectSize")
     if size is None:

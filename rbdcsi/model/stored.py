@@ -8,6 +8,10 @@ numbers that say which drivers may use it:
 
 A record keeps the fields that this driver does not know in its field `unknown`, and writes them
 back unchanged. A value that cannot be decoded is damaged; the driver guesses nothing from it.
+
+To add a field, declare it with `later`: a field with an ordinary default is required when a value
+is read. A new member of an enum is damage to older drivers, so it needs a higher `version`. To keep
+older drivers from rewriting a value, put `"writer": N` into the record's `unknown`.
 """
 
 import collections.abc

@@ -1,6 +1,7 @@
 """The deadline of the current call, which every layer can read without an argument for it.
 
-The interceptor sets it from the RPC; adapters read it before each step that can block.
+`server/interceptors/deadline.py` sets it from the RPC. `ceph/` and `host/` call `remaining` before
+each step that can block.
 """
 
 import contextlib

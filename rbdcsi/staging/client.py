@@ -16,11 +16,12 @@ def client_of(
 ) -> str | None:
     """Return the Ceph client that holds the device, `ip:port/nonce`; None if it needs no fence.
 
-    The kernel shows the client of its own devices. The client of a daemon is one of the image's
-    watchers, because librbd watches each image that it has open for writing: the watcher that is
-    new since the mapping began; for an adopted device, the client in this node's attachment, or
-    otherwise the watcher that no attachment explains. A read-only device may have no watcher:
-    rbd-nbd then does not watch, qemu-storage-daemon does.
+    - krbd: the kernel reports the client.
+    - Other mappers: librbd watches each image that it has open for writing, so the client is one
+      of the image's watchers. After a new mapping, it is the watcher that appeared since it began.
+      For an adopted device it is the recorded client, or otherwise the one watcher that no other
+      node's attachment explains.
+    - A read-only device of rbd-nbd has no watcher; one of qemu-storage-daemon has.
 
     Args:
         device: as the mapper returned it.

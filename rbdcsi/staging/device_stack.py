@@ -30,7 +30,8 @@ class Devices:
 
     Attributes:
         mappers: every mapper, in the order of preference.
-        preferred: the names of those that serve a volume whose StorageClass names none.
+        preferred: the mappers for a volume whose StorageClass names no mapper, by name and in the
+            order of preference.
         connections: of the configured clusters.
     """
 
@@ -131,7 +132,10 @@ def require_working(device: MappedDevice) -> None:
 
 
 def shows(entry: mountinfo.MountEntry, device: MappedDevice) -> bool:
-    """Return whether a mount shows the device's filesystem or its node, also of a dead device."""
+    """Return whether the mount shows the device: its filesystem or its bound node.
+
+    It works also if the device does not answer any more.
+    """
     if entry.source == str(device.path):
         return True
     # For a bound device node the kernel lists the node's name. Only such mounts are looked at,

@@ -20,7 +20,7 @@ _CHECK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedImage:
     """An image, by its id and its name for messages, with the text of its mark.
 
     An unmanaged image, which the driver did not make, is never formatted: it may hold anything.
@@ -45,7 +45,10 @@ class Marked:
         return dataclasses.replace(before, phase=phase, fs_type=fs_type, generation=self.generation)
 
     def set(self, old: str | None, new: Mark) -> None:
-        """Swap the mark, also for an equal one: only the swap shows that no other node changed it.
+        """Write the next mark if the stored text is still the old one.
+
+        Even an unchanged mark is written, because only the compare-and-swap proves that no other
+        node wrote.
 
         Args:
             old: the text that the mark has now.
@@ -61,7 +64,7 @@ class Marked:
             )
 
 
-def prepare_raw(image: Marked, made_for: str) -> None:
+def prepare_raw(image: MarkedImage, made_for: str) -> None:
     """Mark the image before it is used as a writable block device.
 
     Args:
@@ -78,7 +81,7 @@ def prepare_raw(image: Marked, made_for: str) -> None:
 
 
 def prepare(
-    image: Marked,
+    image: MarkedImage,
     device: Path,
     content: signature.Content,
     fs_type: str,
@@ -89,7 +92,8 @@ def prepare(
     """Make the device ready to be mounted: it has a filesystem of that type, which is checked.
 
     Args:
-        image: its metadata is changed before and after mkfs; nothing is made if that differs now.
+        image: its mark is written before and after mkfs. If another node changed the mark, mkfs
+            does not run.
         device: where it is mapped.
         content: the result of reading the device after the metadata was read.
         fs_type: the filesystem that the call asks for.
@@ -119,7 +123,7 @@ def prepare(
             pass
 
 
-def _require_empty(image: Marked) -> None:
+def _require_empty(image: MarkedImage) -> None:
     """Refuse an image with objects in Ceph: it holds data in the part that was not read."""
     if image.images.holds_data(image.image_id):
         raise errors.Refused(

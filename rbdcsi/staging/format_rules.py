@@ -2,7 +2,9 @@
 
 Two facts must agree before mkfs: the image's mark says that no filesystem was ever finished and
 that no workload used the image as a raw block device, and the device, which was read, is blank.
-`decide` and `needs_raw_mark` are that rule, whole; `format` carries it out.
+`decide` and `needs_raw_mark` are that rule. Two refusals that need more facts are elsewhere:
+`format` refuses an unmarked image that has objects in Ceph, and `stage` a filesystem on a volume
+that was made for raw block use.
 """
 
 import enum

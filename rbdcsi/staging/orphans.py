@@ -34,7 +34,9 @@ class Orphans:
         self._idle: frozenset[MappedDevice] = frozenset()
 
     def unmap(self) -> float:
-        """Unmap the devices that were idle the last time, too, of volumes attached to this node.
+        """Unmap each device that was mounted nowhere in this run and the previous one.
+
+        Only devices of volumes that are attached to this node are unmapped.
 
         Returns the seconds until the next time.
         """

@@ -116,7 +116,7 @@ class Stager:
     def _bind(
         self, volume: Volume, request: StageRequest, device: MappedDevice, *, readonly: bool
     ) -> None:
-        if volume.may_be_formatted and not readonly:
+        if volume.made_for_filesystem and not readonly:
             format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._node.kubelet_dir, "file")

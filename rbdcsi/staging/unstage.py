@@ -62,7 +62,10 @@ class Unstager:
                 steps.done("unstage.record", volume=str(handle))
 
     def _require_unpublished(self, device: MappedDevice, staging_path: Path) -> None:
-        """Refuse while a target shows the device: its name may soon be another volume's."""
+        """Refuse while the device is mounted elsewhere.
+
+        After the unmapping, the kernel may give its name to another volume.
+        """
         staged = self._node.mounts.mounts_below(staging_path)
         for entry in self._node.mounts.mounts_below(self._node.kubelet_dir):
             if entry not in staged and shows(entry, device):

@@ -38,14 +38,16 @@ class Volume:
         return self.spec is not None and self.spec.fs_type is None
 
     @property
-    def may_be_formatted(self) -> bool:
+    def made_for_filesystem(self) -> bool:
         """Whether the driver made the image for a filesystem."""
         return self.spec is not None and not self.raw_only
 
-    def marked(self, generation: int) -> format.Marked:
+    def marked(self, generation: int) -> format.MarkedImage:
         """Return the image with its mark, used by the attachment of that generation."""
         image_id, name = self.image.image_id, str(self.image)
-        return format.Marked(self.images, image_id, name, self.mark, self.spec is None, generation)
+        return format.MarkedImage(
+            self.images, image_id, name, self.mark, self.spec is None, generation
+        )
 
     def fs_type(self, asked: str) -> str:
         """Return the filesystem for a request that names this one, or none (an empty text).

@@ -98,7 +98,9 @@ DELETING = SnapshotGauge(
     ("cluster", "pool", "namespace"),
 )
 POOL_STORED = SnapshotGauge(
-    "rbdcsi_pool_stored_bytes", "Data in a pool with volumes, once.", ("cluster", "pool")
+    "rbdcsi_pool_stored_bytes",
+    "Bytes stored in a pool that has volumes, without replicas.",
+    ("cluster", "pool"),
 )
 POOL_AVAILABLE = SnapshotGauge(
     "rbdcsi_pool_available_bytes",

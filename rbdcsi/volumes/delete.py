@@ -82,7 +82,12 @@ def _delete(location: Location, handle: ids.VolumeHandle) -> None:
 
 
 def _move_to_trash(
-    location: Location, handle: ids.VolumeHandle, name: str, stored: store.Stored, *, cut_off: bool
+    location: Location,
+    handle: ids.VolumeHandle,
+    name: str,
+    stored: store.StoredRecord,
+    *,
+    cut_off: bool,
 ) -> None:
     """Move the image to the trash, or finish a move that was cut off; record it before."""
     image_id, records, now = handle.image_id, store.Records(location.ioctx), clock.now()

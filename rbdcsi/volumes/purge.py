@@ -42,8 +42,8 @@ class Purger:
     ) -> None:
         """Purge every location of every configured cluster.
 
-        librbd goes through a large image's object map in the thread that ends every operation of
-        its connection, so a volume created by the same connection would wait for that.
+        librbd processes a large object map in the connection's only completion thread, so
+        CreateVolume on the same connection would wait for that.
 
         Args:
             pooled: the connections that list locations and change records.

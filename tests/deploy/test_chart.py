@@ -11,7 +11,7 @@ import rbdcsi
 from e2e import errors
 from e2e.release import manifests, programs, schemas
 from rbdcsi.cli import serve
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters_file
 from rbdcsi.model import storage_class
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
@@ -144,7 +144,7 @@ def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -
     for name, text in secret["stringData"].items():
         (tmp_path / name).write_text(text.replace("/etc/rbdcsi", str(tmp_path)))
         (tmp_path / name).chmod(0o600)
-    main, other = clusters.load(tmp_path / "config.yaml").clusters
+    main, other = clusters_file.load(tmp_path / "config.yaml").clusters
     assert (main.cluster_id, main.rados_namespace) == ("main", "")
     assert (other.pool, other.rados_namespace) == ("rbd", "tenant")
     assert main.credentials().user == "rbdcsi"

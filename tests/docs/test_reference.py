@@ -2,6 +2,7 @@
 
 import pytest
 
+from rbdcsi.config.clusters import Cluster
 from tools import reference
 from tools.reference import chart_values, messages, sources
 
@@ -32,7 +33,7 @@ def test_default_of_a_parameter_is_what_leaving_it_out_means(
 
 def test_keys_of_the_configuration_are_those_of_its_record() -> None:
     names = [key.name for key in sources.CONFIGURATION.TABLE]
-    assert len(names) == len(set(names)) == len(sources.CONFIGURATION.Cluster.__dataclass_fields__)
+    assert len(names) == len(set(names)) == len(Cluster.__dataclass_fields__)
 
 
 def test_every_flag_and_every_value_has_a_meaning() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
 from rbdcsi.cli.serve import serve
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters_file
 from rbdcsi.model import filesystems, storage_class
 from rbdcsi.telemetry import metrics
 
@@ -19,7 +19,7 @@ ERRORS = errors
 METRICS = metrics
 PARAMETERS = storage_class
 FILESYSTEMS = filesystems.TABLE
-CONFIGURATION = clusters
+CONFIGURATION = clusters_file
 SERVE = serve
 CEPH_NEXT_STEPS = ceph_errors._NEXT_STEP
 

@@ -58,8 +58,8 @@ def content(device: Path, *, seconds: float) -> Content:
 def reading(device: Path, *, seconds: float) -> Iterator[Future[Content]]:
     """Read the device's start and end with direct I/O while the body runs.
 
-    Yields the future of the content. The end of the body waits
-    for the reads as well, so that afterwards the device is free.
+    Yields the future of the content. Leaving the body waits for the reads, so that the device is
+    no longer open.
 
     Raises:
         DeviceUnreadable: a part could not be read, or not in full.

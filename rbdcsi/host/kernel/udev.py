@@ -15,7 +15,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
 
     Args:
         condition: called once after the driver listens for events, so that it misses none, then at
-            each event of a block device.
+            each event of a block device and at least once a second.
         seconds: the longest time to wait; the caller's own deadline shortens this.
     """
     ends_at = time.monotonic() + deadlines.remaining(seconds)

@@ -21,7 +21,7 @@ from e2e.volume import MIB, Volume
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import connections, objects, trash
 from rbdcsi.ceph.trash import Entry, State
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters_file
 from rbdcsi.volumes.purge import Purger
 from tests.integration.controller import at_once
 from tests.integration.controller.view import View
@@ -47,7 +47,7 @@ with rados.Rados(name=f"client.{user}", conffile=conf, conf={"keyring": keyring}
 @pytest.fixture
 def sweeper(controller: Driver) -> Iterator[Purger]:
     """Give a sweeper that takes a move for cut off after a second."""
-    configured = clusters.load(Path(controller.flags[controller.flags.index("--config") + 1]))
+    configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
     pooled, apart = (connections.Connections(configured, timeout=10) for _ in range(2))
     made = Purger(pooled, apart, move_seconds=1)
     yield made

@@ -9,7 +9,7 @@ from e2e import volume
 from e2e.driver import Driver
 from rbdcsi import errors
 from rbdcsi.ceph import connections
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters_file
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import Devices
@@ -32,7 +32,7 @@ def busy(handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
 
 def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
-    configured = clusters.load(Path(node.flags[node.flags.index("--config") + 1]))
+    configured = clusters_file.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
     devices = Devices(select.every(node.directory / "state"), ("fuse",), pooled)
     this_node = ThisNode(labs.node_id(node), node.kubelet, devices, pooled)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rbdcsi import errors
-from rbdcsi.config import clusters, credentials
+from rbdcsi.config import clusters_file, credentials
 from rbdcsi.config.secret import Secret
 from rbdcsi.telemetry import logs
 
@@ -30,7 +30,7 @@ def write(tmp_path: Path) -> Write:
 
 def mistakes(path: Path) -> list[str]:
     with pytest.raises(errors.ConfigError) as refused:
-        clusters.load(path)
+        clusters_file.load(path)
     return str(refused.value).splitlines()
 
 
@@ -50,7 +50,7 @@ def test_a_cluster_is_read_with_its_defaults(write: Write) -> None:
             key: {KEY}
         """
     )
-    east = clusters.load(path).cluster("east")
+    east = clusters_file.load(path).cluster("east")
     assert east.monitors == ("10.0.0.1:6789", "mon-b")
     assert (east.pool, east.rados_namespace, east.conf_file) == ("rbd", "", None)
     assert east.credentials() == credentials.Credentials("rbdcsi", Secret(KEY))
@@ -148,16 +148,16 @@ def test_no_message_shows_a_key(write: Write, text: str) -> None:
 
 
 def test_neither_does_the_configuration_shown(write: Write) -> None:
-    loaded = clusters.load(write(f"clusters: [{cluster()}]"))
+    loaded = clusters_file.load(write(f"clusters: [{cluster()}]"))
     assert KEY not in f"{loaded!r} {loaded} {dataclasses.asdict(loaded)}"
 
 
 def test_a_key_file_is_read_anew_so_a_rotated_key_is_seen(write: Write, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY}\n")
-    east = clusters.load(write(f"clusters: [{cluster(key=None, keyFile=str(key_file))}]")).clusters[
-        0
-    ]
+    east = clusters_file.load(
+        write(f"clusters: [{cluster(key=None, keyFile=str(key_file))}]")
+    ).clusters[0]
     key_file.write_text(OTHER_KEY)
     assert east.credentials().key == Secret(OTHER_KEY)
     key_file.unlink()
@@ -172,7 +172,7 @@ def test_a_ceph_conf_and_its_keyring_can_be_pointed_at(write: Write, tmp_path: P
         f'[client.other]\n\tkey = {OTHER_KEY}\n[client.u]\n\tkey = {KEY}\n\tcaps mon = "allow r"\n'
     )
     text = cluster(monitors=None, confFile=str(conf), key=None, keyring=str(keyring))
-    east = clusters.load(write(f"clusters: [{text}]")).clusters[0]
+    east = clusters_file.load(write(f"clusters: [{text}]")).clusters[0]
     assert (east.conf_file, east.monitors) == (conf, ())
     assert east.credentials().key == Secret(KEY)
 
@@ -197,14 +197,14 @@ def test_a_key_that_everybody_can_read_is_warned_of(write: Write) -> None:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     path = write(f"clusters: [{cluster()}]")
-    clusters.load(path)
+    clusters_file.load(path)
     assert stream.getvalue() == ""
     path.chmod(0o644)
-    clusters.load(path)
+    clusters_file.load(path)
     assert json.loads(stream.getvalue())["file"] == str(path)
 
 
 def test_an_unknown_cluster_is_refused_and_the_known_ones_named(write: Write) -> None:
-    loaded = clusters.load(write(f"clusters: [{cluster()}, {cluster(clusterID='b')}]"))
+    loaded = clusters_file.load(write(f"clusters: [{cluster()}, {cluster(clusterID='b')}]"))
     with pytest.raises(errors.InvalidRequest, match=r"'c' is not in .* which has: a, b"):
         loaded.cluster("c")
