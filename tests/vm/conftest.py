@@ -29,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.vm)
+            item.add_marker(pytest.mark.timeout(600))  # a busy day; most take seconds
 
 
 @pytest.fixture(scope="session")
