@@ -37,9 +37,12 @@ setup: .venv/bin/rbdcsi ## install Debian packages and the virtual environment
 demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to another
 	@$(PYTHON) -m e2e.demo
 
+# Programs of the image run in mount namespaces, which copy the mounts of other tests and so keep
+# their devices busy: its tests run by themselves.
 test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, integration, csi-sanity, chart, image, lint
 	@tools/packages.sh buildah debootstrap
-	$(PYTHON) -m pytest $(PARALLEL)
+	$(PYTHON) -m pytest $(PARALLEL) -m "not vm and not kubernetes and not image"
+	$(PYTHON) -m pytest -m image
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	@tools/packages.sh checkpolicy

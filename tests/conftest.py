@@ -8,6 +8,7 @@ one that runs already (`e2e.clusters.existing`); RBDCSI_TEST_DRIVER chooses the 
 (default), this source tree's, or "image", the image's.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -93,9 +94,8 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))
-        # A mount namespace that another worker makes meanwhile (buildah does) copies the mounts of
-        # this one. In a shared directory the copies end with them; otherwise devices stay busy.
-        with inside.shared(directory), sweep.at_end(directory):
+        shared = inside.shared(directory) if FROM_IMAGE else contextlib.nullcontext()
+        with shared, sweep.at_end(directory):
             yield directory
 
 

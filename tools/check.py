@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 LOG = ROOT / "build/prepare.log"
 # sched(7): where the kernel groups processes by session, nice alone counts within the session only.
 _NICELY = 'echo 10 >"/proc/$$/autogroup"; exec nice -n 10 "$0" "$@"'
+# buildah's own mount namespaces would copy the mounts of tests, whose devices then stay busy.
+_APART = ("unshare", "--mount", "--propagation", "private")
 
 # pytest's last line: `=== 57 passed, 2 skipped in 408.12s (0:06:48) ===`
 _CLOSING = re.compile(r"=* ?((?:\d+ [a-z]+(?:, )?)+ in [\d.]+s.*?)(?: =+)?")
@@ -143,7 +145,7 @@ def _building(shard: str) -> Iterator[None]:
     """
     LOG.parent.mkdir(exist_ok=True)
     with contextlib.closing(processes.Spawner("builds")) as spawner:
-        child = spawner.spawn(["sh", "-c", _NICELY, *_builds(shard)], LOG)
+        child = spawner.spawn([*_APART, "sh", "-c", _NICELY, *_builds(shard)], LOG)
         try:
             yield
         finally:

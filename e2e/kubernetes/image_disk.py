@@ -15,11 +15,7 @@ _GIB = 1 << 30
 _KEPT = 5
 _BYTES = 4 * _GIB  # a sparse file: images take a quarter of it
 _IMPORT = Path(__file__).with_name("import.sh")
-# As a slave it lets go of copied mounts that end outside: a device of a test would stay busy.
-_ISOLATED = (
-    *("unshare", "--mount", "--propagation", "slave"),
-    *("--pid", "--fork", "--kill-child", "--mount-proc"),
-)
+_ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _CONFIG = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 
 
