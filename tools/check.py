@@ -66,12 +66,12 @@ def parts(shard: str) -> Sequence[Part]:
     mark = SHARDS[shard].mark
     of = {each: shard if each == mark else "" for each in ("vm", "kubernetes")}
     return (
-        Part("demo", ("make", "demo"), 0.5, has_tests=False),
-        Part("tests", ("make", "test"), 9),
-        Part("image", ("make", "test-image"), 2),
-        Part("machines", ("make", "smoke-vm", f"SHARD={of['vm']}"), 2),
+        Part("demo", ("make", "demo"), 0.2, has_tests=False),
+        Part("tests", ("make", "test"), 8.5),
+        Part("image", ("make", "test-image"), 3),
+        Part("machines", ("make", "smoke-vm", f"SHARD={of['vm']}"), 4),
         Part("builds", _builds(shard), 0, has_tests=False),
-        Part("kubernetes", ("make", "smoke-kubernetes", f"SHARD={of['kubernetes']}"), 7),
+        Part("kubernetes", ("make", "smoke-kubernetes", f"SHARD={of['kubernetes']}"), 5),
     )
 
 
