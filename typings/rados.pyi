@@ -113,10 +113,20 @@ class Ioctx:
         flags: int = 0,
     ) -> None: ...
     def unlock(self, key: str, name: str, cookie: str) -> None: ...
+    def aio_notify(
+        self,
+        obj: str,
+        oncomplete: Callable[
+            [Completion, int, list[tuple[int, int, bytes]] | None, list[tuple[int, int]] | None],
+            None,
+        ],
+        msg: str = "",
+        timeout_ms: int = 5000,
+    ) -> Completion: ...
     def watch(
         self,
         obj: str,
-        callback: Callable[[int, str, int, bytes], None],
+        callback: Callable[[int, str, int, bytes], str | None],
         error_callback: Callable[[int], None] | None = None,
         timeout: int | None = None,
     ) -> Watch: ...
@@ -153,6 +163,7 @@ class Object:
     nspace: str
 
 class Watch:
+    def check(self) -> time.struct_time: ...
     def close(self) -> None: ...
 
 class Completion:

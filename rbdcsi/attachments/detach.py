@@ -1,25 +1,52 @@
 """Detach: the steps of ControllerUnpublishVolume.
 
-The record says `detaching` before the image is checked and is removed last, so a call that is cut
-off anywhere is finished by its repeat.
+After it answers, nothing that the node does can change what the next holder reads: each of the
+node's clients was released, ended with its boot, or is fenced. The record says `detaching` before
+anything else and the attachment is removed last, so a call that is cut off anywhere is finished by
+its repeat.
 """
 
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
 from rbdcsi import errors
-from rbdcsi.attachments import rules, store
-from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.attachments import fencing, rules, store
+from rbdcsi.attachments.records import Attachment, Client
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
-from rbdcsi.runtime import clock
-from rbdcsi.telemetry import steps
+from rbdcsi.nodes import presence
+from rbdcsi.nodes.registry import Nodes
+from rbdcsi.runtime import clock, deadlines
+from rbdcsi.telemetry import metrics, steps
+
+_log = structlog.get_logger()
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a node's clients are dealt with that are not proved gone.
+
+    `fence` is whether they may be fenced. `grace` is how many seconds a living node plugin has to
+    release a volume that no workload uses, before it is fenced.
+    """
+
+    fence: bool
+    grace: float
 
 
 class Detacher:
     """Detaches volumes of every configured cluster from nodes."""
 
-    def __init__(self, pooled: connections.Connections) -> None:
+    def __init__(self, pooled: connections.Connections, policy: Policy) -> None:
         self._connections = pooled
+        self._policy = policy
 
     def detach(
         self,
@@ -38,7 +65,8 @@ class Detacher:
             credentials: the call's own; None takes the configured ones.
 
         Raises:
-            Refused: the node has not released the volume, or another client has the image open.
+            Refused: the node still has the volume, and the policy forbids to fence it.
+            Others: the first node's error. All nodes are tried; the message names every failure.
         """
         location_id = handle.location
         with self._connections.use(location_id.cluster_id, credentials) as connection:
@@ -46,47 +74,135 @@ class Detacher:
                 ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             except errors.NotFound:  # the pool is gone, with the record
                 return
-            records = store.Records(ioctx)
-            stored = records.read(handle.image_id)
-            for node in [node_id] if node_id else sorted(stored.record.attachments):
-                stored = _detach(records, Images(ioctx), handle, node, stored)
+            detachment = _Detachment(
+                connection, self._policy, store.Records(ioctx), Images(ioctx), handle
+            )
+            stored = detachment.records.read(handle.image_id)
+            nodes = [node_id] if node_id else sorted(stored.record.attachments)
+            failures: list[errors.RbdCsiError] = []
+            for node in nodes:
+                try:
+                    stored = detachment.end(node, stored)
+                except errors.RbdCsiError as error:
+                    failures.append(error)
+                    stored = detachment.records.read(handle.image_id)
+            if failures:
+                raise _together(failures)
 
 
-def _detach(
-    records: store.Records,
-    images: Images,
-    handle: ids.VolumeHandle,
-    node_id: str,
-    stored: store.StoredRecord,
-) -> store.StoredRecord:
-    """Detach from one node and return the record as it is stored then."""
-    if node_id not in stored.record.attachments:
-        return stored
-    volume, now = str(handle), clock.now()
-    stored = records.change(
-        handle.image_id,
-        lambda record: rules.begin_detach(record, volume, node_id, now),
-        stored,
-    )
-    steps.done("detach.begin", volume=volume, node=node_id)
-    _require_unwatched(images, handle, stored.record, node_id)
-    stored = records.change(handle.image_id, lambda record: record.without(node_id), stored)
-    steps.done("detach.record", volume=volume, node=node_id)
-    return stored
+@dataclass(frozen=True)
+class _Detachment:
+    """One call's view of a volume."""
 
+    connection: connections.Connection
+    policy: Policy
+    records: store.Records
+    images: Images
+    handle: ids.VolumeHandle
 
-def _require_unwatched(
-    images: Images, handle: ids.VolumeHandle, record: VolumeRecord, node_id: str
-) -> None:
-    """Refuse to detach while a client has the image open that no other attachment explains."""
-    name = images.name_of(handle.image_id)
-    if name is None:
-        return
-    others = {a.client for node, a in record.attachments.items() if node != node_id}
-    unexplained = images.watchers(name) - others
-    if unexplained:
-        raise errors.Refused(
-            f"volume {handle} cannot be detached from node {node_id!r} yet: image {name} is still "
-            f"open by {', '.join(sorted(unexplained))}; end what uses it there (`rbd status "
-            f"{name}` lists the watchers; one of a process that died goes after 30 s)"
+    def end(self, node_id: str, stored: store.StoredRecord) -> store.StoredRecord:
+        """Detach from one node and return the record as it is stored then."""
+        if node_id not in stored.record.attachments:
+            return stored
+        image_id, volume = self.handle.image_id, str(self.handle)
+        stored = self.records.change(
+            image_id, lambda record: rules.begin_detach(record, node_id, clock.now()), stored
         )
+        steps.done("detach.begin", volume=volume, node=node_id)
+        attachment = stored.record.attachments.get(node_id)
+        if attachment is None:
+            return stored
+        gone = self._ended(node_id, attachment)
+        if len(gone) < len(attachment.clients):
+            gone = self._end_clients(node_id, attachment, gone)
+        stored = self.records.change(
+            image_id,
+            lambda record: rules.finish_detach(
+                record, node_id, attachment.generation, lambda client: client.address in gone
+            ),
+        )
+        steps.done("detach.record", volume=volume, node=node_id)
+        if node_id in stored.record.attachments:
+            raise errors.Busy(
+                f"volume {volume}: the clients at node {node_id!r} changed while it was being "
+                "detached; repeat the call"
+            )
+        return stored
+
+    def _ended(self, node_id: str, attachment: Attachment) -> set[str]:
+        """Return the addresses of the clients that ended with an earlier boot of their machine."""
+        try:
+            node = Nodes(self.connection.home()).get(node_id)
+        except (errors.NotFound, errors.Failed):  # the node was removed, or its record is damaged
+            return set()
+        return {
+            client.address
+            for client in attachment.clients
+            if client.has_ended(node.machine_id, node.boot_id)
+        }
+
+    def _end_clients(self, node_id: str, attachment: Attachment, gone: set[str]) -> set[str]:
+        """Have the node release the volume, or fence its clients; return all that are gone."""
+        if self.images.name_of(self.handle.image_id) is None:
+            return {client.address for client in attachment.clients}  # no image is left to protect
+        self._let_release(node_id, attachment)
+        attachment = self._attachment(node_id) or attachment.having_clients(())
+        left = [client for client in attachment.clients if client.address not in gone]
+        if left and not self.policy.fence:
+            raise errors.Refused(_refusal(self.handle, node_id, attachment, left))
+        for client in left:
+            fencing.fence(
+                self.connection,
+                self.images,
+                str(self.handle),
+                self.handle.image_id,
+                node_id,
+                client,
+            )
+            metrics.FENCED.labels(self.connection.cluster_id).inc()
+            _log.warning(
+                "client fenced, because its node did not release the volume",
+                volume=str(self.handle),
+                node=node_id,
+                client=client.address,
+            )
+            gone = gone | {client.address}
+        return gone
+
+    def _let_release(self, node_id: str, attachment: Attachment) -> None:
+        """Ask the node's plugin to release the volume, and wait if it begins to."""
+        if self.policy.grace <= 0:
+            return
+        question = presence.Question(release=str(self.handle))
+        answers = presence.ask(self.connection.home(), node_id, question).answers
+        machines = {client.machine_id for client in attachment.clients}
+        if not any(each.will_release and each.machine_id in machines for each in answers):
+            return
+        ends_at = time.monotonic() + self.policy.grace
+        while time.monotonic() < ends_at:
+            current = self._attachment(node_id)
+            if current is None or not current.clients:
+                return
+            time.sleep(deadlines.remaining(_POLL_SECONDS))
+
+    def _attachment(self, node_id: str) -> Attachment | None:
+        return self.records.get(self.handle.image_id).attachments.get(node_id)
+
+
+def _refusal(
+    handle: ids.VolumeHandle, node_id: str, attachment: Attachment, clients: Iterable[Client]
+) -> str:
+    addresses = ", ".join(client.address for client in clients)
+    return (
+        f"volume {handle} cannot be detached from node {node_id!r}: since {attachment.since} it "
+        f"has not been released there by client {addresses}, and --fence=never forbids to fence "
+        "it; unstage it there (end the Pod; bring the node back), or fence the node by hand: "
+        f"`rbdcsi attachments release {handle} {node_id}`"
+    )
+
+
+def _together(failures: list[errors.RbdCsiError]) -> errors.RbdCsiError:
+    """Return one error of the first failure's class, whose message has all failures."""
+    if len(failures) == 1:
+        return failures[0]
+    return type(failures[0])("; ".join(str(failure) for failure in failures))

@@ -22,12 +22,32 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Client:
+    """A Ceph client of a node that has the image mapped, or had it and is not proved gone.
+
+    `address` is ip:port/nonce. Ceph makes the nonce at random, so an address is never used twice.
+    The other facts are empty if a driver recorded the client that did not note them.
+    """
+
+    address: str
+    machine_id: str = stored.later("", key="machine")
+    boot_id: str = stored.later("", key="boot")
+    mapper: str = stored.later("")
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+    def has_ended(self, machine_id: str, boot_id: str) -> bool:
+        """Return whether the client ended with its boot: its machine runs another one."""
+        return self.machine_id == machine_id != "" and self.boot_id != boot_id != ""
+
+
+@dataclass(frozen=True)
 class Attachment:
     """A node's permission to use a volume.
 
-    `generation` is the fencing token; `client` is the Ceph client (ip:port/nonce) that has it
-    mapped; `since` is the time of the last change, ISO 8601 in UTC. `access_type` is None in
-    records of a driver that did not note it.
+    `generation` is the fencing token; `since` is the time of the last change, ISO 8601 in UTC.
+    `access_type` is None in records of a driver that did not note it. `client` is the address of
+    the client that mapped the image last: all that drivers before `recorded_clients` read and
+    write. See `clients`.
     """
 
     mode: capabilities.AccessMode
@@ -37,7 +57,21 @@ class Attachment:
     since: str
     client: str | None = None
     access_type: capabilities.AccessType | None = stored.later(None, key="access")
+    recorded_clients: tuple[Client, ...] = stored.later((), key="clients")
     unknown: Mapping[str, Any] = stored.unknown_fields()
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """Every client that is not proved gone, also one that an older driver recorded."""
+        recorded = {client.address for client in self.recorded_clients}
+        if self.client is None or self.client in recorded:
+            return self.recorded_clients
+        return (*self.recorded_clients, Client(self.client))
+
+    def having_clients(self, clients: tuple[Client, ...]) -> "Attachment":
+        """Return the attachment with these clients only."""
+        address = clients[-1].address if clients else None
+        return dataclasses.replace(self, client=address, recorded_clients=clients)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ Each is applied by compare-and-swap, so it decides on the record that it replace
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from rbdcsi import errors
-from rbdcsi.attachments.records import Attachment, State, VolumeRecord
+from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 
@@ -81,26 +82,28 @@ def _compatible(other: Attachment, mode: AccessMode, readonly: bool) -> bool:
 
 
 def stage(
-    record: VolumeRecord, volume: str, node: str, generation: int, client: str | None, now: str
+    record: VolumeRecord, volume: str, node: str, generation: int, client: Client | None, now: str
 ) -> VolumeRecord:
-    """Note that the node has mapped the image.
+    """Note that a client of the node has mapped the image.
 
     Args:
         record: the volume's.
         volume: the volume handle, for messages.
         node: the node's id.
         generation: of the attachment by which the node uses the volume.
-        client: the Ceph client that holds the device, ip:port/nonce; None if none needs a fence.
+        client: the Ceph client that holds the device; None if none needs a fence.
         now: the time, ISO 8601 in UTC.
 
     Raises:
         Refused: the node has no attachment of that generation.
     """
     attachment = require(record, volume, node, generation)
-    if (attachment.state, attachment.client) == (State.STAGED, client):
+    others = tuple(c for c in attachment.clients if client is None or c.address != client.address)
+    clients = others if client is None else (*others, client)
+    if attachment.state is State.STAGED and attachment.recorded_clients == clients:
         return record
-    staged = dataclasses.replace(attachment, state=State.STAGED, client=client, since=now)
-    return record.having(node, staged)
+    staged = dataclasses.replace(attachment, state=State.STAGED, since=now)
+    return record.having(node, staged.having_clients(clients))
 
 
 def require(record: VolumeRecord, volume: str, node: str, generation: int) -> Attachment:
@@ -160,38 +163,65 @@ def require_covered(attachment: Attachment, asked: Capability, volume: str, node
     )
 
 
-def release(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
-    """Note that the node has unmapped the image; without an attachment nothing changes."""
-    attachment = record.attachments.get(node)
-    if attachment is None or attachment.state in {State.RELEASED, State.DETACHING}:
-        return record
-    released = dataclasses.replace(attachment, state=State.RELEASED, client=None, since=now)
-    return record.having(node, released)
+def release(
+    record: VolumeRecord, node: str, is_gone: Callable[[Client], bool], now: str
+) -> VolumeRecord:
+    """Note that clients of the node are gone; without an attachment nothing changes.
 
-
-def begin_detach(record: VolumeRecord, volume: str, node: str, now: str) -> VolumeRecord:
-    """Refuse the node from now on, if it has released the volume or never staged it.
+    It needs no generation, because a client's address is never used twice.
 
     Args:
         record: the volume's.
-        volume: the volume handle, for messages.
         node: the node's id.
+        is_gone: whether it is proved that this client cannot use the image any more.
         now: the time, ISO 8601 in UTC.
-
-    Raises:
-        Refused: the node still has the volume staged.
     """
     attachment = record.attachments.get(node)
-    if attachment is None or attachment.state is State.DETACHING:
+    if attachment is None:
         return record
-    if attachment.state is State.STAGED:
-        raise errors.Refused(
-            f"volume {volume} is still staged at node {node!r} since {attachment.since} by client "
-            f"{attachment.client}: the node has not released it; it must be unstaged there first "
-            "(end the Pod; if the node is down, bring it back)"
-        )
-    detaching = dataclasses.replace(attachment, state=State.DETACHING, client=None, since=now)
-    return record.having(node, detaching)
+    clients = tuple(client for client in attachment.clients if not is_gone(client))
+    changed = attachment.having_clients(clients)
+    if not clients and attachment.state is not State.DETACHING:
+        changed = dataclasses.replace(changed, state=State.RELEASED)
+    if changed == attachment:
+        return record
+    return record.having(node, dataclasses.replace(changed, since=now))
+
+
+def begin_detach(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
+    """Refuse the node from now on; its clients stay in the record until they are proved gone.
+
+    An attachment without clients ends at once: a node that maps the image now cannot record its
+    client any more, so it unmaps the image without having read or written it.
+    """
+    attachment = record.attachments.get(node)
+    if attachment is None:
+        return record
+    if not attachment.clients:
+        return record.without(node)
+    if attachment.state is State.DETACHING:
+        return record
+    return record.having(node, dataclasses.replace(attachment, state=State.DETACHING, since=now))
+
+
+def finish_detach(
+    record: VolumeRecord, node: str, generation: int, is_gone: Callable[[Client], bool]
+) -> VolumeRecord:
+    """Remove the clients that are gone, and the attachment after the last of them.
+
+    Args:
+        record: the volume's.
+        node: the node's id.
+        generation: of the attachment that ends; another one is left as it is.
+        is_gone: whether it is proved that this client cannot use the image any more.
+    """
+    attachment = record.attachments.get(node)
+    if attachment is None or attachment.generation != generation:
+        return record
+    clients = tuple(client for client in attachment.clients if not is_gone(client))
+    if not clients:
+        return record.without(node)
+    return record.having(node, attachment.having_clients(clients))
 
 
 def begin_delete(record: VolumeRecord, volume: str, now: str) -> VolumeRecord:

@@ -77,6 +77,8 @@ class Connection:
             "err_to_stderr": "false",
             "log_file": "",
             "admin_socket": "",
+            # attachments/fencing.py puts clients on the blocklist, for longer than librbd would
+            "rbd_blocklist_on_break_lock": "false",
         }
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
@@ -110,6 +112,16 @@ class Connection:
     def address(self) -> str:
         """Return this client's address as Ceph sees it, `ip:port/nonce`."""
         return str(self._rados.get_addrs())
+
+    def wait_for_newest_map(self) -> None:
+        """Return when this client has the newest OSD map of the monitors.
+
+        Raises:
+            Unavailable: they do not answer.
+        """
+        self.command("fsid")  # the wait itself has no time limit
+        with ceph_errors.translated("waiting for the newest OSD map"):
+            self._rados.wait_for_latest_osdmap()
 
     def pool_named(self, name: str) -> Pool:
         """Return the pool with that name.

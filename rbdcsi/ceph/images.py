@@ -137,22 +137,26 @@ class Images:
                 raise
         return True
 
-    def watchers(self, name: str) -> frozenset[str]:
-        """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped."""
-        with self.watched(name) as watchers:
+    def watchers(self, image_id: str) -> frozenset[str]:
+        """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped.
+
+        Raises:
+            NotFound: no such image.
+        """
+        with self.watched(image_id) as watchers:
             return watchers()
 
     @contextlib.contextmanager
-    def watched(self, name: str) -> Iterator[Callable[[], frozenset[str]]]:
+    def watched(self, image_id: str) -> Iterator[Callable[[], frozenset[str]]]:
         """Give the body a function that lists the image's watchers; the image is opened once.
 
         Opening takes 4 ms. It is read-only, so the driver itself is no watcher.
         """
-        with ceph_errors.translated("opening image", name):
-            image = rbd.Image(self._ioctx, name, read_only=True)
+        with ceph_errors.translated("opening image", image_id):
+            image = rbd.Image(self._ioctx, image_id=image_id, read_only=True)
 
         def watchers() -> frozenset[str]:
-            with ceph_errors.translated("listing the watchers of image", name):
+            with ceph_errors.translated("listing the watchers of image", image_id):
                 return frozenset(watcher["addr"] for watcher in image.watchers_list())
 
         try:
@@ -160,6 +164,27 @@ class Images:
         finally:
             with contextlib.suppress(rbd.Error):  # nothing was written through it
                 image.close()
+
+    def break_lock(self, image_id: str, address: str) -> None:
+        """Break the image's exclusive lock if that client holds it.
+
+        The client must be on the blocklist: librbd does not put it there, see `Connection.open`.
+
+        Args:
+            image_id: the image.
+            address: of the client, `ip:port/nonce`.
+
+        Raises:
+            NotFound: no such image.
+        """
+        doing = ceph_errors.translated("breaking the lock of image", image_id)
+        with doing, rbd.Image(self._ioctx, image_id=image_id) as image:
+            try:
+                owners = [owner["owner"] for owner in image.lock_get_owners()]
+                if address in owners:
+                    image.lock_break(rbd.RBD_LOCK_MODE_EXCLUSIVE, address)
+            except (rbd.OperationNotSupported, rbd.FunctionNotSupported):  # no such lock
+                return
 
     def holds_data(self, image_id: str) -> bool:
         """Return whether anything was written into the image.

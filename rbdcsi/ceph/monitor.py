@@ -23,8 +23,18 @@ def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
         if code:
             raise ceph_errors.from_errno(code, answer, doing)
     try:
-        return json.loads(output) if output.strip() else None
+        return _decoded(output.decode())
     except ValueError as error:
         raise errors.Failed(
             f"monitor command {prefix!r}: the answer is not JSON: {error}"
         ) from error
+
+
+def _decoded(output: str) -> Any:
+    """Decode an answer; `osd blocklist ls` answers with two JSON values in a row, a list here."""
+    values, decoder, output = [], json.JSONDecoder(), output.strip()
+    while output:
+        value, end = decoder.raw_decode(output)
+        values.append(value)
+        output = output[end:].strip()
+    return values[0] if len(values) == 1 else values or None

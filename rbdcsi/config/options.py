@@ -186,6 +186,22 @@ class Options:
     max_concurrent: Annotated[
         int, Flag("Calls that are served and waiting; more are refused.", kind=int, least=1)
     ] = 256
+    fence: Annotated[
+        Literal["always", "never"],
+        Flag(
+            "Whether a node that does not release a volume is fenced when the volume is detached "
+            "from it.",
+            choices=("always", "never"),
+        ),
+    ] = "always"
+    detach_grace: Annotated[
+        float,
+        Flag(
+            "Seconds that a living node has to release a volume before it is fenced.",
+            kind=float,
+            least=0,
+        ),
+    ] = 10.0
     operation_timeout: Annotated[
         float, Flag("Seconds that one Ceph operation may take.", kind=float, above=0)
     ] = 15.0

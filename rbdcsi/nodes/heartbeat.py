@@ -1,29 +1,35 @@
-"""Writes this node's record to every cluster, at start and then once a minute."""
+"""Registers this node in every cluster, at start and then once a minute.
 
-from collections.abc import Mapping
+A node id belongs to one machine. A machine takes over the id of another one only if no plugin of
+that one watches the node's object any more.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 import rbdcsi
 from rbdcsi import errors
 from rbdcsi.ceph import connections
-from rbdcsi.nodes import registry
+from rbdcsi.ceph.watch import Watch
+from rbdcsi.host.machine import Machine
+from rbdcsi.nodes import presence, registry
 from rbdcsi.runtime import clock
 
 _log = structlog.get_logger()
 
 _HEARTBEAT_SECONDS = 60.0
 _RETRY_SECONDS = 2.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): new at each boot
+_TRIES = 5
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The facts of a node record that come from the driver's options and the host's mappers."""
+    """The facts of a node record that come from the driver's options and the host."""
 
     node_id: str
+    machine: Machine
     max_volumes: int
     topology: Mapping[str, str]
     mappers: tuple[str, ...]
@@ -32,39 +38,107 @@ class NodeFacts:
 class Registration:
     """Registers this node in every configured cluster."""
 
-    def __init__(self, pooled: connections.Connections, facts: NodeFacts) -> None:
+    def __init__(
+        self,
+        pooled: connections.Connections,
+        facts: NodeFacts,
+        answer: Callable[[presence.Question], presence.Answer],
+    ) -> None:
+        """Register this node.
+
+        Args:
+            pooled: the connections.
+            facts: of this node.
+            answer: answers a controller's question at once, without calling Ceph.
+        """
         self._connections = pooled
         self._facts = facts
+        self._answer = answer
+        self._watches: dict[str, Watch] = {}
+        self._refusals: dict[str, errors.Refused] = {}  # by cluster
 
     def renew(self) -> float:
-        """Write the record with the current time as `last_seen`.
+        """Watch the node's object, and write the record with the current time as `last_seen`.
 
         Returns the seconds until the next call is due.
         """
         written = [self._register(c.cluster_id) for c in self._connections.configured.clusters]
         return _HEARTBEAT_SECONDS if all(written) else _RETRY_SECONDS
 
+    def is_refused(self) -> bool:
+        """Return whether another machine that lives has this node's id in any cluster."""
+        return bool(self._refusals)
+
+    def require(self) -> None:
+        """Raise Refused if another machine that lives has this node's id in any cluster."""
+        for refusal in self._refusals.values():
+            raise errors.Refused(str(refusal))
+
+    def close(self) -> None:
+        """End the watches."""
+        for watch in self._watches.values():
+            watch.close()
+
     def _register(self, cluster_id: str) -> bool:
         try:
             with self._connections.use(cluster_id) as connection:
-                registry.Nodes(connection.home()).register(self._record(connection))
+                watch = self._watches.setdefault(
+                    cluster_id, presence.watch_for(self._facts.node_id, self._answer)
+                )
+                watch.renew(connection.home())
+                self._write(connection)
         except errors.RbdCsiError as error:
+            if isinstance(error, errors.Refused):
+                self._refusals[cluster_id] = error
+                self._watches.pop(cluster_id).close()  # only the owner of the id watches
             _log.warning(
                 "node not registered in a cluster, to be repeated",
                 cluster=cluster_id,
                 error=str(error),
             )
             return False
+        self._refusals.pop(cluster_id, None)
         return True
 
+    def _write(self, connection: connections.Connection) -> None:
+        home, node_id = connection.home(), self._facts.node_id
+        nodes = registry.Nodes(home)
+        for _ in range(_TRIES):
+            text = nodes.text(node_id)
+            self._require_free(home, text)
+            if nodes.swap(text, self._record(connection)):
+                return
+        raise errors.Busy(f"the record of node {node_id!r} keeps changing; is its id used twice?")
+
+    def _require_free(self, home: connections.Ioctx, text: str | None) -> None:
+        """Refuse if the record is that of another machine, and a plugin of it may live."""
+        try:
+            record = registry.decode(self._facts.node_id, text) if text else None
+        except errors.Failed:
+            return  # a damaged record is written again
+        machine_id = self._facts.machine.machine_id
+        if record is None or record.machine_id in {"", machine_id}:
+            return
+        answers = presence.ask(home, self._facts.node_id, presence.Question())
+        others = [a for a in answers.answers if a.machine_id != machine_id]
+        if others or answers.silent:
+            raise errors.Refused(
+                f"node id {self._facts.node_id!r} belongs to the machine with addresses "
+                f"{', '.join(record.addresses)} (last seen {record.last_seen}), whose node plugin "
+                "still runs, and this is another machine; give each machine a --node-id of its "
+                "own (chart: clusterName, if two Kubernetes clusters share a pool)"
+            )
+
     def _record(self, connection: connections.Connection) -> registry.NodeRecord:
+        facts = self._facts
         return registry.NodeRecord(
-            node_id=self._facts.node_id,
+            node_id=facts.node_id,
             addresses=(connection.address(),),
-            boot_id=_BOOT_ID.read_text().strip(),
+            boot_id=facts.machine.boot_id,
             driver_version=rbdcsi.__version__,
             last_seen=clock.now(),
-            max_volumes=self._facts.max_volumes,
-            mappers=self._facts.mappers,
-            topology=dict(self._facts.topology),
+            max_volumes=facts.max_volumes,
+            mappers=facts.mappers,
+            topology=dict(facts.topology),
+            machine_id=facts.machine.machine_id,
         )

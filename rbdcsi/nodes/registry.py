@@ -4,7 +4,7 @@ It is at the cluster's home location (the configured pool and RADOS namespace), 
 finds the record of a node without regard to the volume's pool.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,12 @@ _REGISTRY = "rbdcsi.nodes"
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """One node. `last_seen` is in ISO 8601 and UTC; `max_volumes` is 0 if there is no limit."""
+    """One node.
+
+    `addresses` are those of the plugin's own Ceph clients. `machine_id` is empty in records of a
+    driver that did not note it. `last_seen` is in ISO 8601 and UTC. `max_volumes` is 0 if there is
+    no limit.
+    """
 
     node_id: str
     addresses: tuple[str, ...]
@@ -28,6 +33,7 @@ class NodeRecord:
     max_volumes: int = 0
     mappers: tuple[str, ...] = ()
     topology: Mapping[str, str] = field(default_factory=dict)
+    machine_id: str = stored.later("", key="machine")
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
 
@@ -46,9 +52,25 @@ class Nodes:
     def __init__(self, ioctx: connections.Ioctx) -> None:
         self._omap = omap.Omap(ioctx, _REGISTRY)
 
-    def register(self, record: NodeRecord) -> None:
-        """Write the node's record."""
-        self._omap.put(record.node_id, RECORD.encode(record))
+    def text(self, node_id: str) -> str | None:
+        """Return the node's record as it is stored, None if the node never registered."""
+        return self._omap.get(node_id)
+
+    def swap(self, text: str | None, record: NodeRecord) -> bool:
+        """Write the node's record if `text` is still stored for it; return whether it was."""
+        return self._omap.swap(record.node_id, text, RECORD.encode(record))
+
+    def all(self) -> Iterator[tuple[str, NodeRecord | errors.Failed]]:
+        """Yield id and record of every node; of a damaged record, the error that says so."""
+        for node_id, text in self._omap.items():
+            try:
+                yield node_id, decode(node_id, text)
+            except errors.Failed as error:
+                yield node_id, error
+
+    def remove(self, node_id: str, text: str) -> bool:
+        """Remove the node's record if `text` is still stored for it; return whether it was."""
+        return self._omap.swap(node_id, text, None)
 
     def get(self, node_id: str) -> NodeRecord:
         """Read the node's record; see `begin_get`."""
@@ -61,10 +83,16 @@ class Nodes:
             NotFound: no node plugin has registered with that id.
             Failed: the record cannot be read.
         """
-        return self._omap.begin_get(node_id).then(lambda text: _decode(node_id, text))
+        return self._omap.begin_get(node_id).then(lambda text: decode(node_id, text))
 
 
-def _decode(node_id: str, text: str | None) -> NodeRecord:
+def decode(node_id: str, text: str | None) -> NodeRecord:
+    """Return the node's record from its stored text.
+
+    Raises:
+        NotFound: there is no text, as no node plugin has registered with that id.
+        Failed: the record is damaged.
+    """
     if text is None:
         raise errors.NotFound(
             f"node {node_id!r} is not registered: no node plugin with --node-id {node_id!r} "

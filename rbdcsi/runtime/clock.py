@@ -1,8 +1,13 @@
-"""The time as records have it: for people to read; no decision depends on it."""
+"""The time as records have it, for people to read; only the renewal of fences goes by it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
     """Return the time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def after(seconds: float) -> str:
+    """Return the time so many seconds from now, as `now` does."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")

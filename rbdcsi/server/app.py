@@ -7,12 +7,15 @@ from typing import Protocol
 import grpc
 
 from rbdcsi.api import csi_pb2_grpc
+from rbdcsi.attachments.detach import Policy
 from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
+from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import NodeFacts, Registration
+from rbdcsi.nodes.presence import Answer, Question
 from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
@@ -69,28 +72,51 @@ def build(options: Options, clusters: Config) -> Application:
     """Return the application of a process with this role and these options."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
     with_controller, with_node = options.role != "node", options.role != "controller"
-    application = Application(Identity(probe.Readiness(pooled)))
+    node = _this_node(options, pooled) if with_node else None
+    registration = _registration(options, node) if node else None
+    application = Application(Identity(probe.Readiness(pooled), registration))
     if with_controller:
-        for_removal = connections.Connections(clusters, timeout=options.operation_timeout)
-        purger = Purger(pooled, for_removal)
-        application.controller = Controller(pooled, purger.wake)
-        application.background += [purger, PeriodicTask("census", Census(pooled).take)]
-    if with_node:
-        _add_node(application, options, pooled)
+        _add_controller(application, options, pooled)
+    if node and registration:
+        application.node = Node(node, registration, options.max_volumes, options.topology)
+        orphans = Orphans(node, lambda handle: _hold(application, handle))
+        application.background += [
+            PeriodicTask("registration", registration.renew),
+            PeriodicTask("orphans", orphans.unmap),
+        ]
     return application
 
 
-def _add_node(application: Application, options: Options, pooled: connections.Connections) -> None:
+def _add_controller(
+    application: Application, options: Options, pooled: connections.Connections
+) -> None:
+    for_removal = connections.Connections(pooled.configured, timeout=options.operation_timeout)
+    purger = Purger(pooled, for_removal)
+    policy = Policy(options.fence == "always", options.detach_grace)
+    application.controller = Controller(pooled, policy, purger.wake)
+    application.background += [purger, PeriodicTask("census", Census(pooled).take)]
+
+
+def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
     preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
     devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred, pooled)
-    node = ThisNode(options.node_id, options.kubelet_dir, devices, pooled)
-    application.node = Node(node, options.max_volumes, options.topology)
-    facts = NodeFacts(options.node_id, options.max_volumes, options.topology, devices.supported())
-    orphans = Orphans(node, lambda handle: _hold(application, handle))
-    application.background += [
-        PeriodicTask("registration", Registration(pooled, facts).renew),
-        PeriodicTask("orphans", orphans.unmap),
-    ]
+    machine = this_machine(options.socket.parent)
+    return ThisNode(options.node_id, machine, options.kubelet_dir, devices, pooled)
+
+
+def _registration(options: Options, node: ThisNode) -> Registration:
+    facts = NodeFacts(
+        node.node_id,
+        node.machine,
+        options.max_volumes,
+        options.topology,
+        node.devices.supported(),
+    )
+
+    def answer(_question: Question) -> Answer:
+        return Answer(node.machine.machine_id, node.machine.boot_id)
+
+    return Registration(node.connections, facts, answer)
 
 
 def _hold(

@@ -8,7 +8,7 @@ from google.protobuf import wrappers_pb2
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.attachments.attach import Attacher
-from rbdcsi.attachments.detach import Detacher
+from rbdcsi.attachments.detach import Detacher, Policy
 from rbdcsi.ceph import connections, locations
 from rbdcsi.model import capabilities, filesystems, ids, storage_class
 from rbdcsi.services import convert
@@ -35,15 +35,26 @@ CAPABILITIES = (
 class Controller(csi_pb2_grpc.ControllerServicer):
     """Serves volumes and their attachments."""
 
-    def __init__(self, pooled: connections.Connections, deleted: Callable[[], None]) -> None:
-        """Use these connections; call `deleted` after a deletion, when there is data to remove."""
+    def __init__(
+        self,
+        pooled: connections.Connections,
+        policy: Policy,
+        deleted: Callable[[], None],
+    ) -> None:
+        """Serve volumes.
+
+        Args:
+            pooled: the connections.
+            policy: of detaching.
+            deleted: called after a deletion, when there is data to remove.
+        """
         self._connections = pooled
         self._placement = Placement(pooled)
         volume_locations = locations.Locations(pooled)
         self._provisioner = Provisioner(pooled, self._placement)
         self._deleter = Deleter(pooled, volume_locations, deleted)
         self._attacher = Attacher(pooled, volume_locations)
-        self._detacher = Detacher(pooled)
+        self._detacher = Detacher(pooled, policy)
         self._catalogue = Catalogue(pooled, volume_locations)
 
     def ControllerGetCapabilities(
@@ -87,10 +98,11 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def DeleteVolume(
         self, request: csi_pb2.DeleteVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.DeleteVolumeResponse:
-        """Delete a volume; an id of another driver or cluster counts as deleted."""
+        """Delete a volume; an id that is none of this driver's counts as deleted."""
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
-        if handle is not None and self._is_configured(handle):
+        if handle is not None:
+            self._require_configured(handle)
             self._deleter.delete(handle, convert.credentials(request.secrets))
         return csi_pb2.DeleteVolumeResponse()
 
@@ -120,7 +132,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Detach a volume from a node, or from every node."""
         volume_id = convert.required("volume_id", request.volume_id)
         handle = _parsed(volume_id)
-        if handle is not None and self._is_configured(handle):
+        if handle is not None:
+            self._require_configured(handle)
             self._detacher.detach(
                 handle, request.node_id, credentials=convert.credentials(request.secrets)
             )
@@ -198,6 +211,18 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                 "in the driver's configuration; correct the volume_id, or add the cluster"
             )
         return handle
+
+    def _require_configured(self, handle: ids.VolumeHandle) -> None:
+        """Refuse a call that would count as done although nothing was done.
+
+        Raises:
+            Refused: the volume's cluster is not configured.
+        """
+        if not self._is_configured(handle):
+            raise errors.Refused(
+                f"volume {handle}: its cluster {handle.location.cluster_id} is not in the driver's "
+                "configuration, so nothing was changed; add the cluster, then repeat the call"
+            )
 
     def _is_configured(self, handle: ids.VolumeHandle) -> bool:
         clusters = self._connections.configured.clusters

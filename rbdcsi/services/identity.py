@@ -6,6 +6,7 @@ from google.protobuf import wrappers_pb2
 import rbdcsi
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.ceph import probe
+from rbdcsi.nodes.heartbeat import Registration
 
 _Service = csi_pb2.PluginCapability.Service
 
@@ -13,8 +14,10 @@ _Service = csi_pb2.PluginCapability.Service
 class Identity(csi_pb2_grpc.IdentityServicer):
     """Serves the plugin's name, capabilities and readiness."""
 
-    def __init__(self, clusters: probe.Readiness) -> None:
+    def __init__(self, clusters: probe.Readiness, registration: Registration | None) -> None:
+        """Serve readiness by the clusters, and by the node's registration if this is a node."""
         self._clusters = clusters
+        self._registration = registration
 
     def GetPluginInfo(
         self, request: csi_pb2.GetPluginInfoRequest, context: grpc.ServicerContext
@@ -34,5 +37,10 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     def Probe(
         self, request: csi_pb2.ProbeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ProbeResponse:
-        """Return ready if every configured cluster answers."""
-        return csi_pb2.ProbeResponse(ready=wrappers_pb2.BoolValue(value=self._clusters.check()))
+        """Return ready if every configured cluster answers.
+
+        A node is not ready while its id belongs to another machine.
+        """
+        refused = self._registration is not None and self._registration.is_refused()
+        ready = self._clusters.check() and not refused
+        return csi_pb2.ProbeResponse(ready=wrappers_pb2.BoolValue(value=ready))

@@ -9,6 +9,7 @@ from rbdcsi import errors
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.host.fs import filesystems
 from rbdcsi.model import ids
+from rbdcsi.nodes.heartbeat import Registration
 from rbdcsi.services import convert
 from rbdcsi.staging import stats
 from rbdcsi.staging.publish import Publisher, PublishRequest
@@ -28,15 +29,23 @@ CAPABILITIES = (
 class Node(csi_pb2_grpc.NodeServicer):
     """Serves volumes on this node."""
 
-    def __init__(self, node: ThisNode, max_volumes: int, topology: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        node: ThisNode,
+        registration: Registration,
+        max_volumes: int,
+        topology: Mapping[str, str],
+    ) -> None:
         """Serve this node.
 
         Args:
             node: the node.
+            registration: of the node; it refuses while another machine has the node's id.
             max_volumes: the most volumes that it may hold; 0 is no limit.
             topology: where it is.
         """
         self._node = node
+        self._registration = registration
         self._stager = Stager(node)
         self._unstager = Unstager(node)
         self._publisher = Publisher(node)
@@ -60,12 +69,14 @@ class Node(csi_pb2_grpc.NodeServicer):
         self, request: csi_pb2.NodeGetInfoRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodeGetInfoResponse:
         """Return this node's id, limit and topology."""
+        self._registration.require()
         return self._info
 
     def NodeStageVolume(
         self, request: csi_pb2.NodeStageVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.NodeStageVolumeResponse:
         """Map a volume and mount it at the staging path."""
+        self._registration.require()
         volume_id = convert.required("volume_id", request.volume_id)
         staging_path = convert.required("staging_target_path", request.staging_target_path)
         capability = convert.required_capability(

@@ -36,7 +36,12 @@ def client_of(
     if device.client:
         return device.client
     watchers = list_watchers()
-    others = {a.client for node, a in record.attachments.items() if node != node_id}
+    others = {
+        client.address
+        for node, attachment in record.attachments.items()
+        if node != node_id
+        for client in attachment.clients
+    }
     recorded = record.attachments[node_id].client
     if before is None:
         candidates = watchers & {recorded} or watchers - others

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules
+from rbdcsi.attachments.records import Client
 from rbdcsi.host import undo
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
@@ -40,13 +41,19 @@ class Mapping:
         stored = records.read(image_id)
         node_id = self.node.node_id
         rules.require(stored.record, name, node_id, self.generation)
-        client = client_of(self.device, node_id, stored.record, self.list_watchers, self.before)
+        address = client_of(self.device, node_id, stored.record, self.list_watchers, self.before)
+        machine = self.node.machine
+        client = address and Client(
+            address, machine.machine_id, machine.boot_id, self.device.mapper
+        )
         records.change(
             image_id,
-            lambda record: rules.stage(record, name, node_id, self.generation, client, clock.now()),
+            lambda record: rules.stage(
+                record, name, node_id, self.generation, client or None, clock.now()
+            ),
             stored,
         )
-        steps.done("stage.record", volume=name, client=client)
+        steps.done("stage.record", volume=name, client=address)
 
     def undo(self, fault: errors.RbdCsiError) -> None:
         """Unmap the device and record the release; an error of that becomes a note of `fault`."""
@@ -54,7 +61,9 @@ class Mapping:
             self.node.devices.unmap(self.device, self.volume.options)
             self.volume.records.change(
                 self.handle.image_id,
-                lambda record: rules.release(record, self.node.node_id, clock.now()),
+                lambda record: rules.release(
+                    record, self.node.node_id, self.node.has_no_device_of, clock.now()
+                ),
             )
 
 

@@ -4,9 +4,11 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from rbdcsi.attachments.records import Client
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.host.fs.mounts import Mounts
+from rbdcsi.host.machine import Machine
 from rbdcsi.staging.device_stack import Devices
 
 MOUNT_SECONDS = 60.0
@@ -14,9 +16,10 @@ MOUNT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class ThisNode:
-    """The node: its id, the directory below which volumes are mounted, its devices, and Ceph."""
+    """The node: its id and machine, the directory of mounts, its devices, and Ceph."""
 
     node_id: str
+    machine: Machine
     kubelet_dir: Path
     devices: Devices
     connections: Connections
@@ -30,3 +33,11 @@ class ThisNode:
     def locations(self) -> Locations:
         """The locations of every configured cluster."""
         return Locations(self.connections)
+
+    def has_no_device_of(self, client: Client) -> bool:
+        """Return whether a client is gone after the volume's device was unmapped here.
+
+        A machine maps a volume once, so every client of this machine is gone then. A client whose
+        machine was not recorded is this node's, too: an older driver recorded it.
+        """
+        return client.machine_id in {"", self.machine.machine_id}

@@ -57,7 +57,9 @@ class Unstager:
                 location = self._node.locations.open(connection, handle.location)
                 store.Records(location.ioctx).change(
                     handle.image_id,
-                    lambda record: rules.release(record, self._node.node_id, clock.now()),
+                    lambda record: rules.release(
+                        record, self._node.node_id, self._node.has_no_device_of, clock.now()
+                    ),
                 )
                 steps.done("unstage.record", volume=str(handle))
 

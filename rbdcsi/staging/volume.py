@@ -73,7 +73,7 @@ class Volume:
         """
         if mapper.reports_client:
             return contextlib.nullcontext(frozenset)
-        return self.images.watched(self.image.image_name)
+        return self.images.watched(self.image.image_id)
 
 
 def opened(connection: Connection, location: Location, handle: ids.VolumeHandle) -> Volume:

@@ -59,6 +59,12 @@ CLUSTER_READY = prometheus_client.Gauge(
     ["cluster"],
     registry=REGISTRY,
 )
+FENCED = prometheus_client.Counter(
+    "rbdcsi_clients_fenced",
+    "Ceph clients put on the blocklist because their node did not release a volume.",
+    ["cluster"],
+    registry=REGISTRY,
+)
 _BUILD = prometheus_client.Info(
     "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
 )

@@ -114,7 +114,9 @@ def _move_to_trash(
 
 
 def _in_use(location: Location, handle: ids.VolumeHandle, name: str) -> errors.Refused:
-    watchers = ", ".join(sorted(location.images.watchers(name))) or "a client without a watch"
+    watchers = (
+        ", ".join(sorted(location.images.watchers(handle.image_id))) or "a client without a watch"
+    )
     return errors.Refused(
         f"volume {handle}: image {location.pool}/{name} is locked by {watchers} and is not "
         f"deleted; end what uses it (`rbd status {location.pool}/{name}`)"

@@ -1,0 +1,113 @@
+"""Watches of RADOS objects, and notifications that the watchers answer.
+
+librados: rados_watch3, rados_aio_notify. A watcher's client need not do anything for Ceph to notice
+that it is gone: its watch ends some seconds after its last sign of life.
+"""
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import rados
+import structlog
+
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors, omap
+from rbdcsi.ceph.connections import Ioctx
+
+_log = structlog.get_logger()
+
+_WATCH_SECONDS = 15  # after it Ceph forgets a watcher that shows no sign of life
+_ANSWER_SECONDS = 1  # a living watcher answers within milliseconds; librados takes whole seconds
+_SLACK_SECONDS = 4.0  # for the OSD to report who has not answered
+
+
+class Watch:
+    """This process's watch of one object; `renew` makes it, and makes it again after it broke."""
+
+    def __init__(self, name: str, answer: Callable[[bytes], str]) -> None:
+        """Create the watch without making it.
+
+        Args:
+            name: the object's.
+            answer: returns the answer to a notification. It runs in a thread of librados, so it
+                must be quick and call no Ceph.
+        """
+        self._name = name
+        self._answer = answer
+        self._watch: rados.Watch | None = None
+        self._ioctx: Ioctx | None = None
+
+    def renew(self, ioctx: Ioctx) -> None:
+        """Watch the object, unless a watch through this I/O context works already."""
+        if self._watch and self._ioctx is ioctx and self._works(self._watch):
+            return
+        self.close()
+        omap.touch(ioctx, [self._name])
+        with ceph_errors.translated("watching object", self._name):
+            self._watch = ioctx.watch(self._name, self._notified, timeout=_WATCH_SECONDS)
+        self._ioctx = ioctx
+
+    def close(self) -> None:
+        """End the watch."""
+        watch, self._watch = self._watch, None
+        if watch:
+            with contextlib.suppress(rados.Error):  # its connection may be lost
+                watch.close()
+
+    def _works(self, watch: rados.Watch) -> bool:
+        try:
+            watch.check()
+        except rados.Error as error:
+            _log.warning("watch broke, to be renewed", object=self._name, error=str(error))
+            return False
+        return True
+
+    def _notified(self, _notify_id: int, _notifier: str, _watch_id: int, data: bytes) -> str:
+        try:
+            return self._answer(data)
+        except Exception as error:  # noqa: BLE001  it would end in a thread of librados
+            _log.warning("notification not answered", object=self._name, error=str(error))
+            return ""
+
+
+@dataclass(frozen=True)
+class Replies:
+    """The answers to a notification, and the number of watchers that did not answer in time."""
+
+    answers: tuple[bytes, ...] = ()
+    silent: int = 0
+
+
+def notify(ioctx: Ioctx, name: str, message: str) -> Replies:
+    """Send a message to the object's watchers and return what they answer within a second.
+
+    Raises:
+        Unavailable: Ceph does not answer.
+    """
+    results: list[tuple[int, Replies]] = []
+    ended = threading.Event()
+
+    def complete(
+        _completion: object,
+        code: int,
+        answers: list[tuple[int, int, bytes]] | None,
+        silent: list[tuple[int, int]] | None,
+    ) -> None:
+        replies = Replies(tuple(data for *_, data in answers or ()), len(silent or ()))
+        results.append((code, replies))
+        ended.set()
+
+    with ceph_errors.translated("notifying the watchers of object", name) as doing:
+        completion = ioctx.aio_notify(name, complete, message, timeout_ms=_ANSWER_SECONDS * 1000)
+        if not ended.wait(_ANSWER_SECONDS + _SLACK_SECONDS):
+            raise errors.Unavailable(f"{doing}: Ceph does not answer; check `ceph status`")
+        del completion  # librados writes into it, so it has to live until here
+        code, replies = results[0]
+        if code == -errno.ENOENT:  # no such object, so nobody watches it
+            return Replies()
+        if code < 0 and code != -errno.ETIMEDOUT:
+            raise ceph_errors.from_errno(code, "", doing)
+        return replies

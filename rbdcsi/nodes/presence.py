@@ -1,0 +1,84 @@
+"""Which node plugins live: each watches an object of its node, and answers what is asked there.
+
+A plugin that answers lives. The absence of an answer proves nothing: the machine may be frozen, or
+cut off from Ceph for a while.
+"""
+
+import dataclasses
+import json
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rbdcsi.ceph import watch
+from rbdcsi.ceph.connections import Ioctx
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who are you; and with a volume handle: release that volume if no workload uses it."""
+
+    release: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A living plugin's answer; `will_release` is whether it begins to release the volume."""
+
+    machine_id: str
+    boot_id: str
+    will_release: bool = False
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to a question, and the number of plugins that watch but did not answer."""
+
+    answers: tuple[Answer, ...]
+    silent: int
+
+
+def object_name(node_id: str) -> str:
+    """Return the name of the object that the node's plugin watches."""
+    return f"rbdcsi.node.{urllib.parse.quote(node_id, safe='')}"
+
+
+def watch_for(node_id: str, answer: Callable[[Question], Answer]) -> watch.Watch:
+    """Return the watch of a node's plugin.
+
+    Args:
+        node_id: the node.
+        answer: answers a question at once, without calling Ceph.
+    """
+
+    def reply(message: bytes) -> str:
+        # A newer driver's question is answered as far as this one knows it.
+        question = Question(json.loads(message).get("release"))
+        return json.dumps(dataclasses.asdict(answer(question)))
+
+    return watch.Watch(object_name(node_id), reply)
+
+
+def ask(home: Ioctx, node_id: str, question: Question) -> Answers:
+    """Ask the plugins that watch this node's object; there are several only by mistake.
+
+    Args:
+        home: the home location of the cluster.
+        node_id: the node.
+        question: what to ask.
+
+    Raises:
+        Unavailable: Ceph does not answer.
+    """
+    message = json.dumps({"release": question.release})
+    replies = watch.notify(home, object_name(node_id), message)
+    answers = tuple(answer for each in replies.answers if (answer := _decoded(each)))
+    return Answers(answers, replies.silent + len(replies.answers) - len(answers))
+
+
+def _decoded(reply: bytes) -> Answer | None:
+    try:
+        facts = json.loads(reply)
+        return Answer(facts["machine_id"], facts["boot_id"], facts["will_release"])
+    except (ValueError, KeyError, TypeError):
+        return None
