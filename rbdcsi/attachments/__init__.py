@@ -1,4 +1,4 @@
-"""Which node may use a volume: attach, detach, and the record in Ceph that enforces it.
+"""Which node may use a volume: attach, detach, the record in Ceph, and fences that enforce it.
 
 It may import: `nodes`, `ceph` and below.
 """

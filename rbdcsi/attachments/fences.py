@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rbdcsi import errors
+from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import connections, omap
 from rbdcsi.model import stored
 
@@ -35,6 +36,11 @@ class Fence:
     epoch: int = 0
     gone: str | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
+
+    def has_ended(self, machine_id: str, boot_id: str) -> bool:
+        """Return whether the client ended with its boot; see `Client.has_ended`."""
+        client = Client(self.address, self.machine_id, self.boot_id)
+        return client.has_ended(machine_id, boot_id)
 
 
 FENCE = stored.Kind(

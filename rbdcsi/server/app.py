@@ -8,6 +8,7 @@ import grpc
 
 from rbdcsi.api import csi_pb2_grpc
 from rbdcsi.attachments.detach import Policy
+from rbdcsi.attachments.upkeep import FenceUpkeep
 from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
@@ -95,6 +96,7 @@ def _add_controller(
     policy = Policy(options.fence == "always", options.detach_grace)
     application.controller = Controller(pooled, policy, purger.wake)
     application.background += [purger, PeriodicTask("census", Census(pooled).take)]
+    application.background.append(PeriodicTask("fences", FenceUpkeep(pooled).run))
 
 
 def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:

@@ -97,6 +97,7 @@ ATTACHMENTS = SnapshotGauge(
     "Attachments by node and state (attached, staged, released, detaching).",
     ("cluster", "node", "state"),
 )
+FENCES = SnapshotGauge("rbdcsi_fences", "Ceph clients that the driver has fenced.", ("cluster",))
 VOLUMES = SnapshotGauge("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "namespace"))
 DELETING = SnapshotGauge(
     "rbdcsi_volumes_deleting",

@@ -4,10 +4,9 @@ import pytest
 import rbd
 
 from e2e import volume
-from e2e.driver import Driver
+from e2e.driver import Driver, Installation
 from e2e.pool import image_id
 from e2e.volume import Volume
-from rbdcsi.attachments.records import State
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
@@ -49,9 +48,7 @@ def test_without_a_node_it_is_detached_from_all(
     assert view.attached_to(A) == view.attached_to(B) == frozenset()
 
 
-@pytest.mark.parametrize(
-    "volume_id", ["no handle", "v1:elsewhere:1::a", "v1:local:9999::a", "v1:local:{pool}::123456"]
-)
+@pytest.mark.parametrize("volume_id", ["no handle", "v1:local:9999::a", "v1:local:{pool}::123456"])
 @pytest.mark.parametrize("node_id", [A, "ghost", ""])
 def test_a_volume_or_node_that_does_not_exist_is_detached_already(
     controller: Driver, view: View, volume_id: str, node_id: str
@@ -71,43 +68,53 @@ def test_a_volume_whose_image_is_gone_is_detached(controller: Driver, view: View
 
 
 @pytest.mark.parametrize("node_id", [A, ""])
-def test_a_staged_volume_stays_attached_and_its_holder_is_named(
-    controller: Driver, node: Driver, view: View, made: Volume, node_id: str
+def test_without_fences_a_staged_volume_stays_attached_and_its_client_is_named(
+    installation: Installation, node: Driver, view: View, made: Volume, node_id: str
 ) -> None:
+    controller = installation.controller(f"never{len(node_id)}", "--fence=never").start()
     volume.attach(controller, made, A)
     volume.stage(node, made)
-    before = view.record(made)
-    client = before.attachments[A].client
+    volume.publish(node, made)
+    client = view.record(made).attachments[A].client
     assert client
-    with refused("FAILED_PRECONDITION", f"still staged at node '{A}'", client, "unstaged there"):
+    with refused("FAILED_PRECONDITION", f"node '{A}'", client, "attachments release", made.id):
         volume.detach(controller, made, node_id)
-    with refused("FAILED_PRECONDITION", f"is staged at node '{A}'"):
+    # from here on the node is refused, and no other node gets the volume either
+    with refused("FAILED_PRECONDITION", "is being detached"):
+        volume.stage(node, made)
+    with refused("FAILED_PRECONDITION", f"is detaching at node '{A}'"):
         volume.attach(controller, made, B)
-    with refused("FAILED_PRECONDITION", f"'{A}' (staged since"):
+    with refused("ABORTED", f"is being detached from node '{A}'"):
+        volume.attach(controller, made, A)
+    with refused("FAILED_PRECONDITION", f"'{A}' (detaching since"):
         volume.delete(controller, made)
-    assert view.record(made) == before
-    volume.stage(node, made)  # nothing has been taken away from it
-    volume.unstage(node, made)
-    assert view.record(made).attachments[A].state is State.RELEASED
+    volume.unpublish(node, made)
+    volume.unstage(node, made)  # it releases the volume also while it is being detached
+    assert view.record(made).attachments[A].clients == ()
+    volume.detach(controller, made, node_id)
+    assert view.record(made).attachments == {}
+    controller.stop()
 
 
-def test_a_client_that_nobody_accounts_for_keeps_the_volume_from_moving(
-    controller: Driver, node: Driver, view: View, made: Volume
+def test_a_client_that_nobody_accounts_for_does_not_keep_the_volume_from_moving(
+    controller: Driver, view: View, made: Volume
 ) -> None:
     volume.attach(controller, made, A)
     with view.image(made, readonly=False) as image:
-        (watcher,) = image.watchers_list()
-        with refused("FAILED_PRECONDITION", watcher["addr"], "rbd status", f"'{A}' yet"):
-            volume.detach(controller, made, A)
-        # from here on the node is refused, and no other node gets the volume either
-        with refused("FAILED_PRECONDITION", "is being detached"):
-            volume.stage(node, made)
-        with refused("FAILED_PRECONDITION", f"detaching at node '{A}'"):
-            volume.attach(controller, made, B)
-        with refused("ABORTED", f"is being detached from node '{A}'"):
-            volume.attach(controller, made, A)
-    volume.detach(controller, made, A)
+        assert list(image.watchers_list())
+        volume.detach(controller, made, A)
     assert view.record(made).attachments == {}
+
+
+@pytest.mark.parametrize("node_id", [A, "ghost", ""])
+def test_a_volume_of_a_cluster_that_is_not_configured_is_not_said_to_be_detached(
+    controller: Driver, node_id: str
+) -> None:
+    elsewhere = Volume("v1:elsewhere:1::a", volume.mounted())
+    with refused("FAILED_PRECONDITION", "cluster elsewhere", "nothing was changed"):
+        volume.detach(controller, elsewhere, node_id)
+    with refused("FAILED_PRECONDITION", "cluster elsewhere", "nothing was changed"):
+        volume.delete(controller, elsewhere)
 
 
 def test_an_attachment_of_an_earlier_generation_cannot_be_staged(

@@ -83,7 +83,7 @@ def test_the_fields_of_a_newer_driver_survive_each_change_by_this_one() -> None:
     facts["fences"] = {"ip:0/1": {"epoch": 7}}
     facts["attachments"]["n"]["boot"] = "b-1"
     record = records.RECORD.decode(json.dumps(facts), "here")
-    changed = rules.release(record, "n", "now")
+    changed = rules.release(record, "n", lambda _client: True, "now")
     after = json.loads(records.RECORD.encode(changed))
     assert after["fences"] == facts["fences"]
     assert after["attachments"]["n"]["boot"] == "b-1"

@@ -6,11 +6,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rbdcsi import errors
 from rbdcsi.attachments import records, rules
-from rbdcsi.attachments.records import Attachment, State, VolumeRecord
+from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 VOLUME, NOW = "v1:c:1::a", "2026-01-01T00:00:00+00:00"
 NODES = st.sampled_from(["a", "b", "c"])
+CLIENTS = [Client(f"10.0.0.1:0/{number}", "machine", "boot", "krbd") for number in range(4)]
 BLOCK = Capability(AccessMode.SINGLE_NODE_WRITER, block=True)
 MOUNT = Capability(AccessMode.SINGLE_NODE_WRITER, block=False)
 REFUSALS = (errors.Refused, errors.AlreadyExists, errors.Busy, errors.NotFound)
@@ -42,42 +43,59 @@ class Calls(RuleBasedStateMachine):
         self.given.setdefault(node, []).append(after.attachments[node].generation)
 
     @precondition(lambda self: self.given)
-    @rule(data=st.data(), client=st.sampled_from(["10.0.0.1:0/1", "10.0.0.2:0/2", None]))
-    def stage(self, data: st.DataObject, client: str | None) -> None:
+    @rule(data=st.data(), client=st.none() | st.sampled_from(CLIENTS))
+    def stage(self, data: st.DataObject, client: Client | None) -> None:
         node = data.draw(st.sampled_from(sorted(self.given)))
         generation = data.draw(st.sampled_from(self.given[node]))
-        held = self.record.attachments.get(node)
+        before = self.record.attachments.get(node)
         try:
             after = rules.stage(self.record, VOLUME, node, generation, client, NOW)
         except errors.Refused:
-            assert held is None or held.generation != generation or held.state is State.DETACHING
+            assert (
+                before is None or before.generation != generation or before.state is State.DETACHING
+            )
             return
-        assert held
-        assert held.generation == generation  # never on the strength of an earlier attachment
-        assert (after.attachments[node].state, after.attachments[node].client) == (
-            State.STAGED,
-            client,
-        )
+        assert before
+        assert before.generation == generation  # never on the strength of an earlier attachment
+        attachment = after.attachments[node]
+        assert attachment.state is State.STAGED
+        assert set(attachment.clients) == {*before.clients, *([client] if client else [])}
+        self.record = after
+
+    @rule(node=NODES, gone=st.sets(st.sampled_from(CLIENTS)))
+    def release(self, node: str, gone: set[Client]) -> None:
+        after = rules.release(self.record, node, gone.__contains__, NOW)
+        assert after.attachments.keys() == self.record.attachments.keys()
+        assert rules.release(after, node, gone.__contains__, NOW) == after
+        if before := self.record.attachments.get(node):
+            attachment = after.attachments[node]
+            assert set(attachment.clients) == set(before.clients) - gone
+            assert (attachment.state is State.DETACHING) is (before.state is State.DETACHING)
         self.record = after
 
     @rule(node=NODES)
-    def release(self, node: str) -> None:
-        after = rules.release(self.record, node, NOW)
-        assert after.attachments.keys() == self.record.attachments.keys()
-        assert rules.release(after, node, NOW) == after
+    def begin_detach(self, node: str) -> None:
+        before = self.record.attachments.get(node)
+        after = rules.begin_detach(self.record, node, NOW)
+        assert rules.begin_detach(after, node, NOW) == after
+        if before:  # its clients are kept until they are proved gone
+            attachment = after.attachments.get(node)
+            assert (attachment.clients if attachment else ()) == before.clients
+            assert attachment is None or attachment.state is State.DETACHING
         self.record = after
 
-    @rule(node=NODES, crashes=st.booleans())
-    def detach(self, node: str, crashes: bool) -> None:
-        held = self.record.attachments.get(node)
-        try:
-            marked = rules.begin_detach(self.record, VOLUME, node, NOW)
-        except errors.Refused:
-            assert held
-            assert held.state is State.STAGED
-            return
-        assert held is None or held.state is not State.STAGED
-        self.record = marked if crashes else marked.without(node)
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), gone=st.sets(st.sampled_from(CLIENTS)))
+    def finish_detach(self, data: st.DataObject, gone: set[Client]) -> None:
+        node = data.draw(st.sampled_from(sorted(self.given)))
+        generation = data.draw(st.sampled_from(self.given[node]))
+        before = self.record.attachments.get(node)
+        after = rules.finish_detach(self.record, node, generation, gone.__contains__)
+        if before is None or before.generation != generation:
+            assert after == self.record  # a late call harms no newer attachment
+        elif node not in after.attachments:
+            assert set(before.clients) <= gone
+        self.record = after
 
     @rule()
     def delete(self) -> None:

@@ -1,0 +1,137 @@
+"""Keeps fences in force for as long as they are needed, in the background of a controller.
+
+A fence that ran out while its client lives, such as one on a frozen machine, would let late writes
+through. So fences are renewed long before, and lifted only when the client is proved gone.
+"""
+
+import enum
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from rbdcsi import errors
+from rbdcsi.attachments import fences, fencing
+from rbdcsi.attachments.fences import Fence, Fences
+from rbdcsi.ceph import blocklist, connections, lease
+from rbdcsi.nodes.registry import NodeRecord, Nodes
+from rbdcsi.telemetry import metrics, steps
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS = 30.0
+_RENEW = timedelta(seconds=fencing.SECONDS / 2)  # before the end
+
+
+class Action(enum.Enum):
+    """The next step of a fence."""
+
+    KEEP = "keep"
+    RENEW = "renew"
+    LIFT = "lift"  # the client is gone
+    FORGET = "forget"  # the entry has run out, and nothing is left to renew it for
+
+
+def next_action(fence: Fence, node: NodeRecord | None, now: datetime) -> Action:
+    """Decide what to do with a fence; pure.
+
+    Args:
+        fence: the fence.
+        node: the record of its node; None if the node was removed, because its machine is gone.
+        now: the time in UTC.
+    """
+    if fence.gone or (node and fence.has_ended(node.machine_id, node.boot_id)):
+        return Action.LIFT
+    until = datetime.fromisoformat(fence.until)
+    if node is None and fence.epoch:
+        return Action.FORGET if now >= until else Action.KEEP
+    if not fence.epoch or until - now < _RENEW:
+        return Action.RENEW
+    return Action.KEEP
+
+
+class FenceUpkeep:
+    """Renews and lifts the fences of every configured cluster; one controller at a time."""
+
+    def __init__(self, pooled: connections.Connections) -> None:
+        self._connections = pooled
+
+    def run(self) -> float:
+        """Look at every fence once; return the seconds until the next time."""
+        in_force: dict[tuple[str, ...], float] = {}
+        for cluster in self._connections.configured.clusters:
+            try:
+                with self._connections.use(cluster.cluster_id) as connection:
+                    in_force[(cluster.cluster_id,)] = _keep_up(connection)
+            except errors.RbdCsiError as error:
+                _log.warning(
+                    "fences not looked at, to be repeated",
+                    cluster=cluster.cluster_id,
+                    error=str(error),
+                )
+        metrics.FENCES.replace(in_force)
+        return _PAUSE_SECONDS
+
+
+def _keep_up(connection: connections.Connection) -> int:
+    """Do what each fence needs, unless another controller does; return the number of fences."""
+    home = connection.home()
+    noted = list(Fences(home).all())
+    if not noted:
+        return 0
+    own_lease = lease.Lease(home, fences.OBJECT, "rbdcsi.upkeep")
+    if own_lease.take():
+        try:
+            for fence in noted:
+                if isinstance(fence, errors.Failed):
+                    _log.warning("fence not kept up", error=str(fence))
+                else:
+                    _act(connection, fence)
+        finally:
+            own_lease.release()
+    return len(noted)
+
+
+def _act(connection: connections.Connection, fence: Fence) -> None:
+    try:
+        node = _node(connection.home(), fence.node_id)
+        match next_action(fence, node, datetime.now(UTC)):
+            case Action.RENEW:
+                fencing.enter(connection, Fences(connection.home()), fence)
+                steps.done("fence.renew", volume=fence.volume, client=fence.address)
+            case Action.LIFT:
+                lift(connection, fence)
+            case Action.FORGET:
+                Fences(connection.home()).change(fence, None)
+                steps.done("fence.forget", volume=fence.volume, client=fence.address)
+            case Action.KEEP:
+                pass
+    except errors.RbdCsiError as error:
+        _log.warning(
+            "fence not kept up, to be repeated",
+            volume=fence.volume,
+            client=fence.address,
+            error=str(error),
+        )
+
+
+def lift(connection: connections.Connection, fence: Fence) -> None:
+    """Remove the entry of a client that is gone, then the note.
+
+    Raises:
+        Forbidden: the user may only add entries; the note stays until the entry has run out.
+    """
+    try:
+        blocklist.remove(connection, fence.address)
+    except errors.Forbidden:
+        if datetime.now(UTC) < datetime.fromisoformat(fence.until):
+            raise
+    Fences(connection.home()).change(fence, None)
+    steps.done("fence.lift", volume=fence.volume, client=fence.address)
+
+
+def _node(home: connections.Ioctx, node_id: str) -> NodeRecord | None:
+    """Return the node's record, None if there is none; raise Failed if it is damaged."""
+    try:
+        return Nodes(home).get(node_id)
+    except errors.NotFound:
+        return None

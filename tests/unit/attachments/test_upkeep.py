@@ -1,0 +1,58 @@
+"""When a fence is renewed, lifted, or left to end."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rbdcsi.attachments.fences import Fence
+from rbdcsi.attachments.upkeep import Action, next_action
+from rbdcsi.nodes.registry import NodeRecord
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FENCE = Fence(
+    address="10.0.0.1:0/1",
+    volume="v1:c:1::a",
+    node_id="n",
+    machine_id="m-1",
+    boot_id="b-1",
+    since="2026-01-01T00:00:00+00:00",
+    until=(NOW + timedelta(hours=20)).isoformat(),
+    epoch=7,
+)
+NODE = NodeRecord("n", (), "b-1", "1", "2026-01-01T00:00:00+00:00", machine_id="m-1")
+
+
+def test_a_fence_in_force_is_kept() -> None:
+    assert next_action(FENCE, NODE, NOW) is Action.KEEP
+
+
+@pytest.mark.parametrize("hours", [11, 0, -5])
+def test_it_is_renewed_long_before_its_end_and_after_it(hours: int) -> None:
+    fence = dataclasses.replace(FENCE, until=(NOW + timedelta(hours=hours)).isoformat())
+    assert next_action(fence, NODE, NOW) is Action.RENEW
+
+
+def test_one_that_was_noted_only_is_made() -> None:
+    fence = dataclasses.replace(FENCE, epoch=0, until=FENCE.since)
+    assert next_action(fence, NODE, NOW) is Action.RENEW
+    assert next_action(fence, None, NOW) is Action.RENEW
+
+
+def test_it_is_lifted_when_the_node_reports_that_the_client_is_gone() -> None:
+    assert next_action(dataclasses.replace(FENCE, gone="2026"), NODE, NOW) is Action.LIFT
+
+
+def test_another_boot_of_the_same_machine_proves_the_client_gone() -> None:
+    assert next_action(FENCE, dataclasses.replace(NODE, boot_id="b-2"), NOW) is Action.LIFT
+
+
+@pytest.mark.parametrize(("machine", "boot"), [("m-2", "b-2"), ("", "b-2"), ("m-1", "")])
+def test_another_machine_or_an_unknown_one_proves_nothing(machine: str, boot: str) -> None:
+    node = dataclasses.replace(NODE, machine_id=machine, boot_id=boot)
+    assert next_action(FENCE, node, NOW) is Action.KEEP
+
+
+def test_the_fence_of_a_node_that_was_retired_runs_out() -> None:
+    assert next_action(FENCE, None, NOW) is Action.KEEP
+    assert next_action(FENCE, None, NOW + timedelta(hours=21)) is Action.FORGET
