@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
     [
         "no handle at all",
         "v1:local:1::../../etc",
-        "v1:elsewhere:1::abc",
         "v1:local:9999::abc",
         "v1:local:{pool}::123456",
         "v1:local:{pool}:no-namespace:123456",
