@@ -39,9 +39,9 @@ def measure(lab: Lab) -> list[Result]:
         volume.detach(lab.controller, made, node)
     floor = "one compare-and-swap"
     return [
-        Comparison("M4", "ControllerPublishVolume", floor, attach, Goal(2.5)),
+        Comparison("M4", "ControllerPublishVolume", floor, attach, Goal(3)),
         Comparison("M4", "the same, refused", f"{floor} that fails", refusal, Goal(3)),
-        Comparison("M4", "ControllerUnpublishVolume", floor, detach),
+        Comparison("M4", "ControllerUnpublishVolume", floor, detach, Goal(4)),
     ]
 
 
