@@ -3,9 +3,15 @@
 import threading
 from collections.abc import Callable
 
+import structlog
+
+_log = structlog.get_logger()
+
+_RETRY_SECONDS = 60.0  # after an error
+
 
 class PeriodicTask:
-    """Runs the work once at the start, then again after each pause."""
+    """Runs the work once at the start, then again after each pause; an error does not end it."""
 
     def __init__(self, name: str, work: Callable[[], float]) -> None:
         """Take the thread's name and its work, which returns the seconds until its next run."""
@@ -23,4 +29,14 @@ class PeriodicTask:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._stopping.wait(self._work())
+            self._stopping.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Run the work; return the seconds until its next run."""
+        try:
+            return self._work()
+        except Exception as error:  # noqa: BLE001  the thread must go on
+            _log.error(
+                "background work failed, to be repeated", task=self._thread.name, exc_info=error
+            )
+            return _RETRY_SECONDS
