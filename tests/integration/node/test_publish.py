@@ -75,6 +75,73 @@ def test_same_target_with_other_readonly_already_exists(lab: Lab, first: bool) -
         assert labs.mount_at(target).readonly is first
 
 
+def test_repeat_on_a_volume_with_the_mount_option_ro_changes_nothing(lab: Lab) -> None:
+    node = lab.nodes[0]
+    with lab.volume("publish-option-ro", capability=volume.mounted(flags=["ro"])) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        volume.publish(node, made)
+        volume.publish(node, made, readonly=True)
+        assert labs.mount_at(target).readonly
+
+
+def test_repeat_on_a_filesystem_that_the_kernel_made_read_only_changes_nothing(lab: Lab) -> None:
+    node = lab.nodes[0]
+    capability = volume.mounted(flags=["errors=remount-ro"])
+    with lab.volume("publish-error-ro", capability=capability) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        sealed = volume.publish(node, made, pod="reader", readonly=True)
+        device = Path(labs.mount_at(target).source)
+        Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("a test")
+        assert {"ro", "emergency_ro"} & set(labs.mount_at(target).super_options)
+        volume.publish(node, made)
+        volume.publish(node, made, pod="reader", readonly=True)
+        with refused("ALREADY_EXISTS", str(target), "read-write already"):
+            volume.publish(node, made, readonly=True)
+        with refused("ALREADY_EXISTS", str(sealed), "read-only already"):
+            volume.publish(node, made, pod="reader")
+
+
+@pytest.mark.parametrize("capability", [volume.mounted(), volume.raw()])
+@pytest.mark.parametrize("place", ["", "device", "below", ".."])
+def test_staging_path_is_no_target(
+    lab: Lab, capability: csi_pb2.VolumeCapability, place: str
+) -> None:
+    node = lab.nodes[0]
+    with lab.volume("publish-at-stage", capability=capability) as made:
+        volume.stage(node, made)
+        staging = made.staging(node)
+        target = staging.parent if place == ".." else staging / place
+        before = labs.held_at(node)
+        with refused("INVALID_ARGUMENT", f"target path {target}", "staging path"):
+            labs.publish_at(node, made, target)
+        assert labs.held_at(node) == before
+
+
+@pytest.mark.parametrize("capability", [volume.mounted(), volume.raw()])
+def test_unpublish_leaves_a_stage_and_its_content_alone(
+    lab: Lab, victim: Driver, capability: csi_pb2.VolumeCapability
+) -> None:
+    with lab.volume("unpublish-stage", at=victim, capability=capability) as made:
+        volume.stage(victim, made)
+        staging = made.staging(victim)
+        if staging.is_mount():
+            (staging / "empty").mkdir()
+        victim.stop()
+        victim.start()
+        before = labs.held_at(victim)
+        for target in (staging, staging / "device", staging / "empty", staging.parent):
+            with refused("INVALID_ARGUMENT", f"target path {target}", f"staged at {staging}"):
+                labs.unpublish_at(victim, made, target)
+        assert labs.held_at(victim) == before
+        assert (staging / "empty").is_dir() is staging.is_mount()
+        volume.publish(victim, made)
+        volume.unpublish(victim, made)
+        volume.unstage(victim, made)
+        labs.unpublish_at(victim, made, staging / "device")
+
+
 def test_same_target_with_another_volume_already_exists(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("publish-one") as one, lab.volume("publish-two") as two:
