@@ -45,6 +45,11 @@ class _Child:
         arguments = (argv, step, ok)
         threading.Thread(target=self._run, args=arguments, name=argv[0], daemon=True).start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the child has ended, or could not be started."""
+        return self._result.done()
+
     def result(self, seconds: float) -> command.CommandResult:
         """Wait for the result; raise ChildAlive if the child runs on after that time."""
         process = self._started.result()
@@ -60,15 +65,16 @@ class _Child:
     def _run(self, argv: Sequence[str], step: str, ok: Collection[int]) -> None:
         try:
             process = command.start(argv, step=step)
-        except command.CommandFailed as error:
+        except Exception as error:  # noqa: BLE001  the waiting call raises it
             self._started.set_exception(error)
+            self._result.set_exception(error)
             return
         self._started.set_result(process)
         try:
             stdout, stderr = process.communicate()
             ended = command.CommandResult(process.returncode, stdout, stderr)
             self._result.set_result(command.result(argv, ended, step=step, ok=ok))
-        except command.CommandFailed as error:
+        except Exception as error:  # noqa: BLE001  the waiting call raises it
             self._result.set_exception(error)
         _log.info("lasting command ended", step=step, exit_code=process.returncode)
 
@@ -124,9 +130,7 @@ class LastingCommands:
         """Wait for the image's child; forget it once it has ended."""
         _work, child = self._children[work.image]
         try:
-            result = child.result(seconds)
-        except command.CommandFailed:
-            del self._children[work.image]
-            raise
-        del self._children[work.image]
-        return result
+            return child.result(seconds)
+        finally:
+            if child.has_ended:
+                del self._children[work.image]

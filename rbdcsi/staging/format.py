@@ -167,8 +167,9 @@ def _make(
     content: signature.Content,
     runner: filesystems.Runner,
 ) -> None:
-    """Make the filesystem, unless the mkfs of an earlier call has made it since."""
-    if runner.children.result(runner.work) and content != signature.BlankContent():
+    """Make the filesystem, unless the mkfs of an earlier call has made it."""
+    made = runner.children.result(runner.work)
+    if made and isinstance(content, signature.Signature) and content.fs_type == fs_type:
         return
     if content != signature.BlankContent():
         # The leftovers of an interrupted mkfs are zeroed, so mkfs itself never gets a force option.

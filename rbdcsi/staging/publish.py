@@ -49,7 +49,7 @@ class Publisher:
             Refused: the volume is not staged there, or may be published only once.
             AlreadyExists: the target path has another volume, or this one for another use.
         """
-        _require_apart(request)
+        self._require_apart(request)
         device, staged = self._staged(request)
         source = request.staging_path if not request.capability.block else device.path
         entry = self._node.mounts.mount_at(request.target_path)
@@ -75,6 +75,17 @@ class Publisher:
         self._node.mounts.unmount(target_path, seconds=MOUNT_SECONDS)
         steps.done("unpublish.unmount", path=str(target_path))
         paths.remove_target(target_path, self._node.kubelet_dir)
+
+    def _require_apart(self, request: PublishRequest) -> None:
+        """Refuse a target at, above or below the staging path, of this volume or another one."""
+        target = request.target_path
+        is_own = overlap(target, request.staging_path)
+        staging = request.staging_path if is_own else self._node.staged_paths.overlapping(target)
+        if staging:
+            raise errors.InvalidRequest(
+                f"target path {target} must not be the staging path {staging} of a volume, nor "
+                "above or below it"
+            )
 
     def _staged(self, request: PublishRequest) -> tuple[MappedDevice, mountinfo.MountEntry]:
         """Return the volume's device, and the mount that shows it at the staging path."""
@@ -125,14 +136,6 @@ class Publisher:
             with undo.after(error, f"removing {request.target_path} again"):
                 paths.remove_target(request.target_path, self._node.kubelet_dir)
             raise
-
-
-def _require_apart(request: PublishRequest) -> None:
-    target, staging = request.target_path, request.staging_path
-    if overlap(target, staging):
-        raise errors.InvalidRequest(
-            f"target path {target} must not be the staging path {staging}, nor above or below it"
-        )
 
 
 def _require_same(

@@ -119,6 +119,15 @@ def test_staging_path_is_no_target(
         assert labs.held_at(node) == before
 
 
+def test_staging_path_of_another_volume_is_no_target(lab: Lab) -> None:
+    node = lab.nodes[0]
+    with lab.volume("publish-here") as one, lab.volume("publish-not-there") as two:
+        for made in (one, two):
+            volume.stage(node, made)
+        with refused("INVALID_ARGUMENT", f"staging path {two.staging(node)}"):
+            labs.publish_at(node, one, two.staging(node))
+
+
 @pytest.mark.parametrize("capability", [volume.mounted(), volume.raw()])
 def test_unpublish_leaves_a_stage_and_its_content_alone(
     lab: Lab, victim: Driver, capability: csi_pb2.VolumeCapability
