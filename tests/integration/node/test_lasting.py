@@ -1,6 +1,7 @@
 """mkfs and e2fsck may take longer than a call: they go on, and a repeated call takes the result."""
 
 import os
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -94,15 +95,16 @@ def test_failure_of_a_child_that_outlived_its_call_is_the_answer_of_the_retry(
         assert lab.mark(made) == _FORMATTED
 
 
-def test_killed_plugin_takes_its_child_along_and_the_next_one_begins_again(
-    lab: Lab, slow: SlowNode
+@pytest.mark.parametrize("end", [Driver.kill, Driver.stop])
+def test_plugin_that_ends_takes_its_child_along_and_the_next_one_begins_again(
+    lab: Lab, slow: SlowNode, end: Callable[[Driver], None]
 ) -> None:
     node = slow.node
     with lab.volume("lasting-killed", at=node) as made:
         with slow.waiting("mkfs.ext4"):
             _cut_off(slow, made, "mkfs.ext4")
             (pid,) = slow.pids("mkfs.ext4")
-            node.kill()
+            end(node)
             commands.wait_until(lambda: not _runs(pid), "mkfs has died with its plugin")
             assert lab.mark(made) == _FORMATTING
         node.start()
