@@ -49,7 +49,7 @@ class Publisher:
             Refused: the volume is not staged there, or may be published only once.
             AlreadyExists: the target path has another volume, or this one for another use.
         """
-        self._require_apart(request)
+        self._require_apart(request.target_path, request.staging_path)
         device, staged = self._staged(request)
         source = request.staging_path if not request.capability.block else device.path
         entry = self._node.mounts.mount_at(request.target_path)
@@ -67,24 +67,23 @@ class Publisher:
             InvalidRequest: a volume is staged at, above or below the target path.
             Busy: the volume is in use.
         """
-        if staging := self._node.staged_paths.overlapping(target_path):
-            raise errors.InvalidRequest(
-                f"target path {target_path} is no target of NodePublishVolume: a volume is staged "
-                f"at {staging}; NodeUnstageVolume unmounts that"
-            )
+        self._require_apart(target_path)
         self._node.mounts.unmount(target_path, seconds=MOUNT_SECONDS)
         steps.done("unpublish.unmount", path=str(target_path))
         paths.remove_target(target_path, self._node.kubelet_dir)
 
-    def _require_apart(self, request: PublishRequest) -> None:
-        """Refuse a target at, above or below the staging path, of this volume or another one."""
-        target = request.target_path
-        is_own = overlap(target, request.staging_path)
-        staging = request.staging_path if is_own else self._node.staged_paths.overlapping(target)
-        if staging:
+    def _require_apart(self, target: Path, staging: Path | None = None) -> None:
+        """Refuse a target at, above or below this staging path, or one that a volume is staged at.
+
+        NodeUnpublishVolume would unmount the stage, or remove a directory inside the volume.
+        """
+        notes = self._node.staged_paths.overlapping(target)
+        staged = [path for path in notes if self._node.mounts.mounts_below(path)]
+        if staging and overlap(target, staging):
+            staged = [staging]
+        if staged:
             raise errors.InvalidRequest(
-                f"target path {target} must not be the staging path {staging} of a volume, nor "
-                "above or below it"
+                f"target path {target}: must be apart from {staged[0]}, where a volume is staged"
             )
 
     def _staged(self, request: PublishRequest) -> tuple[MappedDevice, mountinfo.MountEntry]:

@@ -2,7 +2,7 @@
 
 NodeUnpublishVolume has the target path only, and the mount of a stage looks like that of a publish.
 So the stager notes its path before it mounts, and NodeUnpublishVolume leaves such a path alone. The
-notes outlive the plugin; a note that a crash left ends with the next NodeUnstageVolume.
+notes outlive the plugin. One that a crash or a reboot left, without a mount, counts for nothing.
 """
 
 import contextlib
@@ -55,9 +55,9 @@ class StagedPaths:
         """Remove the note; do nothing if there is none."""
         self._file(path).unlink(missing_ok=True)
 
-    def overlapping(self, path: Path) -> Path | None:
-        """Return a staging path that is the path, or above or below it; None if there is none."""
-        return next((staged for staged in self._paths() if overlap(staged, path)), None)
+    def overlapping(self, path: Path) -> list[Path]:
+        """Return the noted paths that are the path, or above or below it."""
+        return [staged for staged in self._paths() if overlap(staged, path)]
 
     def _add(self, path: Path) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -82,7 +82,8 @@ class Mounts:
         with paths.open_target(target, self._base, "directory") as opened:
             flags = ("-o", ",".join(options)) if options else ()
             argv = (*_MOUNT, "-t", fs_type, *flags, "--", str(device), opened.proc)
-            step = f"mounting {fs_type} of {device} at {target}"
+            with_options = f" with {','.join(options)}" if options else ""
+            step = f"mounting {fs_type} of {device} at {target}{with_options}"
             try:
                 command.run(argv, seconds=seconds, pass_fds=(opened.fd,), step=step)
             except command.CommandFailed as error:

@@ -114,7 +114,7 @@ def test_staging_path_is_no_target(
         staging = made.staging(node)
         target = staging.parent if place == ".." else staging / place
         before = labs.held_at(node)
-        with refused("INVALID_ARGUMENT", f"target path {target}", "staging path"):
+        with refused("INVALID_ARGUMENT", f"target path {target}", f"apart from {staging}"):
             labs.publish_at(node, made, target)
         assert labs.held_at(node) == before
 
@@ -124,7 +124,7 @@ def test_staging_path_of_another_volume_is_no_target(lab: Lab) -> None:
     with lab.volume("publish-here") as one, lab.volume("publish-not-there") as two:
         for made in (one, two):
             volume.stage(node, made)
-        with refused("INVALID_ARGUMENT", f"staging path {two.staging(node)}"):
+        with refused("INVALID_ARGUMENT", f"apart from {two.staging(node)}"):
             labs.publish_at(node, one, two.staging(node))
 
 
@@ -141,7 +141,7 @@ def test_unpublish_leaves_a_stage_and_its_content_alone(
         victim.start()
         before = labs.held_at(victim)
         for target in (staging, staging / "device", staging / "empty", staging.parent):
-            with refused("INVALID_ARGUMENT", f"target path {target}", f"staged at {staging}"):
+            with refused("INVALID_ARGUMENT", f"target path {target}", f"apart from {staging}"):
                 labs.unpublish_at(victim, made, target)
         assert labs.held_at(victim) == before
         assert (staging / "empty").is_dir() is staging.is_mount()
