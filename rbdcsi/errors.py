@@ -11,7 +11,8 @@
     ├── SizeOutOfRange       OUT_OF_RANGE
     ├── Exhausted            RESOURCE_EXHAUSTED
     ├── Busy                 ABORTED
-    │   └── ChildStuck
+    │   └── ChildAlive
+    │       └── ChildStuck
     ├── Unavailable          UNAVAILABLE
     ├── DeadlineExceeded     DEADLINE_EXCEEDED
     └── Failed               INTERNAL
@@ -97,8 +98,8 @@ class Child(Protocol):
         """Return None while the child lives, otherwise its exit code."""
 
 
-class ChildStuck(Busy):
-    """A child process was killed but does not die: it waits in the kernel (D state).
+class ChildAlive(Busy):
+    """A child process lives on after the call that started it.
 
     Until `child.poll()` returns an exit code, it may still change the object it works on.
     """
@@ -106,6 +107,10 @@ class ChildStuck(Busy):
     def __init__(self, message: str, child: Child) -> None:
         super().__init__(message)
         self.child = child
+
+
+class ChildStuck(ChildAlive):
+    """A child process was killed but does not die: it waits in the kernel (D state)."""
 
 
 class Unavailable(RbdCsiError):

@@ -2,17 +2,35 @@
 
 It uses `subprocess.Popen`, because `subprocess.run(timeout=)` kills the child and then waits for it
 without limit, so that a child in uninterruptible sleep (D state) blocks the thread.
+
+A child dies with the plugin, so that it does not change a device that the next plugin works on. The
+kernel sends the signal when the *thread* that started the child ends (prctl(2), PR_SET_PDEATHSIG),
+and `run` returns only after its child. Of a child that outlives its call, see `host/lasting.py`.
+
+Errors name the step, its object and the cause; the log has the whole argument list.
 """
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
 
 from rbdcsi import errors
 from rbdcsi.runtime import deadlines
+
+_log = structlog.get_logger()
+
+Process: TypeAlias = subprocess.Popen[bytes]
+
+# The shell ends if the plugin died before the kernel knew that the child shall die with it.
+_MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or only after the kernel ends a system call
 _ENVIRONMENT = {
@@ -22,7 +40,8 @@ _ENVIRONMENT = {
     "LIBMOUNT_FORCE_MOUNT2": "always",
 }
 _PIPE_BYTES = 1 << 20  # `dd` writes MiBs; a pipe of the default 64 KiB takes 16 switches for each
-STDERR_SHOWN = 800  # characters of stderr in an error message
+STDERR_SHOWN = 400  # characters of stderr in an error message
+_LONG_ARGUMENT = 40  # characters; programs repeat their arguments in their messages
 
 
 @dataclass(frozen=True)
@@ -40,29 +59,42 @@ class CommandResult:
 
 
 class CommandFailed(errors.Failed):
-    """The command ended with an unexpected exit code, or could not be started (127)."""
+    """The command ended with an unexpected exit code, or could not be started (127).
 
-    def __init__(self, argv: Sequence[str], exit_code: int, stderr: str) -> None:
-        self.argv, self.exit_code, self.stderr = tuple(argv), exit_code, stderr
-        text = _shortened(stderr.strip()) or "nothing"
-        super().__init__(f"{' '.join(argv)}: exit code {exit_code}; it said: {text}")
+    `stderr` is its message, without the long arguments that the program repeated.
+    """
+
+    def __init__(self, argv: Sequence[str], exit_code: int, stderr: str, step: str = "") -> None:
+        self.exit_code = exit_code
+        self.stderr = _without_arguments(stderr.strip(), argv)
+        text = _shortened(self.stderr) or "nothing"
+        super().__init__(f"{step or argv[0]}: exit code {exit_code}; it said: {text}")
 
 
 class CommandTimedOut(errors.DeadlineExceeded):
     """The command ran out of time; it was killed and has ended."""
 
-    def __init__(self, argv: Sequence[str], seconds: float) -> None:
-        self.argv, self.seconds = tuple(argv), seconds
-        super().__init__(f"{' '.join(argv)}: not finished after {seconds:.1f} s, so it was killed")
+    def __init__(self, argv: Sequence[str], seconds: float, step: str = "") -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"{step or argv[0]}: not finished after {seconds:.1f} s, so it was killed; repeat the "
+            "call"
+        )
 
 
 class CommandStuck(errors.ChildStuck):
     """The command was killed and does not die; `started_at` is a value of `time.monotonic`."""
 
-    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], started_at: float):
-        self.argv, self.started_at = tuple(argv), started_at
+    def __init__(
+        self,
+        argv: Sequence[str],
+        process: Process,
+        started_at: float,
+        step: str = "",
+    ) -> None:
+        self.started_at = started_at
         super().__init__(
-            f"{' '.join(argv)}: child {process.pid} has run for "
+            f"{step or argv[0]}: child {process.pid} has run for "
             f"{time.monotonic() - started_at:.0f} s and does not die when killed: it waits in the "
             f"kernel; `cat /proc/{process.pid}/stack` shows in which function",
             process,
@@ -73,18 +105,22 @@ def run(
     argv: Sequence[str],
     *,
     seconds: float,
+    step: str = "",
     stdin: bytes | None = None,
     pass_fds: Collection[int] = (),
     ok: Collection[int] = (0,),
+    outlives_plugin: bool = False,
 ) -> CommandResult:
     """Run a command to its end and return its exit code and output.
 
     Args:
         argv: the command and its arguments; never a secret, because every user can read them.
         seconds: how long it may take; the caller's own deadline shortens this.
+        step: the step and its object, for error messages: "mounting ext4 of /dev/rbd0".
         stdin: bytes for its standard input (a safe way for secrets); None is an empty input.
         pass_fds: descriptors that the child inherits under the same numbers.
         ok: the exit codes that are no error.
+        outlives_plugin: the command starts a daemon, so it does not die with the plugin.
 
     Raises:
         CommandFailed: the exit code is not in `ok`, or the command could not be started.
@@ -94,17 +130,80 @@ def run(
     """
     seconds = deadlines.remaining(seconds)
     started_at = time.monotonic()
-    child = _start(argv, stdin is not None, pass_fds)
+    child = start(
+        argv, step=step, has_input=stdin is not None, pass_fds=pass_fds, mortal=not outlives_plugin
+    )
     try:
         stdout, stderr = child.communicate(stdin, timeout=seconds)
     except subprocess.TimeoutExpired:
+        _log.warning("command ran out of time", command=shlex.join(argv), seconds=seconds)
         if _killed(child):
-            raise CommandTimedOut(argv, seconds) from None
-        raise CommandStuck(argv, child, started_at) from None
-    if child.returncode not in ok:
-        output = stderr.strip() or stdout  # e2fsck writes its errors to standard output
-        raise CommandFailed(argv, child.returncode, output.decode(errors="replace"))
-    return CommandResult(child.returncode, stdout, stderr)
+            raise CommandTimedOut(argv, seconds, step) from None
+        raise CommandStuck(argv, child, started_at, step) from None
+    return result(argv, CommandResult(child.returncode, stdout, stderr), step=step, ok=ok)
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    step: str = "",
+    has_input: bool = False,
+    pass_fds: Collection[int] = (),
+    mortal: bool = True,
+) -> Process:
+    """Start a command and return its process; see `run` for the arguments.
+
+    Args:
+        argv: the command and its arguments.
+        step: for error messages.
+        has_input: whether the caller writes to its standard input.
+        pass_fds: descriptors that it inherits.
+        mortal: whether it dies with the calling thread.
+
+    Raises:
+        CommandFailed: the command could not be started.
+    """
+    if not shutil.which(argv[0]):
+        raise CommandFailed(argv, 127, f"{argv[0]} is not installed", step)
+    try:
+        return subprocess.Popen(
+            (*_MORTAL, str(os.getpid()), *argv) if mortal else argv,
+            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **_ENVIRONMENT},
+            start_new_session=True,
+            pipesize=_PIPE_BYTES,
+            pass_fds=tuple(pass_fds),
+        )
+    except (OSError, ValueError) as error:  # ValueError: an argument with a NUL
+        raise CommandFailed(argv, 127, f"cannot be started: {error}", step) from error
+
+
+def result(
+    argv: Sequence[str], ended: CommandResult, *, step: str, ok: Collection[int]
+) -> CommandResult:
+    """Return the result of an ended command; raise CommandFailed if its exit code is not in `ok`.
+
+    Args:
+        argv: the command and its arguments.
+        ended: its exit code and output.
+        step: for error messages.
+        ok: the exit codes that are no error.
+    """
+    if ended.exit_code in ok:
+        return ended
+    output = ended.stderr.strip() or ended.stdout  # e2fsck writes its errors to standard output
+    text = output.decode(errors="replace")
+    _log.info("command failed", command=shlex.join(argv), exit_code=ended.exit_code, output=text)
+    raise CommandFailed(argv, ended.exit_code, text, step)
+
+
+def _without_arguments(text: str, argv: Sequence[str]) -> str:
+    for argument in argv:
+        if len(argument) > _LONG_ARGUMENT:
+            text = text.replace(argument, "…")
+    return text
 
 
 def _shortened(text: str) -> str:
@@ -115,25 +214,7 @@ def _shortened(text: str) -> str:
     return f"{text[:half]} […] {text[-half:]}"
 
 
-def _start(
-    argv: Sequence[str], has_input: bool, pass_fds: Collection[int]
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT},
-            start_new_session=True,
-            pipesize=_PIPE_BYTES,
-            pass_fds=tuple(pass_fds),
-        )
-    except (OSError, ValueError) as error:  # ValueError: an argument with a NUL
-        raise CommandFailed(argv, 127, f"cannot be started: {error}") from error
-
-
-def _killed(child: subprocess.Popen[bytes]) -> bool:
+def _killed(child: Process) -> bool:
     """Kill the child with its whole session; return False if it still runs after the grace."""
     try:
         os.killpg(child.pid, signal.SIGKILL)

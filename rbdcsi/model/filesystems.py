@@ -1,6 +1,6 @@
 """The filesystems that volumes may have, with the properties in which they differ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,8 +15,7 @@ class Filesystem:
 
     Attributes:
         smallest_bytes: the smallest volume; on a smaller one mkfs fails or leaves no room for data.
-        mkfs_defaults: the arguments of mkfs if the StorageClass has none. A new image is empty, so
-            mkfs need not discard its blocks.
+        mkfs_defaults: the arguments of mkfs if the StorageClass has none.
         mkfs_allowed: the mkfs options that a StorageClass may have.
     """
 
@@ -31,10 +30,30 @@ TABLE: Mapping[str, Filesystem] = MappingProxyType(
     {
         "ext4": Filesystem(
             16 * _MIB,
-            ("-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1"),
+            ("-m0", "-Elazy_itable_init=1,lazy_journal_init=1,nodiscard"),
             mkfs_options.EXT4,
         ),
         "xfs": Filesystem(300 * _MIB, ("-K",), mkfs_options.XFS),  # since xfsprogs 5.19
-        "btrfs": Filesystem(128 * _MIB, ("--nodiscard",), mkfs_options.BTRFS),
+        "btrfs": Filesystem(128 * _MIB, ("-K",), mkfs_options.BTRFS),
     }
 )
+
+
+def without_discard(fs_type: str, options: Sequence[str]) -> tuple[str, ...]:
+    """Return the options of mkfs with the one that keeps it from discarding blocks.
+
+    A new image is empty, and to discard all of a large one takes minutes.
+
+    Args:
+        fs_type: one of `TABLE`.
+        options: as `mkfs_options.parse` returns them.
+    """
+    if fs_type != "ext4":
+        return tuple(options) if "-K" in options else (*options, "-K")
+    words, is_value = [], False
+    for word in options:
+        # mke2fs takes only its last -E, and of contradicting words there the last one
+        is_list = is_value or (word.startswith("-E") and word != "-E")
+        words.append(f"{word},nodiscard" if is_list and not word.endswith("nodiscard") else word)
+        is_value = word == "-E"
+    return tuple(words) if any(word.startswith("-E") for word in words) else (*words, "-Enodiscard")

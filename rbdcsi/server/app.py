@@ -103,7 +103,9 @@ def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
     preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
     devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred, pooled)
     machine = this_machine(options.socket.parent)
-    return ThisNode(options.node_id, machine, options.kubelet_dir, devices, pooled)
+    return ThisNode(
+        options.node_id, machine, options.kubelet_dir, devices, pooled, options.state_dir
+    )
 
 
 def _registration(options: Options, node: ThisNode) -> Registration:

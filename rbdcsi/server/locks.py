@@ -1,7 +1,7 @@
 """Locks by key inside this process. A call that wants a taken lock fails at once; it never waits.
 
-A lock ends with the call that took it, with one exception: while a child process that could not be
-killed still works on the object, the object stays locked, and the call's thread is free for others.
+A lock ends with the call that took it, with one exception: while a child process of the call still
+works on the object, the object stays locked, and the call's thread is free for others.
 The records in Ceph exclude other processes.
 """
 
@@ -18,11 +18,11 @@ from rbdcsi import errors
 class _Holder:
     operation: str
     since: float
-    stuck: tuple[errors.ChildStuck, ...] = ()  # set when the call has ended
+    alive: tuple[errors.ChildAlive, ...] = ()  # set when the call has ended
 
-    def living_child(self) -> errors.ChildStuck | None:
+    def living_child(self) -> errors.ChildAlive | None:
         """Return the error of a child that still lives, None if there is none."""
-        return next((error for error in self.stuck if error.child.poll() is None), None)
+        return next((error for error in self.alive if error.child.poll() is None), None)
 
     def refusal(self) -> errors.Busy:
         """Return the error for a call that wants the same lock."""
@@ -49,7 +49,7 @@ class KeyedLocks:
     def hold(self, key: Hashable, operation: str) -> Iterator[None]:
         """Hold the lock of `key` for the body.
 
-        If the body raises `ChildStuck`, or an error caused by one, the lock ends only when that
+        If the body raises `ChildAlive`, or an error caused by one, the lock ends only when that
         child has ended.
 
         Args:
@@ -64,7 +64,7 @@ class KeyedLocks:
         try:
             yield
         except BaseException as error:
-            holder = replace(holder, stuck=tuple(_stuck_children(error)))
+            holder = replace(holder, alive=tuple(_living_children(error)))
             raise
         finally:
             self._end(key, holder)
@@ -72,7 +72,7 @@ class KeyedLocks:
     def _take(self, key: Hashable, holder: _Holder) -> None:
         with self._mutex:
             current = self._holders.get(key)
-            if current and (not current.stuck or current.living_child()):
+            if current and (not current.alive or current.living_child()):
                 raise current.refusal()
             self._holders[key] = holder
 
@@ -84,9 +84,9 @@ class KeyedLocks:
                 del self._holders[key]
 
 
-def _stuck_children(error: BaseException | None) -> Iterator[errors.ChildStuck]:
-    """Yield the stuck children among the error and its causes."""
+def _living_children(error: BaseException | None) -> Iterator[errors.ChildAlive]:
+    """Yield the errors of living children among the error and its causes."""
     while error is not None:
-        if isinstance(error, errors.ChildStuck):
+        if isinstance(error, errors.ChildAlive):
             yield error
         error = error.__cause__ or error.__context__

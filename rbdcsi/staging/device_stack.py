@@ -86,6 +86,30 @@ class Devices:
             _log.warning("unmap option ignored", device=str(device.path), option=option)
         self._mapper(device).unmap(device, force=option == FORCE, seconds=MAP_SECONDS)
 
+    def unmap_unlisted(self, handle: ids.VolumeHandle, fsid: str) -> None:
+        """Unmap a volume that no mapper lists, as one whose mapper's state is damaged.
+
+        Args:
+            handle: the volume.
+            fsid: of its cluster.
+
+        Raises:
+            Busy: its device is mounted or open.
+            Failed: the mapper cannot find the device by the image's ids alone.
+        """
+        location = handle.location
+        for mapper in self.mappers:
+            device = MappedDevice(
+                path=Path("an unlisted device"),
+                mapper=mapper.name,
+                fsid=fsid,
+                pool_id=location.pool_id,
+                namespace=location.namespace,
+                image_id=handle.image_id,
+                readonly=False,
+            )
+            mapper.unmap(device, seconds=MAP_SECONDS)
+
     def supported(self) -> tuple[str, ...]:
         """Return the names of the mappers that work on this host."""
         return tuple(m.name for m in self.mappers if m.unsupported() is None)

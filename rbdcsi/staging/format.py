@@ -6,28 +6,29 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.ceph.images import Images
-from rbdcsi.host.block import signature
+from rbdcsi.host import lasting
+from rbdcsi.host.block import devices, signature
 from rbdcsi.host.fs import filesystems
 from rbdcsi.model import mkfs_options
 from rbdcsi.model.filesystems import TABLE
 from rbdcsi.staging.format_mark import KEY, MARK, Mark, Phase, read_mark
-from rbdcsi.staging.format_rules import Action, decide, needs_raw_mark
+from rbdcsi.staging.format_rules import Action, decide, hides_superblock, needs_raw_mark
 from rbdcsi.telemetry import steps
 
 READ_SECONDS = 30.0
-_MAKE_SECONDS = 300.0
-_CHECK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class MarkedImage:
-    """An image, by its id and its name for messages, with the text of its mark.
+    """An image, by its ids and its name for messages, with the text of its mark.
 
-    An unmanaged image, which the driver did not make, is never formatted: it may hold anything.
+    `identity` is unique among the images of all clusters. An unmanaged image, which the driver did
+    not make, is never formatted: it may hold anything.
     `generation` is that of the attachment by which the image is used now.
     """
 
     images: Images
+    identity: tuple[str | int, ...]
     image_id: str
     name: str
     text: str | None
@@ -38,6 +39,11 @@ class MarkedImage:
     def mark(self) -> Mark | None:
         """The mark that the text stands for; Failed if it is damaged."""
         return read_mark(self.text, self.name)
+
+    def runner(self, children: lasting.LastingCommands, purpose: str) -> filesystems.Runner:
+        """Return the runner of a command that works for this attachment on the image."""
+        work = lasting.Work(self.identity, self.generation, purpose)
+        return filesystems.Runner(children, work)
 
     def next_mark(self, phase: Phase, fs_type: str) -> Mark:
         """Return the mark that follows this one, written by this attachment."""
@@ -86,6 +92,7 @@ def prepare(
     content: signature.Content,
     fs_type: str,
     mkfs_text: str,
+    children: lasting.LastingCommands,
     *,
     readonly: bool,
 ) -> None:
@@ -98,13 +105,21 @@ def prepare(
         content: the result of reading the device after the metadata was read.
         fs_type: the filesystem that the call asks for.
         mkfs_text: options for mkfs from the metadata; empty for the defaults.
+        children: of this plugin, which may outlive a call.
         readonly: nothing may be written.
 
     Raises:
         Refused: see `decide`, and damage that fsck does not mend by itself.
-        Busy: another node changed the mark.
+        Busy: another node changed the mark, or the device is in use.
+        ChildAlive: mkfs or the check runs on; a repeated call takes its result.
     """
     name, mark = image.name, image.mark
+    if not readonly:
+        devices.require_unclaimed(device)
+    if hides_superblock(mark, content, fs_type) and signature.has(
+        device, fs_type, seconds=READ_SECONDS
+    ):
+        content = signature.Signature(fs_type)
     match decide(mark, content, fs_type, readonly=readonly, image=name, unmanaged=image.unmanaged):
         case Action.MAKE | Action.MAKE_AGAIN:
             if mark is None:
@@ -113,12 +128,12 @@ def prepare(
             begun = image.next_mark(Phase.FORMATTING, fs_type)
             image.set(image.text, begun)
             steps.done("stage.formatting", image=name, fs_type=fs_type)
-            _make(device, fs_type, arguments, content)
+            _make(device, fs_type, arguments, content, image.runner(children, "make"))
             steps.done("stage.mkfs", image=name, fs_type=fs_type)
             image.set(MARK.encode(begun), image.next_mark(Phase.FORMATTED, fs_type))
             steps.done("stage.formatted", image=name, fs_type=fs_type)
         case Action.MOUNT if not readonly:
-            filesystems.check(device, fs_type, seconds=_CHECK_SECONDS)
+            filesystems.check(device, fs_type, image.runner(children, "check"))
         case Action.MOUNT:
             pass
 
@@ -150,9 +165,14 @@ def _make(
     fs_type: str,
     arguments: tuple[str, ...],
     content: signature.Content,
+    runner: filesystems.Runner,
 ) -> None:
+    """Make the filesystem, unless the mkfs of an earlier call has made it."""
+    made = runner.children.result(runner.work)
+    if made and isinstance(content, signature.Signature) and content.fs_type == fs_type:
+        return
     if content != signature.BlankContent():
         # The leftovers of an interrupted mkfs are zeroed, so mkfs itself never gets a force option.
         filesystems.erase_signature(device, fs_type, seconds=READ_SECONDS)
         content = signature.content(device, seconds=READ_SECONDS)
-    filesystems.make(device, fs_type, arguments, content, seconds=_MAKE_SECONDS)
+    filesystems.make(device, fs_type, arguments, content, runner)

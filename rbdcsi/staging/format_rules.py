@@ -94,6 +94,21 @@ def _action(mark: Mark | None, content_type: str | None, fs_type: str, image: st
     )
 
 
+def hides_superblock(mark: Mark | None, content: signature.Content, fs_type: str) -> bool:
+    """Return whether other data may hide the superblock of a filesystem that was finished.
+
+    A file's blocks can hold the signature of anything, an ISO 9660 image's for one. So if the
+    image is `formatted`, it is mounted if the filesystem's own superblock is there, whatever else
+    is. This counts only for mounting: `decide` never formats such an image.
+    """
+    return (
+        mark is not None
+        and (mark.phase, mark.fs_type) == (Phase.FORMATTED, fs_type)
+        and isinstance(content, signature.Signature)
+        and content.fs_type != fs_type
+    )
+
+
 def _unmanaged_action(content_type: str | None, fs_type: str, image: str) -> Action:
     if content_type == fs_type:
         return Action.MOUNT

@@ -88,19 +88,21 @@ def mapped(
     mapper = node.devices.mapper_for(volume.image, options, existing, readonly=readonly)
     with volume.watching(mapper) as list_watchers:
         before = None if existing and not existing.fault else list_watchers()
-        device = mapper.map(
-            volume.image,
-            volume.access,
-            readonly=readonly,
-            options=options.map_options.get(mapper.name, ""),
-            seconds=MAP_SECONDS,
-        )
+        with volume.gone_is_not_found():
+            device = mapper.map(
+                volume.image,
+                volume.access,
+                readonly=readonly,
+                options=options.map_options.get(mapper.name, ""),
+                seconds=MAP_SECONDS,
+            )
         mapping = Mapping(device, node, volume, handle, generation, list_watchers, before)
         try:
             require_working(device)
             steps.done("stage.map", volume=str(handle), device=str(device.path))
             yield mapping
         except errors.RbdCsiError as fault:
-            if before is not None:
+            # a living child works on the device; the repeated call goes on from there
+            if before is not None and not isinstance(fault, errors.ChildAlive):
                 mapping.undo(fault)
             raise

@@ -19,6 +19,7 @@ from rbdcsi.host.fs import mountinfo, paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
 from rbdcsi.staging.device_stack import BLOCK_FILE, require_working, shows
+from rbdcsi.staging.staged_paths import overlap
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import steps
 
@@ -44,14 +45,16 @@ class Publisher:
         """Make the volume appear at the target path; a repeat changes nothing.
 
         Raises:
+            InvalidRequest: the target path is the staging path, or above or below it.
             Refused: the volume is not staged there, or may be published only once.
             AlreadyExists: the target path has another volume, or this one for another use.
         """
-        device = self._staged_device(request)
+        self._require_apart(request.target_path, request.staging_path)
+        device, staged = self._staged(request)
         source = request.staging_path if not request.capability.block else device.path
         entry = self._node.mounts.mount_at(request.target_path)
         if entry:
-            _require_same(request, device, entry)
+            _require_same(request, device, staged, entry)
             return
         self._require_single(request, device)
         self._bind(request, source, device)
@@ -61,13 +64,30 @@ class Publisher:
         """Unmount the target path and remove it; a repeat changes nothing.
 
         Raises:
+            InvalidRequest: a volume is staged at, above or below the target path.
             Busy: the volume is in use.
         """
+        self._require_apart(target_path)
         self._node.mounts.unmount(target_path, seconds=MOUNT_SECONDS)
         steps.done("unpublish.unmount", path=str(target_path))
         paths.remove_target(target_path, self._node.kubelet_dir)
 
-    def _staged_device(self, request: PublishRequest) -> MappedDevice:
+    def _require_apart(self, target: Path, staging: Path | None = None) -> None:
+        """Refuse a target at, above or below this staging path, or one that a volume is staged at.
+
+        NodeUnpublishVolume would unmount the stage, or remove a directory inside the volume.
+        """
+        notes = self._node.staged_paths.overlapping(target)
+        staged = [path for path in notes if self._node.mounts.mounts_below(path)]
+        if staging and overlap(target, staging):
+            staged = [staging]
+        if staged:
+            raise errors.InvalidRequest(
+                f"target path {target}: must be apart from {staged[0]}, where a volume is staged"
+            )
+
+    def _staged(self, request: PublishRequest) -> tuple[MappedDevice, mountinfo.MountEntry]:
+        """Return the volume's device, and the mount that shows it at the staging path."""
         device = self._node.devices.find(request.handle)
         if device is None:
             raise errors.Refused(
@@ -85,7 +105,7 @@ class Publisher:
                 f"{device.path} of volume {request.handle}, so nothing is published; "
                 "NodeStageVolume must come first"
             )
-        return device
+        return device, entry
 
     def _require_single(self, request: PublishRequest, device: MappedDevice) -> None:
         """Let SINGLE_NODE_SINGLE_WRITER (ReadWriteOncePod) be published at one path only."""
@@ -118,7 +138,10 @@ class Publisher:
 
 
 def _require_same(
-    request: PublishRequest, device: MappedDevice, entry: mountinfo.MountEntry
+    request: PublishRequest,
+    device: MappedDevice,
+    staged: mountinfo.MountEntry,
+    entry: mountinfo.MountEntry,
 ) -> None:
     require_working(device)
     if not shows(entry, device):
@@ -126,8 +149,11 @@ def _require_same(
             f"target path {request.target_path} has {entry.source} mounted, not volume "
             f"{request.handle} ({device.path}); unpublish it first"
         )
-    if entry.readonly != (request.readonly or device.readonly):
+    # Only the mount's own flag counts: the kernel makes a filesystem read-only after an error. The
+    # mount has taken over the flag of the one that it shows (mountOptions: ro).
+    readonly = request.readonly or device.readonly
+    if entry.refuses_writes not in (readonly, readonly or staged.refuses_writes):
         raise errors.AlreadyExists(
             f"target path {request.target_path} has volume {request.handle} "
-            f"{'read-only' if entry.readonly else 'read-write'} already; unpublish it first"
+            f"{'read-only' if entry.refuses_writes else 'read-write'} already; unpublish it first"
         )

@@ -120,7 +120,8 @@ class Stager:
             format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._node.kubelet_dir, "file")
-        self._node.mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
+        with self._node.staged_paths.noted(request.staging_path):
+            self._node.mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
         _mounted(request)
 
     def _mount(
@@ -144,12 +145,13 @@ class Stager:
             content,
             fs_type,
             volume.options.mkfs_options,
+            self._node.lasting,
             readonly=readonly,
         )
         options = [*request.capability.mount_flags, *(("ro",) if readonly else ())]
-        self._node.mounts.mount(
-            device, request.staging_path, fs_type, options, seconds=MOUNT_SECONDS
-        )
+        path = request.staging_path
+        with self._node.staged_paths.noted(path):
+            self._node.mounts.mount(device, path, fs_type, options, seconds=MOUNT_SECONDS)
         _mounted(request)
 
 

@@ -40,6 +40,7 @@ class Unstager:
         block = staging_path / BLOCK_FILE
         self._node.mounts.unmount(block, seconds=MOUNT_SECONDS)
         paths.remove_target(block, self._node.kubelet_dir)
+        self._node.staged_paths.remove(staging_path)
         steps.done("unstage.unmount", volume=str(handle))
         self.release(handle, device)
 
@@ -53,6 +54,8 @@ class Unstager:
             if device:
                 self._node.devices.unmap(device, self._options(connection, handle))
                 steps.done("unstage.unmap", volume=str(handle), device=str(device.path))
+            else:
+                self._node.devices.unmap_unlisted(handle, connection.fsid)
             with contextlib.suppress(errors.NotFound):
                 location = self._node.locations.open(connection, handle.location)
                 store.Records(location.ioctx).change(

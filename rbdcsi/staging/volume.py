@@ -1,7 +1,7 @@
 """A volume as Ceph describes it, opened on a node to be staged."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rbdcsi import errors
@@ -44,9 +44,16 @@ class Volume:
 
     def marked(self, generation: int) -> format.MarkedImage:
         """Return the image with its mark, used by the attachment of that generation."""
-        image_id, name = self.image.image_id, str(self.image)
+        image = self.image
+        identity = (image.fsid, image.pool_id, image.namespace, image.image_id)
         return format.MarkedImage(
-            self.images, image_id, name, self.mark, self.spec is None, generation
+            self.images,
+            identity,
+            image.image_id,
+            str(image),
+            self.mark,
+            self.spec is None,
+            generation,
         )
 
     def fs_type(self, asked: str) -> str:
@@ -63,6 +70,18 @@ class Volume:
                 f"must be one of {', '.join(filesystems.TABLE)}"
             )
         return fs_type
+
+    @contextlib.contextmanager
+    def gone_is_not_found(self) -> Iterator[None]:
+        """Raise NotFound instead of the body's error if the image has gone since it was opened."""
+        try:
+            yield
+        except errors.Failed as error:
+            if self.images.name_of(self.image.image_id) is None:
+                raise errors.NotFound(
+                    f"image {self.image}, id {self.image.image_id}, does not exist any more"
+                ) from error
+            raise
 
     def watching(
         self, mapper: Mapper

@@ -56,12 +56,11 @@ def wait_for_size(device: Path, expected_size: int, *, seconds: float) -> None:
         )
 
 
-def require_unused(device: Path, server: int | None = None) -> None:
-    """Raise Busy, naming the users, if the device is mounted, claimed or open.
+def require_unclaimed(device: Path, server: int | None = None) -> None:
+    """Raise Busy, naming the users, if the device is mounted or claimed.
 
-    Mounts, device-mapper tables and swap claim a device. An exclusive open fails for a device that
-    is claimed in any mount namespace (open(2), O_EXCL). Processes that have the device open without
-    a claim are read from /proc, as far as it shows them.
+    Mounts, mkfs, fsck, device-mapper tables and swap claim a device. An exclusive open fails for a
+    device that is claimed in any mount namespace (open(2), O_EXCL).
 
     Args:
         device: the block device.
@@ -73,6 +72,19 @@ def require_unused(device: Path, server: int | None = None) -> None:
         if error.errno == errno.EBUSY:
             raise in_use_error(device, server) from error
         raise errors.Failed(f"{device}: cannot be opened: {error.strerror}") from error
+
+
+def require_unused(device: Path, server: int | None = None) -> None:
+    """Raise Busy, naming the users, if the device is claimed (see `require_unclaimed`) or open.
+
+    Processes that have the device open without a claim are read from /proc, as far as it shows
+    them.
+
+    Args:
+        device: the block device.
+        server: the process that serves the device and has it open itself; None if there is none.
+    """
+    require_unclaimed(device, server)
     if processes.users_of_path(device, server):
         raise in_use_error(device, server)
 

@@ -44,12 +44,14 @@ def attach(file: Path, *, readonly: bool, seconds: float) -> Path:
     """
     mode = ("--read-only",) if readonly else ()
     argv = ("losetup", "--find", "--show", "--direct-io=on", *mode, "--", str(file))
-    return Path(command.run(argv, seconds=seconds).text.strip())
+    step = f"attaching a loop device to {file}"
+    return Path(command.run(argv, seconds=seconds, step=step).text.strip())
 
 
 def update_size(device: Path, *, seconds: float) -> None:
     """Make the device as large as its file is now."""
-    command.run(("losetup", "--set-capacity", str(device)), seconds=seconds)
+    argv = ("losetup", "--set-capacity", str(device))
+    command.run(argv, seconds=seconds, step=f"updating the size of {device}")
 
 
 def detach(device: Path, file: Path, *, seconds: float) -> None:
@@ -67,7 +69,8 @@ def detach(device: Path, file: Path, *, seconds: float) -> None:
     """
     devices.require_unused(device)
     with contextlib.suppress(command.CommandFailed):  # already detached, or refused below
-        command.run(("losetup", "--detach", str(device)), seconds=seconds)
+        argv = ("losetup", "--detach", str(device))
+        command.run(argv, seconds=seconds, step=f"detaching {device}")
     if device_of_file(file, device) == device:
         raise errors.Busy(
             f"{device}: another process opened it while it was being detached from {file}; "

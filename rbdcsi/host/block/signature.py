@@ -54,6 +54,19 @@ def content(device: Path, *, seconds: float) -> Content:
         return future.result()
 
 
+def has(device: Path, fs_type: str, *, seconds: float) -> bool:
+    """Return whether the device has a valid superblock of that filesystem, whatever else it has.
+
+    Args:
+        device: the block device.
+        fs_type: blkid's name of the filesystem.
+        seconds: how long it may take.
+    """
+    argv = ("blkid", "-p", "-n", fs_type, "-s", "TYPE", "-o", "value", "--", str(device))
+    result = command.run(argv, seconds=seconds, step=f"looking at {device}", ok=(0, 2, 8))
+    return result.text.strip() == fs_type
+
+
 @contextlib.contextmanager
 def reading(device: Path, *, seconds: float) -> Iterator[Future[Content]]:
     """Read the device's start and end with direct I/O while the body runs.
@@ -107,7 +120,7 @@ def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:
     flags = "direct,fullblock,skip_bytes,count_bytes"
     argv = ("dd", f"if={device}", f"iflag={flags}", "bs=1M", f"skip={offset}", f"count={length}")
     try:
-        return command.run((*argv, "status=none"), seconds=seconds).stdout
+        return command.run((*argv, "status=none"), seconds=seconds, step=f"reading {device}").stdout
     except command.CommandFailed as error:
         raise DeviceUnreadable(
             f"{device}: {length} bytes at {offset} cannot be read, so its content is not known and "
@@ -118,7 +131,7 @@ def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:
 def _signature(device: Path, seconds: float) -> Signature:
     argv = ("blkid", "-p", "-o", "export", "--", str(device))
     # 2: no signature known to blkid (the device is not zero, so it has data); 8: several signatures
-    result = command.run(argv, seconds=seconds, ok=(0, 2, 8))
+    result = command.run(argv, seconds=seconds, step=f"looking at {device}", ok=(0, 2, 8))
     fields = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
     fs_type = fields.get("TYPE") or fields.get("PTTYPE")
     return Signature(fs_type, fields.get("UUID")) if fs_type else Signature(UNKNOWN)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.host import command
+from rbdcsi.host import command, lasting
 from rbdcsi.host.block import devices, signature
-from rbdcsi.model.filesystems import TABLE
+from rbdcsi.model.filesystems import TABLE, without_discard
 
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
@@ -28,13 +28,16 @@ class Usage:
     inodes_used: int
 
 
+@dataclass(frozen=True)
+class Runner:
+    """Runs the lasting command of one image: as `work` among the children of the plugin."""
+
+    children: lasting.LastingCommands
+    work: lasting.Work
+
+
 def make(
-    device: Path,
-    fs_type: str,
-    options: Sequence[str],
-    content: signature.Content,
-    *,
-    seconds: float,
+    device: Path, fs_type: str, options: Sequence[str], content: signature.Content, runner: Runner
 ) -> None:
     """Make a filesystem on a blank device. DESTROYS the content of the device.
 
@@ -43,11 +46,12 @@ def make(
         fs_type: one of `model.filesystems.TABLE`.
         options: options for mkfs instead of the defaults; empty for the defaults.
         content: the result of reading the device just before.
-        seconds: how long it may take.
+        runner: runs mkfs, which may outlive the call.
 
     Raises:
         InvalidRequest: `fs_type` is not in the table, or an option forces mkfs to overwrite data.
         Refused: the device is not blank.
+        ChildAlive: mkfs runs on; `made` takes its result.
     """
     _require_in_table(fs_type)
     if forced := _FORCE.intersection(options):
@@ -58,8 +62,9 @@ def make(
         raise errors.Refused(
             f"{device}: must be blank to get a filesystem, found {content}; it is left as it is"
         )
-    argv = (f"mkfs.{fs_type}", *(options or TABLE[fs_type].mkfs_defaults), str(device))
-    command.run(argv, seconds=seconds)
+    options = without_discard(fs_type, options or TABLE[fs_type].mkfs_defaults)
+    argv = (f"mkfs.{fs_type}", *options, str(device))
+    runner.children.run(runner.work, argv, step=f"making {fs_type} on {device}")
 
 
 def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
@@ -88,10 +93,10 @@ def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:
     for offset, length in signature.ends(devices.size(device)):
         # blkdiscard opens the device exclusively, so it fails on a mounted device
         argv = ("blkdiscard", "--zeroout", f"--offset={offset}", f"--length={length}", str(device))
-        command.run(argv, seconds=seconds)
+        command.run(argv, seconds=seconds, step=f"erasing an unfinished {fs_type} on {device}")
 
 
-def check(device: Path, fs_type: str, *, seconds: float) -> None:
+def check(device: Path, fs_type: str, runner: Runner) -> None:
     """Repair damage that needs no decision, before the filesystem is mounted.
 
     XFS and btrfs replay their log and verify checksums as they mount. Their repair tools need the
@@ -101,16 +106,19 @@ def check(device: Path, fs_type: str, *, seconds: float) -> None:
     Args:
         device: the block device.
         fs_type: its filesystem.
-        seconds: how long it may take.
+        runner: runs the check, which may outlive the call.
 
     Raises:
         Refused: the damage needs a person.
+        ChildAlive: the check runs on; a repeat takes its result.
     """
     _require_in_table(fs_type)
     if fs_type != "ext4":
         return
+    children, work, argv = runner.children, runner.work, ("e2fsck", "-p", str(device))
     try:
-        command.run(("e2fsck", "-p", str(device)), seconds=seconds, ok=(0, 1))
+        if children.result(work) is None:
+            children.run(work, argv, step=f"checking ext4 on {device}", ok=(0, 1))
     except command.CommandFailed as error:
         if not error.exit_code & 4:  # e2fsck(8): 4 is "errors left uncorrected"
             raise
@@ -124,7 +132,8 @@ def check(device: Path, fs_type: str, *, seconds: float) -> None:
 def usage(path: Path, *, seconds: float) -> Usage:
     """Return the usage of the filesystem mounted at the path, by statfs(2) in a child."""
     argv = ("stat", "--file-system", "--format=%S %b %f %a %c %d", "--", str(path))
-    fields = [int(field) for field in command.run(argv, seconds=seconds).text.split()]
+    result = command.run(argv, seconds=seconds, step=f"measuring the filesystem at {path}")
+    fields = [int(field) for field in result.text.split()]
     block, blocks, free, available, inodes, inodes_free = fields
     return Usage(
         total=blocks * block,

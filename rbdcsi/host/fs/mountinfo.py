@@ -25,9 +25,14 @@ class MountEntry:
     source: str
 
     @property
+    def refuses_writes(self) -> bool:
+        """Whether this mount refuses writes, also if its filesystem takes them elsewhere."""
+        return "ro" in self.options
+
+    @property
     def readonly(self) -> bool:
         """Whether the mount refuses writes, by its own options or by those of its filesystem."""
-        return "ro" in self.options or "ro" in self.super_options
+        return self.refuses_writes or "ro" in self.super_options
 
 
 def parse(text: str) -> tuple[MountEntry, ...]:

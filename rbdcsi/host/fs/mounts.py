@@ -12,12 +12,14 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.host import command, processes
+from rbdcsi.host.block import devices
 from rbdcsi.host.fs import mountinfo, paths, selinux
 from rbdcsi.runtime import deadlines
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _BINDER = Path(__file__).with_name("bind_readonly.py")
 _MOUNT = ("mount", "--no-canonicalize", "--internal-only")
+_NEEDS_WRITES = "read-only"  # mount(8) says this for EROFS, when read-only was asked for
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
@@ -70,7 +72,9 @@ class Mounts:
 
         Raises:
             NotFound: the target does not exist.
-            Refused: mount(8) would drop a label of SELinux that is among the options.
+            Busy: the device is in use.
+            Refused: mount(8) would drop a label of SELinux that is among the options, or the
+                filesystem must be written to first.
             CommandFailed: the kernel or mount(8) refuses; the error has mount's message.
             CommandTimedOut, CommandStuck: it took longer than `seconds`.
         """
@@ -78,7 +82,15 @@ class Mounts:
         with paths.open_target(target, self._base, "directory") as opened:
             flags = ("-o", ",".join(options)) if options else ()
             argv = (*_MOUNT, "-t", fs_type, *flags, "--", str(device), opened.proc)
-            command.run(argv, seconds=seconds, pass_fds=(opened.fd,))
+            with_options = f" with {','.join(options)}" if options else ""
+            step = f"mounting {fs_type} of {device} at {target}{with_options}"
+            try:
+                command.run(argv, seconds=seconds, pass_fds=(opened.fd,), step=step)
+            except command.CommandFailed as error:
+                devices.require_unclaimed(device)
+                if "ro" in options and _NEEDS_WRITES in error.stderr:
+                    raise errors.Refused(_journal_message(device, fs_type)) from error
+                raise
 
     def bind(self, source: Path, target: Path, *, readonly: bool, seconds: float) -> None:
         """Bind the source to the target; a read-only bind is read-only from its first moment.
@@ -121,7 +133,7 @@ class Mounts:
         with paths.open_target(target, self._base, kind) as opened:
             fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
             argv = (*_MOUNT, "--bind", "--", source, opened.proc)
-            command.run(argv, seconds=seconds, pass_fds=fds)
+            command.run(argv, seconds=seconds, pass_fds=fds, step=f"binding at {target}")
 
     def _bind_readonly(
         self, source: str, source_fd: int | None, target: Path, kind: paths.Kind, seconds: float
@@ -129,7 +141,13 @@ class Mounts:
         with paths.open_target(target, self._base, kind) as opened:
             fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
             argv = (sys.executable, "-I", "-S", str(_BINDER), source, str(opened.fd))
-            result = command.run(argv, seconds=seconds, pass_fds=fds, ok=range(256))
+            result = command.run(
+                argv,
+                seconds=seconds,
+                pass_fds=fds,
+                ok=range(256),
+                step=f"binding read-only at {target}",
+            )
         if result.exit_code:
             cure = "; this needs Linux 5.12 or later" if result.exit_code == errno.ENOSYS else ""
             reason = f"{os.strerror(result.exit_code)}{cure}"
@@ -139,7 +157,7 @@ class Mounts:
         with paths.open_parent(target, self._base) as parent:
             argv = (*_UMOUNT, "--", f"/proc/self/fd/{parent}/{target.name}")
             try:
-                command.run(argv, seconds=seconds, pass_fds=(parent,))
+                command.run(argv, seconds=seconds, pass_fds=(parent,), step=f"unmounting {target}")
             except command.CommandFailed as error:
                 if self.mount_at(target) != entry:
                     return  # another process unmounted it just now
@@ -156,6 +174,14 @@ class Mounts:
 
     def _real(self, target: Path) -> Path:
         return self._real_base.joinpath(*paths.components_below(target, self._base))
+
+
+def _journal_message(device: Path, fs_type: str) -> str:
+    return (
+        f"{device}: {fs_type} was not unmounted in order, so its journal must be replayed before "
+        "it is mounted, which a read-only attachment cannot do; attach the volume once "
+        "read-write, then read-only again"
+    )
 
 
 def _mount_id(fd: int) -> int:

@@ -44,6 +44,7 @@ def write(file: Path, text: str, *, seconds: float, key: Key | None = None) -> N
     argv = [sys.executable, "-I", "-S", str(_WRITER), str(file)]
     if key:
         argv, text = [*argv, key.name], f"{key.secret.reveal()}\n{text}"
-    result = command.run(argv, seconds=seconds, stdin=text.encode(), ok=range(256))
+    step = f"writing to {file}"
+    result = command.run(argv, seconds=seconds, stdin=text.encode(), ok=range(256), step=step)
     if result.exit_code:
         raise OSError(result.exit_code, os.strerror(result.exit_code), str(file))

@@ -6,6 +6,8 @@ ends with its container. No data is lost by that: no layer caches writes, and a 
 Ceph has the data.
 """
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -103,7 +105,8 @@ class Fuse:
             storage_daemon.resize(directory, size, seconds=seconds)
             file = str(storage_daemon.file_in(directory))
             # The loop device takes the file's size from the kernel's cache: refresh that first.
-            command.run(("stat", "--cached=never", "--", file), seconds=seconds)
+            argv = ("stat", "--cached=never", "--", file)
+            command.run(argv, seconds=seconds, step=f"reading the size of {file}")
             loop.update_size(device.path, seconds=seconds)
             devices.wait_for_size(device.path, size, seconds=seconds)
 
@@ -146,8 +149,9 @@ class Fuse:
 
 
 def _loop_in(directory: Path) -> Path | None:
-    name_file = directory / _LOOP
-    former_device = Path(name_file.read_text()) if name_file.exists() else None
+    former_device = None
+    with contextlib.suppress(OSError):  # none yet, or another call removed the directory just now
+        former_device = Path(os.fsdecode((directory / _LOOP).read_bytes()))
     return loop.device_of_file(storage_daemon.file_in(directory), former_device)
 
 

@@ -44,11 +44,13 @@ class Nbd:
     ) -> MappedDevice:
         """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
+            _require_usable_names(image)
             device = interface.device_to_adopt(self, image, readonly=readonly)
             if device and not device.fault:
                 return device
             directory = self._states.directory(image)
             if directory.exists():  # the leftovers of a crash or a reboot
+                self._states.require_intact(directory)
                 self._states.remove(directory)
             self._states.create(state_dir.Record(image, readonly))
             try:
@@ -77,7 +79,7 @@ class Nbd:
         return tuple(
             record.device(self.name, nbd.path if nbd else directory, _fault(nbd))
             for directory, record in records
-            for nbd in (devices_by_image.get(_spec(record.image)),)
+            for nbd in (devices_by_image.get(str(record.image)),)
         )
 
     def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
@@ -103,9 +105,15 @@ class Nbd:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
                 *("--keyfile", memfd.path(key), *(["--read-only"] if readonly else [])),
-                *(*_flags(options), _spec(image)),
+                *(*_flags(options), str(image)),
             )
-            command.run(cgroup.command_in(self._group, argv), seconds=seconds, pass_fds=(key,))
+            command.run(
+                cgroup.command_in(self._group, argv),
+                seconds=seconds,
+                step=f"mapping {image}",
+                pass_fds=(key,),
+                outlives_plugin=True,
+            )
         if device := interface.find(self, image):
             return device
         raise errors.Failed(
@@ -114,11 +122,13 @@ class Nbd:
         )
 
     def _clear(self, directory: Path, seconds: float) -> None:
+        self._states.require_intact(directory)
         record = dict(self._states.records()).get(directory)
-        if record and (nbd := _nbd_devices().get(_spec(record.image))):
+        if record and (nbd := _nbd_devices().get(str(record.image))):
             devices.require_unused(nbd.path, nbd.pid)
-            command.run(("rbd-nbd", "unmap", str(nbd.path)), seconds=seconds)
-            if _spec(record.image) in _nbd_devices():
+            argv = ("rbd-nbd", "unmap", str(nbd.path))
+            command.run(argv, seconds=seconds, step=f"unmapping {record.image} from {nbd.path}")
+            if str(record.image) in _nbd_devices():
                 raise errors.Busy(
                     f"{nbd.path}: rbd-nbd has not released {record.image} yet; repeat the call"
                 )
@@ -147,19 +157,16 @@ def parse(text: str) -> dict[str, NbdDevice]:
 
 def _nbd_devices() -> dict[str, NbdDevice]:
     argv = ("rbd-nbd", "list-mapped", "--format", "json")
-    return parse(command.run(argv, seconds=_LIST_SECONDS).text)
+    return parse(command.run(argv, seconds=_LIST_SECONDS, step="listing nbd devices").text)
 
 
-def _spec(image: Image) -> str:
-    """Return the image's name as rbd-nbd takes it and lists it."""
-    if any(
-        sign in name for name in (image.pool, image.namespace, image.image_name) for sign in "/@"
-    ):
+def _require_usable_names(image: Image) -> None:
+    names = (image.pool, image.namespace, image.image_name)
+    if any(sign in name for name in names for sign in "/@"):
         raise errors.InvalidRequest(
             f"{image}: rbd-nbd cannot map names with '/' or '@'; change the name, or use another "
             "mapper"
         )
-    return str(image)
 
 
 def _flags(options: str) -> list[str]:

@@ -83,17 +83,30 @@ class StateDirectories:
         """Remove an image's directory with its content."""
         shutil.rmtree(directory)
 
+    def require_intact(self, directory: Path) -> None:
+        """Raise Failed if the directory has a record that cannot be read."""
+        file = directory / _RECORD
+        try:
+            RECORD.decode(file.read_text(errors="backslashreplace"), str(file))
+        except FileNotFoundError:
+            return  # the mapper has done nothing yet
+        except OSError as error:
+            raise errors.Failed(f"{file}: cannot be read: {error.strerror}") from error
+
     def records(self) -> Iterator[tuple[Path, Record]]:
         """Yield each directory with its record.
 
         A directory without a record is skipped, as its mapper has done nothing yet. One with a
-        damaged record is logged and skipped, so that other volumes work; the next `map` of its
-        image clears it.
+        damaged record is logged and skipped, so that other volumes work. `map` and `unmap` of its
+        own image find the directory by the image's ids.
         """
         for directory in sorted(self.root.iterdir()):
             try:
                 text = (directory / _RECORD).read_text(errors="backslashreplace")
             except (FileNotFoundError, NotADirectoryError):  # another call removed it just now
+                continue
+            except OSError as error:
+                _log.warning("skipped an unreadable mapper state", error=str(error))
                 continue
             try:
                 yield directory, RECORD.decode(text, str(directory / _RECORD))

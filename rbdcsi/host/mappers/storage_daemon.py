@@ -66,7 +66,13 @@ def start(
     file_in(directory).touch(0o600)
     with memfd.containing(access.key.reveal()) as key, _lock(directory) as lock:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
-        command.run(cgroup.command_in(group, argv), seconds=seconds, pass_fds=(key, lock))
+        command.run(
+            cgroup.command_in(group, argv),
+            seconds=seconds,
+            step=f"exporting {image}",
+            pass_fds=(key, lock),
+            outlives_plugin=True,
+        )
 
 
 def answers(directory: Path) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rbdcsi.host import command
+from rbdcsi.host import command, lasting
 from rbdcsi.host.block import loop, signature
 from rbdcsi.host.fs import filesystems, mounts
 from rbdcsi.host.mappers import storage_daemon
+from rbdcsi.runtime import deadlines
 
 MIB = 1 << 20
 Disk = Callable[[int], Path]
@@ -85,4 +86,16 @@ def failing_disk(directory: Path, size: int, bad_byte: int) -> Iterator[Path]:
 def make(device: Path, fs_type: str, options: Sequence[str] = (), *, seconds: float) -> None:
     """Read the device and, if it is blank, make a filesystem."""
     found = signature.content(device, seconds=seconds)
-    filesystems.make(device, fs_type, options, found, seconds=seconds)
+    with deadlines.within(seconds):
+        filesystems.make(device, fs_type, options, found, runner(device))
+
+
+def check(device: Path, fs_type: str, *, seconds: float) -> None:
+    """Check the device's filesystem."""
+    with deadlines.within(seconds):
+        filesystems.check(device, fs_type, runner(device))
+
+
+def runner(device: Path) -> filesystems.Runner:
+    """Return a runner that knows no child of before."""
+    return filesystems.Runner(lasting.LastingCommands(), lasting.Work((str(device),), 1, "test"))

@@ -11,7 +11,7 @@ from rbdcsi import errors
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import filesystems, mounts
 from rbdcsi.model.filesystems import TABLE
-from tests.integration.host.conftest import MIB, Disk, make
+from tests.integration.host.conftest import MIB, Disk, check, make
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -36,7 +36,7 @@ def test_made_file_system_is_intact_mounts_and_tells_its_usage(
 ) -> None:
     device = disk(SIZE)
     make(device, fs_type, (), seconds=60)
-    filesystems.check(device, fs_type, seconds=60)
+    check(device, fs_type, seconds=60)
     assert _intact(device, fs_type)
 
     with _mounted(device, fs_type, directory) as target:
@@ -94,7 +94,7 @@ def test_ext4_damaged_beyond_preening_is_refused_with_what_to_do(disk: Disk) -> 
     _damage(device, "ext4")
 
     with pytest.raises(errors.Refused, match="e2fsck -f"):
-        filesystems.check(device, "ext4", seconds=60)
+        check(device, "ext4", seconds=60)
 
 
 @pytest.mark.parametrize("fs_type", TABLE)

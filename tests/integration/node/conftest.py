@@ -7,7 +7,9 @@ import rados
 
 from e2e import driver, pool
 from e2e.driver import Driver
+from tests.integration.node import slow as slow_nodes
 from tests.integration.node.lab import Lab, node_id
+from tests.integration.node.slow import SlowNode
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,14 @@ def victim(installation: driver.Installation, ioctx: rados.Ioctx) -> Driver:
     node = installation.node("node-v").start()
     wait_until_registered(ioctx, node)
     return node
+
+
+@pytest.fixture(scope="module")
+def slow(lab: Lab, installation: driver.Installation) -> SlowNode:
+    """Give a node with programs that can be slow."""
+    slow_node = slow_nodes.prepare(installation.node("node-l"))
+    wait_until_registered(lab.ioctx, slow_node.node.start())
+    return slow_node
 
 
 def wait_until_registered(ioctx: rados.Ioctx, node: Driver) -> None:

@@ -10,6 +10,7 @@ from e2e.driver import Driver
 from rbdcsi import errors
 from rbdcsi.ceph import connections
 from rbdcsi.config import clusters_file
+from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import Devices
@@ -34,8 +35,10 @@ def looked_twice(node: Driver, hold: Hold = free) -> None:
     """Do what the node plugin does in two minutes, and see that one look alone does nothing."""
     configured = clusters_file.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
-    devices = Devices(select.every(node.directory / "state"), ("fuse",), pooled)
-    this_node = ThisNode(labs.node_id(node), node.kubelet, devices, pooled)
+    state = node.directory / "state"
+    devices = Devices(select.every(state), ("fuse",), pooled)
+    machine = this_machine(node.socket.parent)
+    this_node = ThisNode(labs.node_id(node), machine, node.kubelet, devices, pooled, state)
     orphans = Orphans(this_node, hold)
     before = labs.held_at(node)
     orphans.unmap()

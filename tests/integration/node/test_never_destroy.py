@@ -27,6 +27,8 @@ SECTOR = 512
 INJECTIONS = 12  # for each state of a volume
 READ = [(0, 4 * MIB), (SIZE - MIB, SIZE)]  # what must be read before mkfs: from, to
 FORMATTED = MARK.encode(Mark(Phase.FORMATTED, "ext4"))
+FORMATTED_XFS = MARK.encode(Mark(Phase.FORMATTED, "xfs"))
+RAW_XFS = MARK.encode(Mark(Phase.RAW, "xfs"))
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,54 @@ def test_contradiction_is_refused_with_what_was_found(
             volume.stage(node, made)
         assert (lab.checksum(made), lab.mark(made)) == before
         assert labs.held_at(node) == []
+
+
+ISO_9660 = (b"\x01CD001\x01", 32768)  # a volume descriptor, as a file's blocks may hold one
+
+
+@pytest.mark.parametrize("mode", ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY"])
+def test_formatted_volume_is_mounted_though_a_file_holds_another_signature(
+    lab: Lab, mode: str
+) -> None:
+    node = lab.nodes[0]
+    with lab.volume("signature", capability=volume.mounted("xfs"), size=400 * MIB) as made:
+        volume.stage(node, made)
+        (made.staging(node) / "file").write_text("data")
+        volume.unstage(node, made)
+        lab.write(made, *ISO_9660)
+        if mode != "SINGLE_NODE_WRITER":
+            volume.detach(lab.controller, made, "node-a")
+            made.capability = volume.mounted("xfs", mode)
+            volume.attach(lab.controller, made, "node-a")
+        volume.stage(node, made)
+        assert (made.staging(node) / "file").read_text() == "data"
+
+
+@pytest.mark.parametrize(
+    ("mark", "superblock", "words"),
+    [
+        (FORMATTED_XFS, False, ("reads as iso9660", "damaged or gone")),
+        (None, True, ("never formatted by this driver",)),
+        (RAW_XFS, True, ("used as a raw block device",)),
+    ],
+)
+def test_foreign_signature_is_refused_without_mark_and_superblock(
+    lab: Lab, mark: str | None, superblock: bool, words: tuple[str, ...]
+) -> None:
+    node = lab.nodes[0]
+    with lab.volume("signature-only", capability=volume.mounted("xfs"), size=400 * MIB) as made:
+        volume.stage(node, made)
+        volume.unstage(node, made)
+        if not superblock:
+            lab.write(made, bytes(512))
+        lab.write(made, *ISO_9660)
+        lab.remove_metadata(made, format_mark.KEY)
+        if mark:
+            lab.set_metadata(made, format_mark.KEY, mark)
+        before = lab.checksum(made), lab.mark(made)
+        with refused("FAILED_PRECONDITION", *words):
+            volume.stage(node, made)
+        assert (lab.checksum(made), lab.mark(made)) == before
 
 
 @pytest.mark.parametrize("mark", ["", "formatted", '{"state": "done"}', "[]", "\0"])

@@ -75,6 +75,34 @@ def test_same_target_with_other_readonly_already_exists(lab: Lab, first: bool) -
         assert labs.mount_at(target).readonly is first
 
 
+def test_repeat_on_a_volume_with_the_mount_option_ro_changes_nothing(lab: Lab) -> None:
+    node = lab.nodes[0]
+    with lab.volume("publish-option-ro", capability=volume.mounted(flags=["ro"])) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        volume.publish(node, made)
+        volume.publish(node, made, readonly=True)
+        assert labs.mount_at(target).readonly
+
+
+def test_repeat_on_a_filesystem_that_the_kernel_made_read_only_changes_nothing(lab: Lab) -> None:
+    node = lab.nodes[0]
+    capability = volume.mounted(flags=["errors=remount-ro"])
+    with lab.volume("publish-error-ro", capability=capability) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        sealed = volume.publish(node, made, pod="reader", readonly=True)
+        device = Path(labs.mount_at(target).source)
+        Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("a test")
+        assert {"ro", "emergency_ro"} & set(labs.mount_at(target).super_options)
+        volume.publish(node, made)
+        volume.publish(node, made, pod="reader", readonly=True)
+        with refused("ALREADY_EXISTS", str(target), "read-write already"):
+            volume.publish(node, made, readonly=True)
+        with refused("ALREADY_EXISTS", str(sealed), "read-only already"):
+            volume.publish(node, made, pod="reader")
+
+
 def test_same_target_with_another_volume_already_exists(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("publish-one") as one, lab.volume("publish-two") as two:

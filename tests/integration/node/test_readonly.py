@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from e2e import volume
 from e2e.volume import Volume
+from rbdcsi.staging import format_mark
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab
 from tests.refusal import refused
@@ -80,6 +82,45 @@ def test_after_readers_the_writer_can_write_again(lab: Lab) -> None:
         volume.attach(lab.controller, made, "node-a")
         volume.stage(node, made)
         (made.staging(node) / "file").write_text("changed")
+
+
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
+def test_reader_of_a_journal_that_must_be_replayed_is_told_how_to_mend_it(
+    lab: Lab, fs_type: str
+) -> None:
+    node, size = lab.nodes[0], 400 * labs.MIB
+    writer = volume.mounted(fs_type)
+    reader = volume.mounted(fs_type, "SINGLE_NODE_READER_ONLY")
+    with (
+        lab.volume(f"ro-origin-{fs_type}", capability=writer, size=size) as origin,
+        lab.volume(f"ro-journal-{fs_type}", capability=writer, size=size) as copy,
+    ):
+        volume.stage(node, origin)
+        with (origin.staging(node) / "file").open("w") as opened:
+            opened.write("synced")
+            opened.flush()
+            os.fsync(opened.fileno())
+        with lab.image(origin) as source, lab.image(copy) as target:
+            for offset in range(0, size, labs.MIB):
+                if any(data := source.read(offset, labs.MIB)):
+                    target.write(data, offset)
+        lab.set_metadata(copy, format_mark.KEY, lab.metadata(origin)[format_mark.KEY])
+        volume.unstage(node, origin)
+
+        before = lab.checksum(copy)
+        for capability, is_refused in ((reader, True), (writer, False), (reader, False)):
+            volume.detach(lab.controller, copy, "node-a")
+            copy.capability = capability
+            volume.attach(lab.controller, copy, "node-a")
+            if is_refused:
+                with refused("FAILED_PRECONDITION", fs_type, "journal", "once read-write"):
+                    volume.stage(node, copy)
+                assert lab.checksum(copy) == before
+                assert labs.held_at(node) == []
+            else:
+                volume.stage(node, copy)
+                assert (copy.staging(node) / "file").read_text() == "synced"
+                volume.unstage(node, copy)
 
 
 @contextlib.contextmanager

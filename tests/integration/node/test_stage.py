@@ -133,7 +133,7 @@ def test_volume_that_is_being_detached_is_refused(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("stage-detaching") as made:
         store.Records(lab.ioctx).change(
-            lab.image_id(made), lambda r: rules.begin_detach(r, made.id, "node-a", "now")
+            lab.image_id(made), lambda r: rules.begin_detach(r, "node-a", "now")
         )
         with refused("FAILED_PRECONDITION", "being detached", "node-a"):
             volume.stage(node, made)

@@ -1,10 +1,14 @@
 import os
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from e2e import processes
+from e2e.clusters import commands
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.kernel import memfd
@@ -35,7 +39,25 @@ def test_of_many_words_the_first_and_the_last_are_kept() -> None:
     said = str(caught.value)
     assert "it said: first cause\n1\n" in said
     assert said.endswith("2000\nlast words")
-    assert len(said) < 1000
+    assert len(said) < 500
+
+
+def test_message_has_step_and_cause_and_no_long_argument() -> None:
+    argument = '{"driver": "rbd", "pool": "volumes", "image": "image-1", "user": "node"}'
+    script = 'echo "tool: --blockdev $0: no such image" >&2; exit 1'
+    with pytest.raises(command.CommandFailed) as caught:
+        command.run(("sh", "-c", script, argument), seconds=5, step="exporting volumes/image-1")
+
+    assert str(caught.value) == (
+        "exporting volumes/image-1: exit code 1; it said: tool: --blockdev …: no such image"
+    )
+
+
+def test_message_about_time_has_the_step() -> None:
+    with pytest.raises(command.CommandTimedOut) as caught:
+        command.run(("sleep", "600"), seconds=0.2, step="mounting ext4 of /dev/rbd0")
+
+    assert str(caught.value).startswith("mounting ext4 of /dev/rbd0: not finished after")
 
 
 def test_missing_program_is_a_failure_that_names_it() -> None:
@@ -92,8 +114,48 @@ def test_descriptors_are_closed_in_the_child_unless_passed() -> None:
             command.run(("cat", memfd.path(fd)), seconds=5)
 
 
+PLUGIN = """
+import sys
+from rbdcsi.host import command
+command.run(("sh", "-c", 'echo $$ >"$0"; exec sleep 600', sys.argv[1]), seconds=600,
+            outlives_plugin=sys.argv[2] == "daemon")
+"""
+
+
+@pytest.mark.parametrize("kind", ["child", "daemon"])
+def test_child_dies_with_the_plugin_and_a_daemon_lives_on(tmp_path: Path, kind: str) -> None:
+    pid_file = tmp_path / "pid"
+    with processes.start((sys.executable, "-c", PLUGIN, str(pid_file), kind), 2) as plugin:
+        commands.wait_until(lambda: bool(_text(pid_file)), "the child runs")
+        pid = int(_text(pid_file))
+        plugin.kill()
+        plugin.wait()
+    if kind == "child":
+        assert _has_ended(pid)
+    else:
+        assert Path(f"/proc/{pid}").exists()
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_child_with_the_setuid_bit_dies_with_the_plugin(tmp_path: Path) -> None:
+    """mount(8) has it; the kernel forgets the signal if such a program gains rights by it."""
+    sleep, pid_file = tmp_path / "sleep", tmp_path / "pid"
+    shutil.copy(str(shutil.which("sleep")), sleep)
+    sleep.chmod(0o4755)
+    plugin_text = PLUGIN.replace("exec sleep", f"exec {sleep}")
+    with processes.start((sys.executable, "-c", plugin_text, str(pid_file), "child"), 2) as plugin:
+        commands.wait_until(lambda: bool(_text(pid_file)), "the child runs")
+        plugin.kill()
+        plugin.wait()
+    assert _has_ended(int(_text(pid_file)))
+
+
 def test_bytes_that_are_no_text_survive() -> None:
     assert os.fsencode(command.run(("printf", r"\377"), seconds=5).text) == b"\xff"
+
+
+def _text(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
 
 
 def _has_ended(pid: int) -> bool:

@@ -150,3 +150,23 @@ def test_marks_of_two_attachments_differ_in_their_text() -> None:
 def test_any_other_mark_is_an_error_and_never_none(text: str) -> None:
     with pytest.raises(errors.Failed, match=r"image pool/image: .* nothing is formatted"):
         format_mark.read_mark(text, "pool/image")
+
+
+@pytest.mark.parametrize(
+    ("mark", "content", "hides"),
+    [
+        (FORMATTED, UNKNOWN, True),
+        (FORMATTED, signature.Signature("iso9660"), True),
+        (FORMATTED, XFS, True),
+        (FORMATTED, EXT4, False),
+        (FORMATTED, BLANK, False),
+        (Mark(Phase.FORMATTED, "xfs"), UNKNOWN, False),
+        (FORMATTING, UNKNOWN, False),
+        (RAW, UNKNOWN, False),
+        (None, UNKNOWN, False),
+    ],
+)
+def test_superblock_is_looked_for_only_under_the_mark_of_that_finished_filesystem(
+    mark: Mark | None, content: signature.Content, hides: bool
+) -> None:
+    assert format_rules.hides_superblock(mark, content, "ext4") is hides
