@@ -162,6 +162,11 @@ def errno_of(error: Exception) -> int:
     return getattr(error, "errno", None) or 0
 
 
+def compared_unequal(error: Exception) -> bool:
+    """Return whether an operation changed nothing because its comparison of an omap key failed."""
+    return abs(errno_of(error)) == errno.ECANCELED
+
+
 def _description(error: Exception) -> str:
     number = errno_of(error)
     name = errno.errorcode.get(abs(number), "")

@@ -193,7 +193,7 @@ class Connections:
     def __init__(self, configured: clusters.Config, *, timeout: float) -> None:
         """Pool connections to these clusters; one operation may take `timeout` seconds."""
         self.configured = configured
-        self._timeout = timeout
+        self.timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
         self._fsids: dict[str, str] = {}
         self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
@@ -218,7 +218,7 @@ class Connections:
         with self._locks[cluster_id]:
             connection = self._open.get(slot)
             if not connection or connection.key != credentials.key:
-                connection = Connection.open(cluster, credentials, self._timeout)
+                connection = Connection.open(cluster, credentials, self.timeout)
                 self._open[slot] = connection
                 self._fsids[cluster_id] = connection.fsid
         return connection

@@ -6,7 +6,6 @@ opening an image takes 20 times as long (see objects.py).
 
 import contextlib
 import errno
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import rados
@@ -20,7 +19,6 @@ from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _ID_BYTES = 4096  # an id object holds one short string
-_CREATION_SECONDS = 300  # much longer than a creation takes, clocks that differ included
 
 
 class Images:
@@ -58,22 +56,6 @@ class Images:
                 return objects.text(self._ioctx.read(objects.ID + name, _ID_BYTES))
             except rados.ObjectNotFound:
                 return None
-
-    def remove_broken_off(self, name: str) -> bool:
-        """Remove the rest of a creation that died inside librbd: a name without a header.
-
-        Returns:
-            False if the name is so young that the creation may still be under way.
-        """
-        with ceph_errors.translated("removing the rest of image", name):
-            try:
-                _, written = self._ioctx.stat(objects.ID + name)
-                if time.time() - time.mktime(written) < _CREATION_SECONDS:
-                    return False
-                self._rbd.remove(self._ioctx, name)
-            except (rados.ObjectNotFound, rbd.ImageNotFound):  # librbd says so when all is gone
-                pass
-        return True
 
     def name_of(self, image_id: str) -> str | None:
         """Return the name of the image of that id, None if there is none outside the trash."""
@@ -132,7 +114,7 @@ class Images:
                     op.execute("rbd", "metadata_set", argument)
                     self._ioctx.operate_write_op(op, objects.HEADER + image_id)
             except rados.OSError as error:
-                if abs(ceph_errors.errno_of(error)) == errno.ECANCELED:
+                if ceph_errors.compared_unequal(error):
                     return False
                 raise
         return True

@@ -13,6 +13,7 @@ ID = "rbd_id."
 DIRECTORY = "rbd_directory"
 TRASH = "rbd_trash"
 _METADATA = "metadata_"
+_SNAPSHOT = "snapshot_"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Header:
     stripe_count: int | None
     data_pool_id: int | None
     metadata: Mapping[str, str]
+    snapshots: bool = False
 
 
 def metadata_key(name: str) -> str:
@@ -48,6 +50,7 @@ def decode(omap: Mapping[str, bytes]) -> Header:
                 for key, value in omap.items()
                 if key.startswith(_METADATA)
             },
+            snapshots=any(key.startswith(_SNAPSHOT) for key in omap),
         )
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not the header of a version 2 image: {error!r}") from error

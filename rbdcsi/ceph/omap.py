@@ -123,7 +123,7 @@ class Omap:
                         self._write(op, each, value)
                     self._ioctx.operate_write_op(op, self._name)
             except rados.OSError as error:
-                if abs(ceph_errors.errno_of(error)) == errno.ECANCELED:
+                if ceph_errors.compared_unequal(error):
                     return False
                 raise
         return True

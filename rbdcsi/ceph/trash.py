@@ -6,7 +6,6 @@ TrashImageSpec); a test compares it with what librbd says. librbd moves an image
 name from the directory; set the entry to `normal`.
 """
 
-import contextlib
 import enum
 import errno
 import struct
@@ -15,13 +14,12 @@ from dataclasses import dataclass
 import rados
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects, omap
+from rbdcsi.ceph import ceph_errors, names, objects, omap
 from rbdcsi.runtime.futures import Future
 
 OBJECT = objects.TRASH
 
 _HEAD = struct.Struct("<BBI")  # version, oldest version that can read it, length of the rest
-_DIFFERS_AT_ONCE = 4095  # cmpext's answer on the first byte, also of an object that is missing
 _TIMES_BYTES = 16  # of deletion, and of the end of the deferment
 
 
@@ -74,8 +72,7 @@ def _entry(image_id: str, value: bytes | None) -> Entry | None:
 def finish_move(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
     """Finish a move that was cut off; a repeat, also a concurrent one, changes nothing more.
 
-    librbd would resume the move by the name, which a newer image may have by now. Here, the OSD
-    checks the id in the same operation that changes something.
+    librbd would resume the move by the name, which a newer image may have by now.
 
     Args:
         ioctx: where the image is.
@@ -83,40 +80,19 @@ def finish_move(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
         name: from that entry.
     """
     with ceph_errors.translated("finishing the move to the trash of image", image_id):
-        _remove_name_object(ioctx, image_id, name)
-        directory_entry = objects.counted(name) + objects.counted(image_id)
-        with contextlib.suppress(rados.ObjectNotFound):
-            _execute(ioctx, objects.DIRECTORY, "dir_remove_image", directory_entry)
+        names.remove(ioctx, name, image_id)
         _set_normal(ioctx, image_id)
-
-
-def _remove_name_object(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
-    """Remove the object that leads from the name to the image, unless it leads to another one."""
-    try:
-        with rados.WriteOpCtx() as op:
-            op.cmpext(objects.counted(image_id))
-            op.remove()
-            ioctx.operate_write_op(op, objects.ID + name)
-    except (rados.ObjectNotFound, rados.ExtendMismatch):
-        pass
-    except rados.OSError as error:
-        if abs(ceph_errors.errno_of(error)) != _DIFFERS_AT_ONCE:
-            raise
 
 
 def _set_normal(ioctx: rados.Ioctx, image_id: str) -> None:
     """Set the entry's state to `normal` if it is `moving`; otherwise another call was first."""
     states = bytes((State.NORMAL.value, State.MOVING.value))  # to be set, expected
     try:
-        _execute(ioctx, OBJECT, "trash_state_set", objects.counted(image_id) + states)
+        with rados.WriteOpCtx() as op:
+            op.execute("rbd", "trash_state_set", objects.counted(image_id) + states)
+            ioctx.operate_write_op(op, OBJECT)
     except rados.ObjectNotFound:
         pass
     except rados.OSError as error:
         if abs(ceph_errors.errno_of(error)) != errno.ESTALE:
             raise
-
-
-def _execute(ioctx: rados.Ioctx, name: str, method: str, argument: bytes) -> None:
-    with rados.WriteOpCtx() as op:
-        op.execute("rbd", method, argument)
-        ioctx.operate_write_op(op, name)

@@ -1,12 +1,9 @@
 """CreateVolume: idempotent, honest about what differs, and never in an image of somebody else."""
 
 import contextlib
-import struct
-import time
 from collections.abc import Iterator, Mapping
 
 import pytest
-import rados
 import rbd
 
 from e2e import volume
@@ -225,29 +222,3 @@ def test_a_name_in_use_by_another_volume_of_the_same_image_is_refused(
         with refused("ALREADY_EXISTS", "csi-second", "belongs to the volume named 'first'"):
             volume.create(controller, "second")
         assert view.metadata(made)
-
-
-@pytest.mark.parametrize("listed", [False, True])
-def test_the_remains_of_a_creation_that_died_inside_librbd_do_not_block_the_name(
-    controller: Driver, view: View, listed: bool
-) -> None:
-    _leave_remains(view, "csi-remains", seconds_ago=0, listed=listed)
-    with refused("ABORTED", "is being created by another process"):
-        volume.create(controller, "remains")
-    _leave_remains(view, "csi-remains", seconds_ago=3600, listed=False)
-    with refused("ABORTED", "the remains of an interrupted creation were removed"):
-        volume.create(controller, "remains")
-    with created(controller, "remains") as made:
-        assert view.images() == ["csi-remains"]
-        assert view.metadata(made)
-
-
-def _leave_remains(view: View, name: str, *, seconds_ago: int, listed: bool) -> None:
-    """Write what librbd writes before the header: the name's id and its place in the directory."""
-    words = [struct.pack("<I", len(word)) + word.encode() for word in (name, "1234abcd")]
-    with rados.WriteOpCtx() as operation:
-        operation.write_full(words[1])
-        written = int(time.time()) - seconds_ago
-        view.ioctx.operate_write_op(operation, f"rbd_id.{name}", mtime=written)
-    if listed:
-        view.ioctx.execute("rbd_directory", "rbd", "dir_add_image", b"".join(words))
