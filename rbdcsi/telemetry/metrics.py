@@ -114,3 +114,14 @@ POOL_AVAILABLE = SnapshotGauge(
     "Data that a pool with volumes can still take.",
     ("cluster", "pool"),
 )
+# Of these, a controller counts the deletions that it has tried to finish: use `max` and `min`.
+DELETIONS_UNFINISHED = SnapshotGauge(
+    "rbdcsi_deletions_unfinished",
+    "Deleted volumes whose data was still there after the last attempt to remove it.",
+    ("cluster",),
+)
+DELETIONS_UNFINISHED_OLDEST = SnapshotGauge(
+    "rbdcsi_deletions_unfinished_oldest_timestamp_seconds",
+    "When the oldest of the unfinished deletions began, in seconds since 1970.",
+    ("cluster",),
+)

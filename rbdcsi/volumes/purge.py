@@ -3,8 +3,13 @@
 The volumes' records say which images are left, so any controller carries on after any crash. Two
 processes must not remove one image at the same time: librbd then ends its process by an assertion
 (TrimRequest: the exclusive lock was lost). So a lease lets one controller purge a location.
+
+A client that has a deleted image open keeps its data. Ceph drops the watch of a dead client after
+30 s; but if the client's connection ended before the OSD executed the watch, the OSD has no timer
+for it, and keeps it until the placement group peers again. So the watchers are logged.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +23,7 @@ from rbdcsi.ceph import connections, lease, locations, trash
 from rbdcsi.ceph.images import Images
 from rbdcsi.model import ids
 from rbdcsi.telemetry import steps
+from rbdcsi.volumes.unfinished import UnfinishedDeletions
 
 _log = structlog.get_logger()
 
@@ -53,6 +59,9 @@ class Purger:
         self._locations = locations.Locations(pooled)
         self._removal_connections = removal_connections
         self._move_seconds = move_seconds
+        self._unfinished = UnfinishedDeletions(
+            cluster.cluster_id for cluster in pooled.configured.clusters
+        )
         self._first_seen: dict[tuple[ids.LocationId, str], float] = {}  # moves, monotonic
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -82,7 +91,7 @@ class Purger:
             try:
                 done = self._purge_all()
             except Exception as error:  # noqa: BLE001  the thread must go on
-                _log.warning("purge failed, to be repeated", error=str(error), exc_info=error)
+                _log.warning("purge failed, to be repeated", exc_info=error)
             if woken:
                 self._stopping.wait(_SETTLE_SECONDS)
             woken = self._wake.wait(_PAUSE_SECONDS if done else _RETRY_SECONDS)
@@ -90,19 +99,23 @@ class Purger:
 
     def _purge_all(self) -> bool:
         """Purge every location; return False if an image is left."""
-        done = True
+        done, location_ids = True, set()
         for location in self._locations.all():
+            location_ids.add(location.id)
             try:
                 done &= self._purge(location)
-            except errors.RbdCsiError as error:
+            except Exception as error:  # noqa: BLE001  the other locations must not wait for it
                 done = False
                 _log.warning(
-                    "purge of a pool failed, to be repeated", pool=location.pool, error=str(error)
+                    "purge of a pool failed, to be repeated", pool=location.pool, exc_info=error
                 )
+        self._unfinished.keep_locations(location_ids)
         return done
 
     def _purge(self, location: locations.Location) -> bool:
-        if not store.Records(location.ioctx).deleting():
+        deleting = store.Records(location.ioctx).deleting()
+        self._unfinished.keep(location.id, deleting)
+        if not deleting:
             return True
         location_lease = lease.Lease(location.ioctx, locations.MARKER, "rbdcsi.sweeper")
         if not location_lease.take():
@@ -126,7 +139,7 @@ class Purger:
 
         with futures.ThreadPoolExecutor(_REMOVALS, "removal") as executor:
             removals = [
-                executor.submit(_remove, ioctx, records, image_id, entry, stopped)
+                executor.submit(self._remove, location, ioctx, image_id, entry, stopped)
                 for image_id, entry in entries.items()
                 if image_id not in moving_now
             ]
@@ -152,6 +165,79 @@ class Purger:
         self._first_seen = others | {key: self._first_seen.get(key, now) for key in moves}
         return {key[1] for key in moves if now - self._first_seen[key] < self._move_seconds}
 
+    def _remove(
+        self,
+        location: locations.Location,
+        ioctx: connections.Ioctx,
+        image_id: str,
+        entry: trash.Entry | None,
+        stopped: Callable[[], bool],
+    ) -> bool:
+        """Remove one image and its record; return False if it has to be repeated."""
+        if stopped():
+            return False
+        images, records = Images(ioctx), store.Records(location.ioctx)
+        try:
+            with steps.timed():
+                if entry and entry.state is trash.State.MOVING:
+                    trash.finish_move(ioctx, image_id, entry.name)
+                    steps.done("delete.move", image_id=image_id)
+                if entry and entry.state is not trash.State.RESTORING:
+                    images.remove_trashed(image_id, stopped)
+                    steps.done("delete.data", image_id=image_id)
+                if images.exists(image_id):
+                    self._log_outside_trash(location, image_id)
+                    return True
+                records.change(image_id, lambda _: None)
+                steps.done("delete.forget", image_id=image_id)
+        except errors.RbdCsiError as error:
+            if not stopped():
+                self._report(location, images, image_id, error)
+            return False
+        self._unfinished.remove(location.id, image_id)
+        return True
+
+    def _report(
+        self,
+        location: locations.Location,
+        images: Images,
+        image_id: str,
+        error: errors.RbdCsiError,
+    ) -> None:
+        """Log and count a deletion that does not finish, with the clients that hold the image."""
+        watchers: frozenset[str] = frozenset()
+        if isinstance(error, errors.Refused):
+            with contextlib.suppress(errors.RbdCsiError):
+                watchers = images.watchers(image_id)
+        _log.warning(
+            "data not removed, because a client has the image open; to be repeated"
+            if watchers
+            else "data not removed, to be repeated",
+            cluster=location.id.cluster_id,
+            pool=location.pool,
+            image_id=image_id,
+            deleted_since=self._count(location, image_id),
+            open_by=sorted(watchers),
+            error=str(error),
+        )
+
+    def _log_outside_trash(self, location: locations.Location, image_id: str) -> None:
+        """Log and count a deletion that waits for DeleteVolume: the call is under way, or died."""
+        _log.info(
+            "image of a deleted volume is not in the trash yet",
+            cluster=location.id.cluster_id,
+            pool=location.pool,
+            image_id=image_id,
+            deleted_since=self._count(location, image_id),
+        )
+
+    def _count(self, location: locations.Location, image_id: str) -> str | None:
+        """Count an image as not removed; return since when it is deleted, None if it is not."""
+        begun = store.Records(location.ioctx).get(image_id).deleting
+        if begun:
+            self._unfinished.add(location.id, image_id, begun)
+        return begun
+
 
 def _renewed(location_lease: lease.Lease) -> bool:
     try:
@@ -159,31 +245,3 @@ def _renewed(location_lease: lease.Lease) -> bool:
     except errors.RbdCsiError as error:
         _log.warning("lease lost, removals are broken off", error=str(error))
         return False
-
-
-def _remove(
-    ioctx: connections.Ioctx,
-    records: store.Records,
-    image_id: str,
-    entry: trash.Entry | None,
-    stopped: Callable[[], bool],
-) -> bool:
-    """Remove one image and its record; return False if it has to be repeated."""
-    if stopped():
-        return False
-    images = Images(ioctx)
-    try:
-        with steps.timed():
-            if entry and entry.state is trash.State.MOVING:
-                trash.finish_move(ioctx, image_id, entry.name)
-                steps.done("delete.move", image_id=image_id)
-            if entry and entry.state is not trash.State.RESTORING:
-                images.remove_trashed(image_id, stopped)
-                steps.done("delete.data", image_id=image_id)
-            if not images.exists(image_id):
-                records.change(image_id, lambda _: None)
-                steps.done("delete.forget", image_id=image_id)
-    except errors.RbdCsiError as error:
-        _log.warning("data not removed, to be repeated", image_id=image_id, error=str(error))
-        return False
-    return True
