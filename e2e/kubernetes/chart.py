@@ -16,6 +16,8 @@ NAMESPACE = "rbdcsi-system"
 DRIVER = "rbd.rbdcsi.io"
 CLUSTER_ID, POOL, CLASS = "main", "kubernetes", "rbd"  # as in deploy/examples
 
+CLUSTER_NAME = "machines"  # in node ids
+
 _SECONDS = 300
 _MODULES = ("rbd", "nbd", "fuse", "loop")  # of every mapper
 
@@ -31,6 +33,7 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
     cluster.create_pool(POOL)
     controller, node = "rbdcsi-controller", "rbdcsi-node"
     values = {
+        "clusterName": CLUSTER_NAME,
         "clusters": [
             {
                 "clusterID": CLUSTER_ID,
