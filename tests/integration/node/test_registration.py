@@ -91,7 +91,7 @@ def test_nodes_of_two_kubernetes_clusters_may_have_one_name(
     volume.stage(east, made)
     with refused("FAILED_PRECONDITION", f"not attached to node '{ids[1]}'", ids[0]):
         volume.stage(west, made)
-    with refused("FAILED_PRECONDITION", f"attached at '{ids[0]}'"):
+    with refused("FAILED_PRECONDITION", f"is staged at node '{ids[0]}'"):
         volume.attach(lab.controller, made, ids[1])
     volume.unstage(east, made)
     volume.detach(lab.controller, made, ids[0])
