@@ -3,9 +3,8 @@
 import contextlib
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,8 @@ MIB = 1 << 20
 Store = Literal["bluestore", "memstore"]  # of the OSD; the second takes the disk's noise away
 
 FEATURES = mask(image_layout.DEFAULT)  # floors make images as the driver does
+# Each benchmark has one; the driver's users may use these and no others.
+_POOLS = tuple(f"bench-{number}" for number in range(20))
 _QUIET = ("--log-level", "info")  # as in production
 
 
@@ -37,6 +38,7 @@ class Lab:
     directory: Path
     scale: float  # of the number of rounds; 1 is a full run
     mapper: str = "fuse"
+    unused_pools: Iterator[str] = field(default_factory=lambda: iter(_POOLS))
 
     def rounds(self, full: int) -> int:
         """Return how many rounds to do where a full run does `full`."""
@@ -45,7 +47,7 @@ class Lab:
     @contextlib.contextmanager
     def pool(self) -> Iterator[tuple[str, rados.Ioctx]]:
         """Give a new pool and the floor's way into it; its end takes everything in it along."""
-        name = f"bench-{uuid.uuid4().hex[:8]}"
+        name = next(self.unused_pools)
         self.cluster.create_pool(name)
         self.admin.wait_for_latest_osdmap()
         try:
@@ -80,7 +82,9 @@ def at_work(cluster: Cluster, scale: float, mapper: str = "fuse") -> Iterator[La
     with contextlib.ExitStack() as undo:
         cluster.create_pool("home")
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        installation = undo.enter_context(driver.installed(cluster, directory, "home"))
+        installation = undo.enter_context(
+            driver.installed(cluster, directory, "home", further_pools=_POOLS)
+        )
         controller = installation.controller("controller", *_QUIET).start()
         first, second = (
             installation.node(name, "--mapper", mapper, *_QUIET).start() for name in ("a", "b")

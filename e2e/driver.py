@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import grpc
 import yaml
 
 from e2e import processes
-from e2e.clusters import Cluster
+from e2e.clusters import Cluster, controller_caps, node_caps
 from rbdcsi.api import csi_pb2_grpc
 
 CLUSTER_ID = "local"
@@ -155,31 +156,36 @@ class Driver:
 
 @dataclass(frozen=True)
 class Installation:
-    """A configured driver on one cluster: gives controllers and nodes, and ends them all."""
+    """A configured driver on one cluster: gives controllers and nodes, and ends them all.
+
+    Controllers and nodes have a file each, because they are different users of Ceph. A process
+    that is both is a controller to Ceph, whose user may do whatever a node's may.
+    """
 
     directory: Path
     config: Path
+    node_config: Path
     running: contextlib.ExitStack
     program: Sequence[str] = PROGRAM
 
     def controller(self, name: str = "controller", *flags: str) -> Driver:
         """Prepare a controller; the caller starts it."""
-        return self._prepare("controller", name, flags)
+        return self._prepare("controller", name, self.config, flags)
 
     def node(self, node_id: str, *flags: str) -> Driver:
         """Prepare a node with directories of its own; the caller starts it."""
-        return self._prepare("node", node_id, ("--node-id", node_id, *flags))
+        return self._prepare("node", node_id, self.node_config, ("--node-id", node_id, *flags))
 
     def whole(self, node_id: str, *flags: str) -> Driver:
         """Prepare one process that is controller and node; the caller starts it."""
-        return self._prepare("all", node_id, ("--node-id", node_id, *flags))
+        return self._prepare("all", node_id, self.config, ("--node-id", node_id, *flags))
 
-    def _prepare(self, role: str, name: str, flags: tuple[str, ...]) -> Driver:
+    def _prepare(self, role: str, name: str, config: Path, flags: tuple[str, ...]) -> Driver:
         directory = self.directory / name
         (directory / "kubelet").mkdir(parents=True)
         ours = (
             "--config",
-            str(self.config),
+            str(config),
             "--kubelet-dir",
             str(directory / "kubelet"),
             "--state-dir",
@@ -198,8 +204,8 @@ def installed(
     directory: Path,
     pool: str,
     *,
+    further_pools: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
-    **more: str,
 ) -> Iterator[Installation]:
     """Configure the driver for a cluster; what was started is stopped at the end.
 
@@ -207,18 +213,35 @@ def installed(
         cluster: which Ceph.
         directory: for sockets, mounts and logs; short, sockets are in it.
         pool: the cluster's default pool.
+        further_pools: others that the driver's users may use; they need not exist yet.
         program: the command that is `rbdcsi`.
-        more: further keys of the cluster's entry in the configuration file.
     """
+    with contextlib.ExitStack() as running:
+        config, node_config = (
+            _configured(cluster, directory, pool, role, caps(pool, *further_pools), running)
+            for role, caps in (("controller", controller_caps), ("node", node_caps))
+        )
+        yield Installation(directory, config, node_config, running, program)
+
+
+def _configured(
+    cluster: Cluster,
+    directory: Path,
+    pool: str,
+    role: str,
+    caps: Mapping[str, str],
+    undo: contextlib.ExitStack,
+) -> Path:
+    """Make the role's Ceph user, and return its configuration file."""
+    user, file = f"{role}-{uuid.uuid4().hex[:8]}", directory / f"{role}.yaml"
+    if not cluster.ours:
+        undo.callback(cluster.ceph, "auth", "rm", f"client.{user}")
     entry = {
         "clusterID": CLUSTER_ID,
         "confFile": str(cluster.conf),
         "pool": pool,
-        "user": cluster.user,
-        "keyring": str(cluster.keyring),
-        **more,
+        "user": user,
+        "keyring": str(cluster.create_keyring(user, caps, directory)),
     }
-    config = directory / "config.yaml"
-    config.write_text(yaml.safe_dump({"clusters": [entry]}))
-    with contextlib.ExitStack() as running:
-        yield Installation(directory, config, running, program)
+    file.write_text(yaml.safe_dump({"clusters": [entry]}))
+    return file

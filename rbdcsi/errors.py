@@ -7,6 +7,11 @@
     ├── NotFound             NOT_FOUND
     ├── AlreadyExists        ALREADY_EXISTS
     ├── Refused              FAILED_PRECONDITION
+    │   ├── NotAttached
+    │   ├── OtherClient
+    │   ├── ForeignWatcher
+    │   ├── NodeIdTaken
+    │   ├── UnexpectedContent
     │   └── ConfigError      (reaches no caller: the driver does not start)
     ├── SizeOutOfRange       OUT_OF_RANGE
     ├── Exhausted            RESOURCE_EXHAUSTED
@@ -62,13 +67,53 @@ class AlreadyExists(RbdCsiError):
 
 
 class Refused(RbdCsiError):
-    """The state of the volume forbids the call; a person or another call must change it first."""
+    """The state of the volume forbids the call; a person or another call must change it first.
+
+    `reason` is the label by which the metrics count it, see docs/reference/metrics.md.
+    """
 
     code = "FAILED_PRECONDITION"
+    reason: ClassVar[str] = "other"
+
+
+class NotAttached(Refused):
+    """The volume is not attached to the node, not any more, or not for that use."""
+
+    reason = "not_attached"
+
+
+class OtherClient(Refused):
+    """A recorded client of another machine or boot still has the image open."""
+
+    reason = "other_client"
+
+
+class ForeignWatcher(Refused):
+    """A client that is in no record has the image open."""
+
+    reason = "foreign_watcher"
+
+
+class NodeIdTaken(Refused):
+    """The node's id belongs to another machine, whose plugin lives."""
+
+    reason = "node_id_taken"
+
+
+class UnexpectedContent(Refused):
+    """What is in the image does not agree with its marks, so nothing is written to it."""
+
+    reason = "content"
 
 
 class ConfigError(Refused):
     """The configuration cannot be used; each line of the message names a mistake and its fix."""
+
+
+def refusal_reasons() -> frozenset[str]:
+    """Return the reasons of all refusals."""
+    kinds: list[type[Refused]] = [Refused, *Refused.__subclasses__()]
+    return frozenset(kind.reason for kind in kinds)
 
 
 class SizeOutOfRange(RbdCsiError):

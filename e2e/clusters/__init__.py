@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 
 from e2e import errors
 from e2e.clusters import existing, local, microceph
-from e2e.clusters.cluster import Cluster, Daemons, driver_caps
+from e2e.clusters.caps import controller_caps, node_caps
+from e2e.clusters.cluster import Cluster, Daemons
 
 KINDS: Mapping[str, Callable[[], contextlib.AbstractContextManager[Cluster]]] = {
     "local": local.LocalCluster,
@@ -23,7 +24,7 @@ KINDS: Mapping[str, Callable[[], contextlib.AbstractContextManager[Cluster]]] = 
     "existing": existing.connected,
 }
 
-__all__ = ["KINDS", "Cluster", "Daemons", "driver_caps", "start"]
+__all__ = ["KINDS", "Cluster", "Daemons", "controller_caps", "node_caps", "start"]
 
 
 def start(name: str | None = None) -> contextlib.AbstractContextManager[Cluster]:

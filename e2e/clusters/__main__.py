@@ -11,7 +11,7 @@ from e2e import clusters, holder
 from e2e.clusters import local
 
 DIRECTORY = Path(tempfile.gettempdir()) / f"rbdcsi-cluster-{os.getuid()}"
-POOL, USER = "volumes", "rbdcsi"
+POOL = "volumes"
 HOLDER = holder.Holder("the cluster", DIRECTORY, "e2e.clusters", 120)
 USAGE = """\
 Ceph {fsid} runs in {directory} (process {holder}).
@@ -20,14 +20,14 @@ Ceph {fsid} runs in {directory} (process {holder}).
   ceph status
   rbd create {pool}/first --size 1G && rbd ls -l {pool}
 
-The driver's configuration:
+The configuration of controllers; node plugins have the user rbdcsi-node and its keyring:
 
   clusters:
     - clusterID: {fsid}
       confFile: {directory}/ceph.conf
       pool: {pool}
-      user: {user}
-      keyring: {directory}/{user}.keyring
+      user: rbdcsi-controller
+      keyring: {directory}/rbdcsi-controller.keyring
 
 Stop it with: make cluster-stop"""
 
@@ -35,15 +35,13 @@ Stop it with: make cluster-stop"""
 def _own() -> None:
     with local.LocalCluster(DIRECTORY) as cluster:
         cluster.create_pool(POOL)
-        key = cluster.create_user(USER, clusters.driver_caps(POOL))
-        keyring = DIRECTORY / f"{USER}.keyring"
-        keyring.touch(mode=0o600)
-        keyring.write_text(f"[client.{USER}]\n\tkey = {key.reveal()}\n")
+        cluster.create_keyring("rbdcsi-controller", clusters.controller_caps(POOL), DIRECTORY)
+        cluster.create_keyring("rbdcsi-node", clusters.node_caps(POOL), DIRECTORY)
         HOLDER.hold({"fsid": cluster.fsid})
 
 
 def _usage() -> str:
-    return USAGE.format(**HOLDER.facts, directory=DIRECTORY, pool=POOL, user=USER)
+    return USAGE.format(**HOLDER.facts, directory=DIRECTORY, pool=POOL)
 
 
 if __name__ == "__main__":

@@ -163,11 +163,25 @@ class Cluster:
 
         Args:
             name: without "client.".
-            caps: capability by service, such as {"mon": "profile rbd"}; see `driver_caps`.
+            caps: capability by service, such as {"mon": "profile rbd"}; see `caps`.
         """
         words = [word for service, cap in caps.items() for word in (service, cap)]
         answer = self.ceph("auth", "get-or-create", f"client.{name}", *words)
         return Secret(answer[0]["key"])
+
+    def create_keyring(self, name: str, caps: Mapping[str, str], directory: Path) -> Path:
+        """Create the user `client.NAME` and return its keyring, a new file NAME.keyring.
+
+        Args:
+            name: without "client.".
+            caps: see `create_user`.
+            directory: where the file goes.
+        """
+        keyring = directory / f"{name}.keyring"
+        keyring.touch(mode=0o600)
+        key = self.create_user(name, caps).reveal()
+        keyring.write_text(f"[client.{name}]\n\tkey = {key}\n")
+        return keyring
 
     def freeze_osd(self) -> None:
         """Stop the OSD in its tracks: clients' I/O hangs, connections stay open."""
@@ -258,15 +272,6 @@ class Cluster:
     def _osds_are_up(self) -> bool:
         stat = self.ceph("osd", "stat")
         return bool(stat["num_up_osds"] == stat["num_osds"] > 0)
-
-
-def driver_caps(pool: str) -> dict[str, str]:
-    """Return the capabilities of the driver's user for one pool, as the Ceph manual gives them."""
-    return {
-        "mon": "profile rbd",
-        "osd": f"profile rbd pool={pool}",
-        "mgr": f"profile rbd pool={pool}",
-    }
 
 
 def _layout(cluster: Cluster, erasure_coded: bool) -> list[str]:

@@ -7,37 +7,42 @@ from pathlib import Path
 import yaml
 
 from e2e import errors
-from e2e.clusters import Cluster, commands, driver_caps
+from e2e.clusters import Cluster, commands, controller_caps, node_caps
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests, programs
 
 RELEASE = "rbdcsi"
 NAMESPACE = "rbdcsi-system"
 DRIVER = "rbd.rbdcsi.io"
-CLUSTER_ID, POOL, USER, CLASS = "main", "kubernetes", "kubernetes", "rbd"  # as in deploy/examples
+CLUSTER_ID, POOL, CLASS = "main", "kubernetes", "rbd"  # as in deploy/examples
+
+CLUSTER_NAME = "machines"  # in node ids
 
 _SECONDS = 300
 _MODULES = ("rbd", "nbd", "fuse", "loop")  # of every mapper
 
 
 def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
-    """Make pool and user in Ceph, and return the file of the chart's values for them.
+    """Make pool and users in Ceph, and return the file of the chart's values for them.
 
     Args:
         cluster: must be reached from nodes and Pods.
-        directory: where the file goes; it has the user's key.
+        directory: where the file goes; it has the users' keys.
         mapper: of the nodes.
     """
     cluster.create_pool(POOL)
-    key = cluster.create_user(USER, driver_caps(POOL))
+    controller, node = "rbdcsi-controller", "rbdcsi-node"
     values = {
+        "clusterName": CLUSTER_NAME,
         "clusters": [
             {
                 "clusterID": CLUSTER_ID,
                 "monitors": [_monitors(cluster)],
                 "pool": POOL,
-                "user": USER,
-                "key": key.reveal(),
+                "user": controller,
+                "key": cluster.create_user(controller, controller_caps(POOL)).reveal(),
+                "nodeUser": node,
+                "nodeKey": cluster.create_user(node, node_caps(POOL)).reveal(),
             }
         ],
         "storageClasses": _classes(),

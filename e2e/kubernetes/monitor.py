@@ -1,20 +1,12 @@
 """Debian's Prometheus, scraping the driver of a Kubernetes with the labels that the chart gives."""
 
 import contextlib
-import json
 import re
-import tempfile
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from e2e import processes
-from e2e.clusters import commands, ports
 from e2e.kubernetes import chart
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests, prometheus
@@ -23,72 +15,15 @@ RULES = manifests.CHART / "files/alerts.yaml"
 _META = "__meta_kubernetes_pod_"
 
 
-@dataclass(frozen=True)
-class Prometheus:
-    """A Prometheus that answers at this address and port."""
-
-    address: str
-
-    def query(self, expression: str) -> Sequence[Mapping[str, Any]]:
-        """Return the series that the expression has now, each with its labels and its value."""
-        words = urllib.parse.urlencode({"query": expression})
-        found: Sequence[Mapping[str, Any]] = self._get(f"query?{words}")["result"]
-        return found
-
-    def targets(self) -> Sequence[Mapping[str, Any]]:
-        """Return what is scraped, with labels, health and the last error."""
-        found: Sequence[Mapping[str, Any]] = self._get("targets?state=active")["activeTargets"]
-        return found
-
-    def rules(self) -> Sequence[Mapping[str, Any]]:
-        """Return the alert rules, with health, state and the last error."""
-        (group,) = self._get("rules")["groups"]
-        found: Sequence[Mapping[str, Any]] = group["rules"]
-        return found
-
-    def _get(self, what: str) -> Mapping[str, Any]:
-        with urllib.request.urlopen(f"http://{self.address}/api/v1/{what}", timeout=30) as answer:
-            data: Mapping[str, Any] = json.load(answer)["data"]
-        return data
-
-
 @contextlib.contextmanager
-def scraping(kubernetes: Kubernetes) -> Iterator[Prometheus]:
+def scraping(kubernetes: Kubernetes) -> Iterator[prometheus.Prometheus]:
     """Scrape the driver at the addresses of its Pods, which this host must reach.
 
     Raises:
         DeadlineExceeded: Prometheus does not answer.
     """
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ports.claimed_pair("127.0.0.1") as port,
-        contextlib.closing(processes.Spawner("prometheus")) as spawner,
-    ):
-        directory = Path(name)
-        (directory / "prometheus.yaml").write_text(yaml.safe_dump(_configuration(kubernetes)))
-        child = spawner.spawn(
-            [
-                prometheus.program(),
-                f"--config.file={directory}/prometheus.yaml",
-                f"--storage.tsdb.path={directory}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            directory / "log",
-        )
-        try:
-            running = Prometheus(f"127.0.0.1:{port}")
-            commands.wait_until(lambda: _answers(running), "Prometheus answers")
-            yield running
-        finally:
-            child.kill()
-            child.wait()
-
-
-def _answers(running: Prometheus) -> bool:
-    with contextlib.suppress(OSError):
-        running.query("vector(1)")
-        return True
-    return False
+    with prometheus.running(_configuration(kubernetes)) as server:
+        yield server
 
 
 def _configuration(kubernetes: Kubernetes) -> Mapping[str, object]:

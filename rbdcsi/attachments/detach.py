@@ -9,12 +9,13 @@ its repeat.
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import fencing, rules, store
-from rbdcsi.attachments.records import Attachment, Client
+from rbdcsi.attachments.records import Attachment, Client, State
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
@@ -105,6 +106,7 @@ class _Detachment:
         if node_id not in stored.record.attachments:
             return stored
         image_id, volume = self.handle.image_id, str(self.handle)
+        begun_at = _begin(stored.record.attachments[node_id])
         stored = self.records.change(
             image_id, lambda record: rules.begin_detach(record, node_id, clock.now()), stored
         )
@@ -112,13 +114,19 @@ class _Detachment:
         attachment = stored.record.attachments.get(node_id)
         if attachment is None:
             return stored
-        gone = self._ended(node_id, attachment)
+        gone, fenced = self._ended(node_id, attachment), set[str]()
         if len(gone) < len(attachment.clients):
-            gone = self._end_clients(node_id, attachment, gone)
+            if self.images.name_of(image_id) is None:  # no image is left to protect
+                gone = {client.address for client in attachment.clients}
+            else:
+                fenced = self._end_clients(node_id, attachment, gone)
         stored = self.records.change(
             image_id,
             lambda record: rules.finish_detach(
-                record, node_id, attachment.generation, lambda client: client.address in gone
+                record,
+                node_id,
+                attachment.generation,
+                lambda client: client.address in gone | fenced,
             ),
         )
         steps.done("detach.record", volume=volume, node=node_id)
@@ -127,6 +135,9 @@ class _Detachment:
                 f"volume {volume}: the clients at node {node_id!r} changed while it was being "
                 "detached; repeat the call"
             )
+        if fenced:
+            seconds = time.time() - begun_at
+            metrics.FAIL_OVER_SECONDS.labels(self.connection.cluster_id).observe(seconds)
         return stored
 
     def _ended(self, node_id: str, attachment: Attachment) -> set[str]:
@@ -142,9 +153,7 @@ class _Detachment:
         }
 
     def _end_clients(self, node_id: str, attachment: Attachment, gone: set[str]) -> set[str]:
-        """Have the node release the volume, or fence its clients; return all that are gone."""
-        if self.images.name_of(self.handle.image_id) is None:
-            return {client.address for client in attachment.clients}  # no image is left to protect
+        """Have the node release the volume, or fence its clients; return those that it fenced."""
         self._let_release(node_id, attachment)
         attachment = self._attachment(node_id) or attachment.having_clients(())
         left = [client for client in attachment.clients if client.address not in gone]
@@ -166,8 +175,7 @@ class _Detachment:
                 node=node_id,
                 client=client.address,
             )
-            gone = gone | {client.address}
-        return gone
+        return {client.address for client in left}
 
     def _let_release(self, node_id: str, attachment: Attachment) -> None:
         """Ask the node's plugin to release the volume, and wait if it begins to."""
@@ -187,6 +195,13 @@ class _Detachment:
 
     def _attachment(self, node_id: str) -> Attachment | None:
         return self.records.get(self.handle.image_id).attachments.get(node_id)
+
+
+def _begin(attachment: Attachment) -> float:
+    """Return when the volume began to be detached: now, unless an earlier call was cut off."""
+    if attachment.state is not State.DETACHING:
+        return time.time()
+    return datetime.fromisoformat(attachment.since).timestamp()
 
 
 def _refusal(

@@ -116,23 +116,23 @@ def require(record: VolumeRecord, volume: str, node: str, generation: int) -> At
         generation: that the call carries.
 
     Raises:
-        Refused: there is no such attachment.
+        NotAttached: there is no such attachment.
     """
     attachment = record.attachments.get(node)
     if attachment is None:
         nodes = ", ".join(sorted(record.attachments)) or "no node"
-        raise errors.Refused(
+        raise errors.NotAttached(
             f"volume {volume} is not attached to node {node!r} (attached: {nodes}); "
             "ControllerPublishVolume must come first"
         )
     if attachment.generation != generation:
-        raise errors.Refused(
+        raise errors.NotAttached(
             f"volume {volume} is attached to node {node!r} with generation "
             f"{attachment.generation}, but the call carries generation {generation}: it belongs to "
             "an attachment that has ended"
         )
     if attachment.state is State.DETACHING:
-        raise errors.Refused(f"volume {volume} is being detached from node {node!r}")
+        raise errors.NotAttached(f"volume {volume} is being detached from node {node!r}")
     return attachment
 
 
@@ -149,14 +149,14 @@ def require_covered(attachment: Attachment, asked: Capability, volume: str, node
         node: the node's id.
 
     Raises:
-        Refused: another access type, or a mode that the attachment does not cover.
+        NotAttached: another access type, or a mode that the attachment does not cover.
     """
     access_type, mode = attachment.access_type, attachment.mode
     if access_type is None and not mode.single_node and not mode.reader_only:
         access_type = AccessType.BLOCK
     if access_type in {asked.access_type, None} and covers(mode, asked.mode):
         return
-    raise errors.Refused(
+    raise errors.NotAttached(
         f"volume {volume} is attached to node {node!r} as {_described(attachment)}, which does not "
         f"allow to stage it as {asked}; two PersistentVolumes of one volume share its attachment: "
         "use one of them at a time, or give both the same volumeMode and accessModes"

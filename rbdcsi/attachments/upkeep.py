@@ -59,6 +59,8 @@ class FenceUpkeep:
         """Look at every fence once; return the seconds until the next time."""
         in_force: dict[tuple[str, ...], float] = {}
         for cluster in self._connections.configured.clusters:
+            metrics.FENCED.labels(cluster.cluster_id)  # from 0: Prometheus sees the first one
+            metrics.FAIL_OVER_SECONDS.labels(cluster.cluster_id)
             try:
                 with self._connections.use(cluster.cluster_id) as connection:
                     in_force[(cluster.cluster_id,)] = _keep_up(connection)

@@ -55,7 +55,7 @@ class Registration:
         self._facts = facts
         self._answer = answer
         self._watches: dict[str, Watch] = {}
-        self._refusals: dict[str, errors.Refused] = {}  # by cluster
+        self._refusals: dict[str, errors.NodeIdTaken] = {}  # by cluster
 
     def renew(self) -> float:
         """Watch the node's object, and write the record with the current time as `last_seen`.
@@ -70,9 +70,9 @@ class Registration:
         return bool(self._refusals)
 
     def require(self) -> None:
-        """Raise Refused if another machine that lives has this node's id in any cluster."""
+        """Raise NodeIdTaken if another machine that lives has this node's id in any cluster."""
         for refusal in self._refusals.values():
-            raise errors.Refused(str(refusal))
+            raise errors.NodeIdTaken(str(refusal))
 
     def close(self) -> None:
         """End the watches."""
@@ -88,7 +88,7 @@ class Registration:
                 watch.renew(connection.home())
                 self._write(connection)
         except errors.RbdCsiError as error:
-            if isinstance(error, errors.Refused):
+            if isinstance(error, errors.NodeIdTaken):
                 self._refusals[cluster_id] = error
                 self._watches.pop(cluster_id).close()  # only the owner of the id watches
             _log.warning(
@@ -122,7 +122,7 @@ class Registration:
         answers = presence.ask(home, self._facts.node_id, presence.Question())
         others = [a for a in answers.answers if a.machine_id != machine_id]
         if others or answers.silent:
-            raise errors.Refused(
+            raise errors.NodeIdTaken(
                 f"node id {self._facts.node_id!r} belongs to the machine with addresses "
                 f"{', '.join(record.addresses)} (last seen {record.last_seen}), whose node plugin "
                 "still runs, and this is another machine; give each machine a --node-id of its "

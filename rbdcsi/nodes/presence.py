@@ -76,6 +76,16 @@ def ask(home: Ioctx, node_id: str, question: Question) -> Answers:
     return Answers(answers, replies.silent + len(replies.answers) - len(answers))
 
 
+def lives(home: Ioctx, node_id: str) -> bool:
+    """Return whether a plugin of this node watches; one that does not answer may be frozen.
+
+    Raises:
+        Unavailable: Ceph does not answer.
+    """
+    answers = ask(home, node_id, Question())
+    return bool(answers.answers or answers.silent)
+
+
 def _decoded(reply: bytes) -> Answer | None:
     try:
         facts = json.loads(reply)

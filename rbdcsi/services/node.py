@@ -16,6 +16,7 @@ from rbdcsi.staging.publish import Publisher, PublishRequest
 from rbdcsi.staging.stage import Stager, StageRequest
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.staging.unstage import Unstager
+from rbdcsi.telemetry import metrics
 
 _RPC = csi_pb2.NodeServiceCapability.RPC
 
@@ -44,6 +45,8 @@ class Node(csi_pb2_grpc.NodeServicer):
             max_volumes: the most volumes that it may hold; 0 is no limit.
             topology: where it is.
         """
+        for reason in errors.refusal_reasons():  # each from 0: Prometheus sees the first one
+            metrics.REFUSED.labels("NodeStageVolume", reason)
         self._node = node
         self._registration = registration
         self._stager = Stager(node)

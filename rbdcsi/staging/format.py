@@ -141,7 +141,7 @@ def prepare(
 def _require_empty(image: MarkedImage) -> None:
     """Refuse an image with objects in Ceph: it holds data in the part that was not read."""
     if image.images.holds_data(image.image_id):
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image.name} was never formatted by this driver, and reads as blank at its "
             "start and end, but holds data between them (`rbd diff` lists where), so it is not "
             "formatted. If the data is not needed, delete the volume and make another one"
@@ -153,7 +153,7 @@ def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:
     try:
         return mkfs_options.parse(text, fs_type, TABLE[fs_type].mkfs_allowed)
     except errors.InvalidRequest as error:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} holds no filesystem yet, and the options for making one in its "
             f"metadata are refused: {error}; delete the volume and make it again from a "
             "StorageClass without them"

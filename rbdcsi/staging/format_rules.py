@@ -49,13 +49,13 @@ def decide(
         return _unmanaged_action(content_type, fs_type, image)
     action = _action(mark, content_type, fs_type, image)
     if unmanaged and action is not Action.MOUNT:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} was not made by this driver, so it is never formatted, but its "
             f"metadata {KEY} says that making {fs_type} on it was begun; look at the image, then "
             f"remove that metadata: `rbd image-meta remove {image} {KEY}`"
         )
     if readonly and action is not Action.MOUNT:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} holds no filesystem yet, and read-only use cannot make one; "
             "attach it once read-write"
         )
@@ -66,20 +66,20 @@ def _action(mark: Mark | None, content_type: str | None, fs_type: str, image: st
     if mark is None:
         if content_type is None:
             return Action.MAKE
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} was never formatted by this driver, but holds {content_type}; it is "
             f"left as it is. If that is to be used: `rbd image-meta set {image} {KEY} "
             f"'{MARK.encode(Mark(Phase.FORMATTED, content_type))}'`"
         )
     if mark.phase is Phase.RAW:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} was used as a raw block device, and may hold data without a "
             f"signature (it reads as {content_type or 'blank'}), so it is neither formatted nor "
             f"mounted; use it as a block device. If it holds a filesystem: `rbd image-meta set "
             f"{image} {KEY} '{MARK.encode(Mark(Phase.FORMATTED, fs_type))}'`"
         )
     if mark.fs_type != fs_type:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image} is {mark.phase.value} as {mark.fs_type}, not {fs_type}; "
             f"use fsType {mark.fs_type}"
         )
@@ -87,7 +87,7 @@ def _action(mark: Mark | None, content_type: str | None, fs_type: str, image: st
         return _unfinished_action(content_type, fs_type, image)
     if content_type == fs_type:
         return Action.MOUNT
-    raise errors.Refused(
+    raise errors.UnexpectedContent(
         f"image {image} was formatted as {fs_type}, but reads as {content_type or 'blank'}: its "
         "data is damaged or gone, and nothing is written over it; look at it with `rbd` and "
         "restore a snapshot or backup"
@@ -112,7 +112,7 @@ def hides_superblock(mark: Mark | None, content: signature.Content, fs_type: str
 def _unmanaged_action(content_type: str | None, fs_type: str, image: str) -> Action:
     if content_type == fs_type:
         return Action.MOUNT
-    raise errors.Refused(
+    raise errors.UnexpectedContent(
         f"image {image} was not made by this driver, so it is never formatted; it must hold "
         f"{fs_type}, found is {content_type or 'no filesystem'}: make one by hand (`rbd map`, "
         f"`mkfs.{fs_type}`), or set fsType in the PersistentVolume to what is there"
@@ -124,7 +124,7 @@ def _unfinished_action(content_type: str | None, fs_type: str, image: str) -> Ac
         return Action.MAKE
     if content_type in (fs_type, signature.UNKNOWN):
         return Action.MAKE_AGAIN
-    raise errors.Refused(
+    raise errors.UnexpectedContent(
         f"image {image}: making {fs_type} on it was interrupted, and now it holds {content_type}, "
         "which this driver did not write; it is left as it is"
     )
@@ -139,7 +139,7 @@ def needs_raw_mark(mark: Mark | None, image: str) -> bool:
     if mark is None or mark.phase is Phase.RAW:
         return True
     if mark.phase is Phase.FORMATTING:
-        raise errors.Refused(
+        raise errors.UnexpectedContent(
             f"image {image}: making {mark.fs_type} on it was interrupted, so it cannot be used as "
             "a raw block device; stage it once with that filesystem, which finishes it, or remove "
             f"the mark if the image shall be used raw: `rbd image-meta remove {image} {KEY}`"

@@ -65,6 +65,21 @@ FENCED = prometheus_client.Counter(
     ["cluster"],
     registry=REGISTRY,
 )
+REFUSED = prometheus_client.Counter(
+    "rbdcsi_calls_refused",
+    "CSI calls that the state of the volume or node forbade (FAILED_PRECONDITION), by the reason: "
+    "not_attached, other_client, foreign_watcher, node_id_taken, content, other.",
+    ["method", "reason"],
+    registry=REGISTRY,
+)
+FAIL_OVER_SECONDS = prometheus_client.Histogram(
+    "rbdcsi_fail_over_duration_seconds",
+    "Time from the first call that detaches a volume from a node to its end, where a client had to "
+    "be fenced.",
+    ["cluster"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 _BUILD = prometheus_client.Info(
     "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
 )
@@ -96,6 +111,11 @@ ATTACHMENTS = SnapshotGauge(
     "rbdcsi_attachments",
     "Attachments by node and state (attached, staged, released, detaching).",
     ("cluster", "node", "state"),
+)
+WITHOUT_NODE = SnapshotGauge(
+    "rbdcsi_staged_without_node",
+    "Volumes staged at a node whose node plugin does not live.",
+    ("cluster", "node"),
 )
 FENCES = SnapshotGauge("rbdcsi_fences", "Ceph clients that the driver has fenced.", ("cluster",))
 VOLUMES = SnapshotGauge("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "namespace"))

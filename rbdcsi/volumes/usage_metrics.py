@@ -7,7 +7,9 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
+from rbdcsi.attachments.records import State
 from rbdcsi.ceph import connections, locations
+from rbdcsi.nodes import presence
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity
 
@@ -24,7 +26,10 @@ class _Count:
     stored: dict[tuple[str, ...], float] = field(default_factory=dict)
     available: dict[tuple[str, ...], float] = field(default_factory=dict)
 
+    without_node: dict[tuple[str, ...], float] = field(default_factory=dict)
+
     def show(self) -> None:
+        metrics.WITHOUT_NODE.replace(self.without_node)
         metrics.ATTACHMENTS.replace(self.attachments)
         metrics.VOLUMES.replace(self.volumes)
         metrics.DELETING.replace(self.deleting)
@@ -58,6 +63,11 @@ class Census:
                 usage = capacity.usage(connection, location.id.pool_id)
                 if usage is not None:
                     count.stored[pool], count.available[pool] = usage.stored, usage.available
+        for (cluster_id, node, state), volumes in count.attachments.items():
+            if state == State.STAGED.value:
+                with self._connections.use(cluster_id) as connection:
+                    lives = presence.lives(connection.home(), node)
+                count.without_node[cluster_id, node] = 0 if lives else volumes
 
 
 def _count_volumes(location: locations.Location, count: _Count) -> None:

@@ -1,5 +1,6 @@
 """The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from e2e import errors
 from e2e.release import manifests, programs, schemas
 from rbdcsi.cli import serve
 from rbdcsi.config import clusters_file
+from rbdcsi.config.clusters import Config
 from rbdcsi.model import storage_class
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
@@ -52,9 +54,28 @@ def mistakes(*files: Path) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
-def checksum(*flags: str) -> str:
-    (workload,) = rendered(*flags)["DaemonSet"]
+def checksum(kind: str, *flags: str) -> str:
+    (workload,) = rendered(*flags)[kind]
     return str(workload["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+
+def configurations(directory: Path, *flags: str) -> dict[str, Config]:
+    """Return what the driver reads in each Pod: from the Secret that its workload mounts."""
+    objects = rendered(*flags)
+    secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in objects["Secret"]}
+    found = {}
+    for kind in ("StatefulSet", "DaemonSet"):
+        (directory / kind).mkdir()
+        for name, text in secrets[config_secret(objects[kind][0])].items():
+            (directory / kind / name).write_text(text.replace("/etc/rbdcsi", f"{directory}/{kind}"))
+            (directory / kind / name).chmod(0o600)
+        found[kind] = clusters_file.load(directory / kind / "config.yaml")
+    return found
+
+
+def config_secret(workload: Object) -> str:
+    volumes = workload["spec"]["template"]["spec"]["volumes"]
+    return str(next(v["secret"]["secretName"] for v in volumes if v["name"] == "config"))
 
 
 @pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
@@ -108,6 +129,8 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("node.mapper=loop", "/node/mapper.*must be one of 'auto', 'krbd', 'nbd', 'fuse'"),
         ("node.maper=krbd", "/node.*additional properties 'maper' not allowed"),
         ("controller.replicas=0", "/controller/replicas.*got 0, want 1"),
+        ("clusterName=A/b", "/clusterName.*does not match pattern"),
+        ("controller.fence=ask", "/controller/fence.*must be one of 'always', 'never'"),
         ("image.digest=sha256:12", "/image/digest.*does not match pattern"),
     ],
 )
@@ -140,23 +163,79 @@ def test_driver_takes_the_flags_that_it_is_started_with(flags: tuple[str, ...]) 
 
 
 def test_clusters_become_a_configuration_that_the_driver_takes(tmp_path: Path) -> None:
-    (secret,) = rendered(*EVERYTHING)["Secret"]
-    for name, text in secret["stringData"].items():
-        (tmp_path / name).write_text(text.replace("/etc/rbdcsi", str(tmp_path)))
-        (tmp_path / name).chmod(0o600)
-    main, other = clusters_file.load(tmp_path / "config.yaml").clusters
-    assert (main.cluster_id, main.rados_namespace) == ("main", "")
-    assert (other.pool, other.rados_namespace) == ("rbd", "tenant")
-    assert main.credentials().user == "rbdcsi"
+    for config in configurations(tmp_path, *EVERYTHING).values():
+        main, other = config.clusters
+        assert (main.cluster_id, main.rados_namespace) == ("main", "")
+        assert (other.pool, other.rados_namespace) == ("rbd", "tenant")
 
 
-def test_new_monitor_restarts_the_driver_and_a_new_key_does_not() -> None:
+def test_node_plugins_have_a_user_of_their_own_and_never_the_controllers_key(
+    tmp_path: Path,
+) -> None:
+    found = configurations(tmp_path, *EVERYTHING)
+    controller, node = (found[kind].clusters[0].credentials() for kind in found)
+    assert (controller.user, node.user) == ("rbdcsi-controller", "rbdcsi-node")
+    for file in (tmp_path / "DaemonSet").iterdir():
+        assert controller.key.reveal() not in file.read_text()
+
+
+def test_one_user_for_both_is_enough(tmp_path: Path) -> None:
+    found = configurations(tmp_path, *EVERYTHING)
+    controller, node = (found[kind].clusters[1].credentials() for kind in found)
+    assert (controller.user, controller.key) == (node.user, node.key)
+
+
+def test_node_user_without_its_key_is_refused() -> None:
+    with pytest.raises(errors.Failed, match="nodeKey"):
+        manifests.template(*EVERYTHING, "--set", "clusters[1].nodeUser=rbdcsi-node")
+
+
+@pytest.mark.parametrize(
+    ("flags", "secrets"),
+    [
+        ((), ["rbdcsi-config", "rbdcsi-config"]),
+        (("--set", "node.existingSecret=on-nodes"), ["rbdcsi-config", "on-nodes"]),
+    ],
+)
+def test_secrets_that_exist_are_mounted_and_none_is_made(
+    flags: tuple[str, ...], secrets: list[str]
+) -> None:
+    objects = rendered(*MINIMAL, *flags)
+    workloads = (*objects["StatefulSet"], *objects["DaemonSet"])
+    assert [config_secret(workload) for workload in workloads] == secrets
+    assert "Secret" not in objects
+
+
+def test_node_ids_have_the_name_of_their_kubernetes_cluster_if_it_has_one() -> None:
+    for flags, node_id in (MINIMAL, "node-a"), (EVERYTHING, "production/node-a"):
+        (workload,) = rendered(*flags)["DaemonSet"]
+        options = serve.serve.make_context("serve", driver_args(workload)).params
+        assert options["node_id"] == node_id
+
+
+def test_policy_of_fences_is_the_controllers() -> None:
+    (workload,) = rendered(*EVERYTHING)["StatefulSet"]
+    options = serve.serve.make_context("serve", driver_args(workload)).params
+    assert (options["fence"], options["detach_grace"]) == ("never", 2.5)
+
+
+def test_dashboard_is_in_a_config_map_that_grafana_looks_for() -> None:
+    (config_map,) = rendered(*EVERYTHING)["ConfigMap"]
+    labels = config_map["metadata"]["labels"]
+    assert (labels["grafana_dashboard"], labels["example.com/folder"]) == ("1", "storage")
+    file = manifests.CHART / "files/dashboard.json"
+    assert json.loads(config_map["data"]["rbdcsi.json"]) == json.loads(file.read_text())
+    assert "ConfigMap" not in rendered(*MINIMAL)
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_new_monitor_restarts_the_driver_and_a_new_key_does_not(kind: str) -> None:
     key = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcQ=="
     before, rotated, moved = (
-        checksum(*EVERYTHING, *change)
+        checksum(kind, *EVERYTHING, *change)
         for change in (
             (),
-            ("--set", f"clusters[0].key={key}"),
+            ("--set", f"clusters[0].key={key},clusters[0].nodeKey={key}"),
             ("--set", "clusters[0].monitors={10.0.0.9}"),
         )
     )

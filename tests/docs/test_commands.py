@@ -4,17 +4,18 @@ import itertools
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 import pytest
 import yaml
 
 from e2e import clusters
+from e2e.clusters.caps import node_data_caps
 from e2e.release import manifests
 from rbdcsi.cli.main import main
 from rbdcsi.cli.serve import serve
-from tests.docs.documents import PAGES, ROOT, Command, commands
+from tests.docs.documents import PAGES, ROOT, Command, blocks, commands
 from tools.reference import sources
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
@@ -128,6 +129,45 @@ def test_rbd_knows_the_command(line: list[str]) -> None:
     pytest.fail(f"rbd has no command {' '.join(verbs)}")
 
 
+@pytest.mark.parametrize("line", rows("ceph"))
+def test_users_have_the_permissions_that_the_tests_run_with(line: list[str]) -> None:
+    if line[1:3] not in (["auth", "get-or-create"], ["auth", "caps"]):
+        return
+    caps = {
+        service: " ".join(cap.split()) for service, cap in zip(line[4::2], line[5::2], strict=True)
+    }
+    expected = of_role(line[3], "kubernetes")
+    if line[2] == "caps":  # of two pools
+        of_both = {
+            "client.rbdcsi-controller": clusters.controller_caps("kubernetes", "kubernetes-ec"),
+            "client.rbdcsi-node": {
+                **expected,
+                "osd": f"{expected['osd']}, {node_data_caps('kubernetes-ec')}",
+            },
+        }
+        expected = of_both[line[3]]
+    assert caps == expected
+
+
+def of_role(user: str, pool: str) -> Mapping[str, str]:
+    """Return the capabilities of the user with that name in the documents."""
+    role = re.fullmatch(r"client\.rbdcsi-(controller|node)(-2)?", user)
+    assert role, user
+    return {"controller": clusters.controller_caps, "node": clusters.node_caps}[role[1]](pool)
+
+
+def test_rook_makes_the_users_with_the_same_permissions() -> None:
+    objects = [
+        each
+        for block in blocks("yaml")
+        for each in yaml.safe_load_all(block.text)
+        if each.get("kind") == "CephClient"
+    ]
+    assert len(objects) == 2
+    for each in objects:
+        assert each["spec"]["caps"] == of_role(f"client.{each['metadata']['name']}", "kubernetes")
+
+
 def test_ceph_takes_the_commands_that_make_pool_and_user(cluster: clusters.Cluster) -> None:
     install = [
         each
@@ -136,13 +176,14 @@ def test_ceph_takes_the_commands_that_make_pool_and_user(cluster: clusters.Clust
         for each in words(command)
         if each[0] in {"ceph", "rbd"}
     ]
-    assert len(install) == 3
+    assert len(install) == 4
     access = ("--conf", str(cluster.conf), "--keyring", str(cluster.keyring), "--id", cluster.user)
     try:
         for line in install:
             subprocess.run([line[0], *access, *line[1:]], check=True, capture_output=True)
     finally:
-        subprocess.run(["ceph", *access, "auth", "rm", "client.rbdcsi"], check=True)
+        for user in ("client.rbdcsi-controller", "client.rbdcsi-node"):
+            subprocess.run(["ceph", *access, "auth", "rm", user], check=True)
         cluster.delete_pool("kubernetes")
 
 

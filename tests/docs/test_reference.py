@@ -1,13 +1,22 @@
 """The generated tables are those of today's source, and what the source says in them is true."""
 
+import re
+
 import pytest
 
+from rbdcsi import errors
 from rbdcsi.config.clusters import Cluster
 from tools import reference
 from tools.reference import chart_values, messages, sources
 
 PARAMETERS = sources.PARAMETERS.TABLE
 TOGETHER = {"stripeUnit": {"stripeCount": "8"}, "stripeCount": {"stripeUnit": "64K"}}
+
+
+def test_every_reason_of_a_refusal_is_explained() -> None:
+    page = (sources.ROOT / "docs/reference/metrics.md").read_text()
+    section = page.split("## Why a call is refused")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == errors.refusal_reasons()
 
 
 def test_generated_tables_are_up_to_date() -> None:

@@ -10,13 +10,25 @@ from e2e import clusters, driver
 
 
 @pytest.fixture(scope="module")
+def further_pools() -> Sequence[str]:
+    """Give the names of pools that the driver may use beside `pool`; a module may have its own."""
+    return ()
+
+
+@pytest.fixture(scope="module")
 def installation(
-    cluster: clusters.Cluster, pool: str, temporary: Path, program: Sequence[str]
+    cluster: clusters.Cluster,
+    pool: str,
+    further_pools: Sequence[str],
+    temporary: Path,
+    program: Sequence[str],
 ) -> Iterator[driver.Installation]:
     """Give the driver configured for this module's pool."""
     with (
         tempfile.TemporaryDirectory(prefix="d", dir=temporary) as directory,
-        driver.installed(cluster, Path(directory), pool, program=program) as made,
+        driver.installed(
+            cluster, Path(directory), pool, further_pools=further_pools, program=program
+        ) as made,
     ):
         yield made
 

@@ -31,9 +31,7 @@ def view(admin: rados.Rados, pool: str) -> Iterator[View]:
 @pytest.fixture(scope="module")
 def both(installation: driver.Installation) -> Driver:
     """Give controller and node in one process: its node record names the client of both."""
-    prepared = installation.node(NODE)
-    prepared.role = "all"
-    return prepared
+    return installation.whole(NODE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import rados
 import rbd
 
 from e2e import errors, leftovers, processes
-from e2e.clusters import Cluster, commands, driver_caps, local
+from e2e.clusters import Cluster, commands, controller_caps, local
 from e2e.clusters.cluster import BOUNDED
 from tests import faults
 
@@ -87,7 +87,7 @@ def test_erasure_coded_pool_takes_the_data_of_an_image(
 
 
 def test_driver_user_reaches_its_own_pool_and_no_other(cluster: Cluster, pool: str) -> None:
-    key = cluster.create_user("limited", driver_caps(pool))
+    key = cluster.create_user("limited", controller_caps(pool))
     cluster.create_pool(f"{pool}-other")
     try:
         conf = {**BOUNDED, "key": key.reveal()}

@@ -93,7 +93,7 @@ def test_monitor_that_never_answers_is_unavailable_and_a_wrong_key_is_named_as_a
     conf = installation.directory / "ceph.conf"
     conf.write_text(re.sub(r"(?m)^mon host = .*$", "mon host = 127.0.0.1:1", conf.read_text()))
     controller = installation.controller("controller", "--operation-timeout", "2").start()
-    with refused("UNAVAILABLE", "`ceph auth get client.admin`", "IP:3300"):
+    with refused("UNAVAILABLE", "`ceph auth get client.controller-", "IP:3300"):
         volume.create(controller, "unreachable", size=16 * MIB)
 
 

@@ -4,12 +4,15 @@ import re
 
 import yaml
 
-from e2e.kubernetes import monitor, workload
+from e2e.kubernetes import chart, monitor, workload
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests
 
-# There are none without an error, and the first of an operation makes them.
-OF_ERRORS = {"rbdcsi_ceph_operation_errors_total"}
+# They are not there until something goes wrong.
+OF_ERRORS = {
+    "rbdcsi_ceph_operation_errors_total",
+    "rbdcsi_deletions_unfinished_oldest_timestamp_seconds",
+}
 CENSUS_SECONDS = 120  # the controller counts once a minute
 
 
@@ -51,5 +54,6 @@ def test_prometheus_finds_controllers_and_nodes_and_every_query_has_values(
         pod = kubernetes.get("pod", "writer", namespace.name)
         assert pod
         node = pod["spec"]["nodeName"]
-        staged = f"rbdcsi_attachments{{state='staged', node='{node}'}} > 0"
+        node_id = f"{chart.CLUSTER_NAME}/{node}"
+        staged = f"rbdcsi_attachments{{state='staged', node='{node_id}'}} > 0"
         kubernetes.wait(lambda: bool(prometheus.query(staged)), f"staged on {node}", CENSUS_SECONDS)

@@ -85,7 +85,7 @@ def running_lab(
     temporary: Path,
 ) -> Iterator[Lab]:
     """Give the driver at work, with both nodes registered in Ceph."""
-    user = "node", cluster.create_user("node", clusters.driver_caps(pool))
+    user = "node", cluster.create_user("node", clusters.node_caps(pool))
     directory = Path(tempfile.mkdtemp(prefix="d", dir=temporary))
     with driver.installed(cluster, directory, pool) as installation:
         controller = installation.controller().start()

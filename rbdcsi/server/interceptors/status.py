@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from rbdcsi import errors
 from rbdcsi.server.interceptors.call import Call
+from rbdcsi.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -30,6 +31,8 @@ def errors_to_status(
 
 
 def _status(call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, errors.Refused):
+        metrics.REFUSED.labels(call.method, error.reason).inc()
     if isinstance(error, errors.RbdCsiError):
         notes = getattr(error, "__notes__", ())
         return grpc.StatusCode[error.code], "; ".join([str(error), *notes])

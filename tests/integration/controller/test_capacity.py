@@ -1,7 +1,7 @@
 """GetCapacity: what the pool that the data goes to can still take."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -34,6 +34,11 @@ def coded_pool(cluster: Cluster) -> Iterator[str]:
     cluster.wait_until_counted(name)
     yield name
     cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def further_pools(limited_pool: str, coded_pool: str) -> Sequence[str]:
+    return (limited_pool, coded_pool)
 
 
 def test_a_pool_has_what_the_cluster_says_is_free(

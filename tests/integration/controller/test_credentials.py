@@ -11,8 +11,7 @@ import grpc
 import pytest
 
 from e2e import driver, volume
-from e2e.clusters import Cluster
-from e2e.clusters.cluster import driver_caps
+from e2e.clusters import Cluster, controller_caps
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
@@ -33,9 +32,9 @@ def keys(cluster: Cluster, pool: str) -> Iterator[dict[str, str]]:
     """Give the keys of three users: with all rights in the pool, with none there, and read-only."""
     unique = uuid.uuid4().hex[:8]
     wanted = {
-        f"good-{unique}": driver_caps(pool),
-        f"elsewhere-{unique}": driver_caps("another-pool"),
-        f"reader-{unique}": {**driver_caps(pool), "osd": f"profile rbd-read-only pool={pool}"},
+        f"good-{unique}": controller_caps(pool),
+        f"elsewhere-{unique}": controller_caps("another-pool"),
+        f"reader-{unique}": {**controller_caps(pool), "osd": f"profile rbd-read-only pool={pool}"},
     }
     yield {user: cluster.create_user(user, caps).reveal() for user, caps in wanted.items()}
     for user in wanted:
@@ -79,7 +78,7 @@ def _secrets(keys: dict[str, str], who: str) -> dict[str, str]:
 def test_a_wrong_key_in_the_configuration_is_named_by_its_user(
     controller: Driver, misconfigured: Driver, keys: dict[str, str]
 ) -> None:
-    with refused("UNAUTHENTICATED", "client.admin", "ceph auth get"):
+    with refused("UNAUTHENTICATED", "client.controller-", "ceph auth get"):
         volume.create(misconfigured, "locked-out", size=16 * MIB)
     assert not _ready(misconfigured)
 

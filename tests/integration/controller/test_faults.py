@@ -2,7 +2,7 @@
 
 import functools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import rados
@@ -22,6 +22,12 @@ pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(120)]
 
 IN_TIME = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 NODE = "node-1"
+LOST_POOL = f"lost-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def further_pools() -> Sequence[str]:
+    return (LOST_POOL,)
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +140,10 @@ def test_when_it_is_full_nothing_is_created_but_all_else_goes_on(
 
 @pytest.fixture
 def lost_pool(cluster: Cluster, admin: rados.Rados) -> Iterator[str]:
-    name = f"lost-{uuid.uuid4().hex[:8]}"
-    cluster.create_pool(name)
-    yield name
-    if admin.pool_exists(name):
-        cluster.delete_pool(name)
+    cluster.create_pool(LOST_POOL)
+    yield LOST_POOL
+    if admin.pool_exists(LOST_POOL):
+        cluster.delete_pool(LOST_POOL)
 
 
 def test_the_volumes_of_a_deleted_pool_are_gone_and_all_others_stay(

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import rados
@@ -28,6 +28,11 @@ def data_pool(cluster: Cluster) -> Iterator[str]:
     cluster.create_pool(name, erasure=True)
     yield name
     cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def further_pools(data_pool: str) -> Sequence[str]:
+    return (data_pool,)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import base64
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import rados
@@ -27,6 +27,11 @@ def second_pool(cluster: Cluster) -> Iterator[str]:
     cluster.create_pool(name)
     yield name
     cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def further_pools(second_pool: str) -> Sequence[str]:
+    return (second_pool,)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import rados
 import rbd
 
-from e2e.clusters import Cluster, commands, driver_caps
+from e2e.clusters import Cluster, commands, node_caps
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices, loop, signature
@@ -32,7 +32,7 @@ SECONDS = 20.0
 @pytest.fixture(scope="module")
 def access(cluster: Cluster, pool: str) -> interface.Access:
     user = f"node-{pool}"
-    return interface.Access(cluster.monitors, user, cluster.create_user(user, driver_caps(pool)))
+    return interface.Access(cluster.monitors, user, cluster.create_user(user, node_caps(pool)))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import rados
 
-from e2e import driver, volume
+from e2e import driver, pool, volume
 from e2e.clusters import commands
 from e2e.driver import Driver
 from rbdcsi.api import csi_pb2
@@ -74,3 +74,27 @@ def test_one_process_serves_all(installation: driver.Installation, ioctx: rados.
     volume.delete(whole, made)
     commands.wait_until(lambda: not list(store.Records(ioctx).all()), "its data is gone")
     whole.stop()
+
+
+def test_nodes_of_two_kubernetes_clusters_may_have_one_name(
+    installation: driver.Installation, lab: Lab
+) -> None:
+    ids = ("east/node-1", "west/node-1")  # by the chart's `clusterName`
+    east, west = (
+        installation.node(node_id.partition("/")[0], "--node-id", node_id).start()
+        for node_id in ids
+    )
+    for node_id in ids:
+        pool.wait_until_registered(lab.ioctx, node_id)
+    made = volume.create(lab.controller, "of-the-east", size=16 * volume.MIB)
+    volume.attach(lab.controller, made, ids[0])
+    volume.stage(east, made)
+    with refused("FAILED_PRECONDITION", f"not attached to node '{ids[1]}'", ids[0]):
+        volume.stage(west, made)
+    with refused("FAILED_PRECONDITION", f"is staged at node '{ids[0]}'"):
+        volume.attach(lab.controller, made, ids[1])
+    volume.unstage(east, made)
+    volume.detach(lab.controller, made, ids[0])
+    volume.delete(lab.controller, made)
+    east.stop()
+    west.stop()

@@ -9,7 +9,7 @@ import pytest
 import rbd
 
 from e2e import volume
-from e2e.clusters import Cluster, commands, driver_caps
+from e2e.clusters import Cluster, commands, node_caps
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import State
 from rbdcsi.host import command
@@ -215,7 +215,7 @@ def test_call_without_its_arguments_is_invalid(lab: Lab) -> None:
 def test_credentials_of_the_call_are_used(lab: Lab, cluster: Cluster, pool: str) -> None:
     node = lab.nodes[0]
     with lab.volume("stage-secrets") as made, contextlib.ExitStack() as undo:
-        key = cluster.create_user("stager", driver_caps(pool))
+        key = cluster.create_user("stager", node_caps(pool))
         undo.callback(cluster.ceph, "auth", "rm", "client.stager")
         right = {"userID": "stager", "userKey": key.reveal()}
         wrong = {**right, "userKey": _another_key(cluster)}

@@ -24,28 +24,33 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{- define "rbdcsi.secret" -}}
+{{/* Controllers and node plugins are two users of Ceph, so each has a Secret: no node holds the
+     controllers' key. */}}
+{{- define "rbdcsi.secret.controller" -}}
 {{- .Values.existingSecret | default (printf "%s-config" (include "rbdcsi.name" .)) }}
 {{- end }}
 
+{{- define "rbdcsi.secret.node" -}}
+{{- $own := printf "%s-node-config" (include "rbdcsi.name" .) }}
+{{- coalesce .Values.node.existingSecret .Values.existingSecret $own }}
+{{- end }}
+
 {{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read anew. */}}
-{{- define "rbdcsi.configuration" -}}
+{{- define "rbdcsi.configuration.controller" -}}
 clusters:
 {{- range .Values.clusters }}
-  - {{- omit . "key" | toYaml | nindent 4 }}
+  - {{- omit . "key" "nodeUser" "nodeKey" | toYaml | nindent 4 }}
     keyFile: /etc/rbdcsi/{{ .clusterID }}.key
 {{- end }}
 {{- end }}
 
-{{- define "rbdcsi.podAnnotations" -}}
-checksum/config: {{ include "rbdcsi.configuration" . | sha256sum }}
+{{- define "rbdcsi.configuration.node" -}}
+clusters:
+{{- range .Values.clusters }}
+  - {{- omit . "key" "nodeUser" "nodeKey" "user" | toYaml | nindent 4 }}
+    user: {{ .nodeUser | default .user | quote }}
+    keyFile: /etc/rbdcsi/{{ .clusterID }}.key
 {{- end }}
-
-{{- define "rbdcsi.configVolumes" -}}
-- name: config
-  secret:
-    secretName: {{ include "rbdcsi.secret" . }}
-    defaultMode: 0400
 {{- end }}
 
 {{- define "rbdcsi.configMounts" -}}

@@ -7,7 +7,8 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.server.interceptors import status
-from tests.unit.server.interceptors.context import lines, run
+from rbdcsi.telemetry import metrics
+from tests.unit.server.interceptors.context import CALL, lines, run
 
 
 def failing(error: Exception) -> Callable[[], Never]:
@@ -22,6 +23,18 @@ def test_a_domain_error_becomes_its_code_with_its_message(kind: type[errors.RbdC
     context = run(status.errors_to_status, failing(kind("volume v1 is not there")))
     assert context.status is grpc.StatusCode[kind.code]
     assert context.message == "volume v1 is not there"
+
+
+@pytest.mark.parametrize("kind", [errors.Refused, *errors.Refused.__subclasses__()])
+def test_a_refusal_is_counted_by_its_reason(kind: type[errors.Refused]) -> None:
+    def count() -> float:
+        labels = {"method": CALL.method, "reason": kind.reason}
+        return metrics.REGISTRY.get_sample_value("rbdcsi_calls_refused_total", labels) or 0
+
+    before = count()
+    context = run(status.errors_to_status, failing(kind("it is in use")))
+    assert context.status is grpc.StatusCode.FAILED_PRECONDITION
+    assert count() == before + 1
 
 
 def test_faults_of_the_undo_are_told_with_the_first_error() -> None:
