@@ -96,6 +96,13 @@ bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ra
 bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
 	$(PYTHON) -m bench --machine
 
+failover: .venv/bin/rbdcsi ## move volumes from nodes that fail, 20 times in each way, beside the move by hand: hours
+	$(PYTHON) -m e2e.failover --times 20
+
+SECONDS := 600
+random-walk: .venv/bin/rbdcsi ## call drivers at random and kill them for SECONDS (600), and look for broken rules
+	$(PYTHON) -m e2e.walk $(SECONDS)
+
 lock: .tools/uv-$(UV_VERSION) ## pin the Python dependencies (both requirements*.lock)
 	.tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
@@ -157,6 +164,6 @@ clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools .cache build site rbdcsi/api/csi_pb2*
 
 .PHONY: bench bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
-  e2e-microceph help image kubernetes kubernetes-stop lint lock manifests packages \
-  prepare-kubernetes sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image \
+  e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
+  prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image \
   test-integration test-unit test-vm

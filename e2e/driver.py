@@ -26,7 +26,7 @@ PROGRAM = (sys.executable, "-m", "rbdcsi")  # this tree's; another is in e2e.rel
 _START_SECONDS = 30.0
 _STOP_SECONDS = 40.0
 # A channel waits a second before it connects again by default; a driver is up in half of one.
-_CHANNEL_OPTIONS = (
+CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
@@ -98,7 +98,7 @@ class Driver:
             self.process = processes.start(
                 (*command, *flags), log.fileno(), environment=environment, ending="TERM"
             )
-        self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=_CHANNEL_OPTIONS)
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=CHANNEL_OPTIONS)
         self._wait_until_it_answers()
         return self
 
@@ -151,7 +151,10 @@ class Driver:
             assert self.process
             if self.process.poll() is not None:
                 break
-        raise AssertionError(f"{self.role} did not start; it said:\n{self.words()[-3000:]}")
+        code = self.process and self.process.poll()
+        raise AssertionError(
+            f"{self.role} did not start, exit code {code}; it said:\n{self.words()[-3000:]}"
+        )
 
 
 @dataclass(frozen=True)

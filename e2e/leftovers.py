@@ -19,6 +19,7 @@ import rbd
 
 from e2e import processes
 from e2e.clusters import Cluster
+from rbdcsi.host.mappers import storage_daemon
 
 PREFIX = "rbdcsi."  # of the driver's own objects
 LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
@@ -52,6 +53,21 @@ def in_ceph(connection: rados.Rados, cluster: Cluster | None = None) -> Counter[
     if cluster and not cluster.ours:
         return Counter(_pools(connection, cluster.pools | {cluster.pool or ""}))
     return Counter([*_blocklist(connection), *_pools(connection, set(connection.list_pools()))])
+
+
+def at_node(directory: Path) -> list[str]:
+    """Return in words what staging and publishing left at a node of this machine.
+
+    Args:
+        directory: the node's, with its mounts and its mappers' state (`Driver.directory`).
+    """
+    state, daemons = directory / "state", storage_daemon.running()
+    return [
+        *_mounts([directory]),
+        *_loop_devices([directory]),
+        *(f"daemon {pid} of {f}" for f, pid in daemons.items() if f.is_relative_to(directory)),
+        *(f"file {path}" for path in state.rglob("*") if path.is_file()),
+    ]
 
 
 def difference(before: Counter[str], after: Counter[str]) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from e2e.driver import Driver
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 
 MIB = 1 << 20
@@ -46,6 +45,14 @@ class Node(Protocol):
         """Make a directory on the node's machine; one that is there is fine."""
 
 
+class Controller(Protocol):
+    """A controller plugin as Kubernetes' sidecars see it."""
+
+    @property
+    def controller(self) -> csi_pb2_grpc.ControllerStub:
+        """The Controller service."""
+
+
 @dataclass
 class Volume:
     """A volume that exists, and what has been told of it."""
@@ -70,7 +77,7 @@ class Volume:
 
 
 def create(
-    controller: Driver,
+    controller: Controller,
     name: str,
     *,
     size: int = 64 * MIB,
@@ -93,12 +100,12 @@ def create(
     return Volume(made.volume_id, capability, made.capacity_bytes, dict(made.volume_context))
 
 
-def delete(controller: Driver, volume: Volume) -> None:
+def delete(controller: Controller, volume: Volume) -> None:
     """DeleteVolume."""
     controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.id))
 
 
-def attach(controller: Driver, volume: Volume, node_id: str, *, readonly: bool = False) -> None:
+def attach(controller: Controller, volume: Volume, node_id: str, *, readonly: bool = False) -> None:
     """ControllerPublishVolume; keeps the publish_context with the volume."""
     answer = controller.controller.ControllerPublishVolume(
         csi_pb2.ControllerPublishVolumeRequest(
@@ -112,7 +119,7 @@ def attach(controller: Driver, volume: Volume, node_id: str, *, readonly: bool =
     volume.publish_context = dict(answer.publish_context)
 
 
-def detach(controller: Driver, volume: Volume, node_id: str) -> None:
+def detach(controller: Controller, volume: Volume, node_id: str) -> None:
     """ControllerUnpublishVolume."""
     controller.controller.ControllerUnpublishVolume(
         csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.id, node_id=node_id)

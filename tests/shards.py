@@ -32,6 +32,7 @@ SUITE = "tests/kubernetes/test_suite.py::test_the_chosen_specs_pass"
 SHARDS: Mapping[str, Shard] = {
     "life": Shard("vm", ["tests/vm/test_life.py"]),
     "faults": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("faults", "krbd", "selinux")]),
+    "failover": Shard("vm", ["tests/vm/test_failover.py"]),
     "machine": Shard("vm", ["tests/vm/test_machine.py"]),
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),

@@ -10,6 +10,7 @@ import signal
 import string
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -277,6 +278,7 @@ class Machine:
             directory=self._directory,
             memory=self._memory,
             mac=f"52:54:00:77:{self._network.number:02x}:{self._index:02x}",
+            uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)),
             disks=files,
             kernel_words=self._kernel_words,
             told={

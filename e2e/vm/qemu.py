@@ -20,6 +20,7 @@ class Plan:
         directory: of its sockets and console.
         memory: bytes.
         mac: the hardware address of eth0.
+        uuid: the hardware id, the same at each boot.
         disks: image files, vda first.
         kernel_words: further parameters of the kernel.
         told: what the guest's programs find in their environment.
@@ -28,6 +29,7 @@ class Plan:
     directory: Path
     memory: int
     mac: str
+    uuid: str
     disks: Sequence[Path]
     kernel_words: Sequence[str]
     told: Mapping[str, str]
@@ -39,6 +41,7 @@ def command(plan: Plan, kernel: Kernel, tap: int) -> list[str]:
     lines = [
         "-nodefaults -no-user-config -display none -no-reboot",
         "-machine q35 -accel tcg,thread=multi -cpu max -smp 2",
+        f"-uuid {plan.uuid}",
         f"-m {memory} -numa node,memdev=memory",
         f"-object memory-backend-memfd,id=memory,size={memory},share=on",  # for virtiofsd
         f"-kernel {kernel.image} -initrd {kernel.initrd}",

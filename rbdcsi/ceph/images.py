@@ -12,12 +12,13 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects, omap
+from rbdcsi.ceph import ceph_errors, objects, omap, trash
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
 from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
+_MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a location
 _ID_BYTES = 4096  # an id object holds one short string
 
 
@@ -195,15 +196,35 @@ class Images:
         with ceph_errors.translated("listing images"):
             return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
 
-    def trash(self, name: str) -> None:
+    def trash(self, image_id: str, name: str) -> None:
         """Move the image to the trash: its name is free, clients that have it open keep its data.
 
+        A mirrored image is moved by librbd, which ends the mirroring before.
+
+        Args:
+            image_id: the image.
+            name: its name.
+
         Raises:
-            NotFound: no such image.
+            NotFound: no such image, or it is in the trash already.
             Refused: another client has locked it.
+            Failed: it is in a group.
         """
         with ceph_errors.translated("moving to the trash image", name):
-            self._rbd.trash_move(self._ioctx, name, 0)
+            if omap.begin_read(self._ioctx, _MIRRORING, f"image_{image_id}").result():
+                self._rbd.trash_move(self._ioctx, name, 0)
+                return
+            with rbd.Image(self._ioctx, image_id=image_id) as image:
+                if group := image.group()["name"]:
+                    raise errors.Failed(
+                        f"image {name} is in group {group}; remove it from the group first"
+                    )
+                if image.features() & image_layout.BITS["exclusive-lock"]:
+                    image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+                current = self.name_of(image_id)
+                if current is None:
+                    raise errors.NotFound(f"image {name} is in the trash already")
+                trash.move(self._ioctx, image_id, current)
 
     def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
         """Remove an image in the trash with its data; takes time by the size of the image.

@@ -4,11 +4,17 @@ librbd's API shows no state. The format is RBD's own (Ceph source: src/cls/rbd/c
 TrashImageSpec); a test compares it with what librbd says. librbd moves an image by these steps
 (src/librbd/trash/MoveRequest.cc): write the entry, `moving`; remove the name's object; remove the
 name from the directory; set the entry to `normal`.
+
+librbd goes by the name, and releases the image's lock before it begins. So of two moves at the same
+time, the second can take away the name of a newer image, or move that one. `move` does the same
+steps by the id, and the OSD checks the id in the same operation that changes something.
 """
 
+import contextlib
 import enum
 import errno
 import struct
+import time
 from dataclasses import dataclass
 
 import rados
@@ -20,6 +26,7 @@ from rbdcsi.runtime.futures import Future
 OBJECT = objects.TRASH
 
 _HEAD = struct.Struct("<BBI")  # version, oldest version that can read it, length of the rest
+_BY_USER = 0  # TRASH_IMAGE_SOURCE_USER
 _TIMES_BYTES = 16  # of deletion, and of the end of the deferment
 
 
@@ -69,10 +76,30 @@ def _entry(image_id: str, value: bytes | None) -> Entry | None:
         raise errors.Failed(f"image {image_id} in the trash: {error}") from error
 
 
+def move(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
+    """Move an image to the trash; a repeat, also a concurrent one, changes nothing more.
+
+    Args:
+        ioctx: the location of the image.
+        image_id: the image, whose lock the caller has.
+        name: of the image.
+    """
+    with ceph_errors.translated("moving to the trash image", image_id):
+        now = int(time.time())
+        with contextlib.suppress(rados.ObjectExists):  # by a move that was cut off
+            _execute(ioctx, "trash_add", objects.counted(image_id) + _encode(name, now))
+    finish_move(ioctx, image_id, name)
+
+
+def _encode(name: str, now: int) -> bytes:
+    """Return the entry of an image that a user moves; see `decode`."""
+    times = struct.pack("<4I", now, 0, now, 0)
+    body = bytes((_BY_USER,)) + objects.counted(name) + times + bytes((State.MOVING.value,))
+    return _HEAD.pack(2, 1, len(body)) + body
+
+
 def finish_move(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
     """Finish a move that was cut off; a repeat, also a concurrent one, changes nothing more.
-
-    librbd would resume the move by the name, which a newer image may have by now.
 
     Args:
         ioctx: where the image is.
@@ -88,11 +115,15 @@ def _set_normal(ioctx: rados.Ioctx, image_id: str) -> None:
     """Set the entry's state to `normal` if it is `moving`; otherwise another call was first."""
     states = bytes((State.NORMAL.value, State.MOVING.value))  # to be set, expected
     try:
-        with rados.WriteOpCtx() as op:
-            op.execute("rbd", "trash_state_set", objects.counted(image_id) + states)
-            ioctx.operate_write_op(op, OBJECT)
+        _execute(ioctx, "trash_state_set", objects.counted(image_id) + states)
     except rados.ObjectNotFound:
         pass
     except rados.OSError as error:
         if abs(ceph_errors.errno_of(error)) != errno.ESTALE:
             raise
+
+
+def _execute(ioctx: rados.Ioctx, method: str, argument: bytes) -> None:
+    with rados.WriteOpCtx() as op:
+        op.execute("rbd", method, argument)
+        ioctx.operate_write_op(op, OBJECT)

@@ -101,7 +101,7 @@ def _move_to_trash(
         if cut_off:
             trash.finish_move(location.ioctx, image_id, name)
         else:
-            location.images.trash(name)
+            location.images.trash(image_id, name)
     except errors.NotFound:
         return
     except errors.Refused as error:

@@ -102,8 +102,8 @@ def test_frozen_machine_goes_on_where_it_was(machine: vm.Machine) -> None:
 
 
 @pytest.mark.parametrize("power_fails", [False, True])
-def test_only_the_disk_outlives_a_boot(machine: vm.Machine, power_fails: bool) -> None:
-    before = boot_id(machine)
+def test_only_disk_and_hardware_id_outlive_a_boot(machine: vm.Machine, power_fails: bool) -> None:
+    before, hardware = boot_id(machine), machine.read("/sys/class/dmi/id/product_uuid")
     for directory in ("/run", "/etc", vm.KUBELET):
         machine.write(f"{directory}/note", "written")
     if power_fails:
@@ -115,6 +115,7 @@ def test_only_the_disk_outlives_a_boot(machine: vm.Machine, power_fails: bool) -
         machine.reboot()
 
     assert boot_id(machine) != before
+    assert machine.read("/sys/class/dmi/id/product_uuid") == hardware
     assert machine.run("ls", "/run/note", "/etc/note", ok=ANY).text == ""
     assert machine.read(f"{vm.KUBELET}/note") == "written"
 

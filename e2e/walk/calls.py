@@ -1,0 +1,150 @@
+"""One step of a caller: a call, right or wrong, once or twice at once, or a volume's whole way."""
+
+import dataclasses
+import functools
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from e2e import volume
+from e2e.volume import MIB, Volume
+from e2e.walk import data
+from e2e.walk.world import Reached, World
+
+SIZE = 32 * MIB
+_PODS = ("pod-1", "pod-2")
+_TWICE = 0.15  # of the calls
+_LATE = 0.15  # of the calls: for a volume that may be gone
+_TRIES, _PAUSE = 8, 0.3  # of a call of a volume's whole way; seconds
+_WEIGHTS = {  # most calls are those of whole ways, so that some volumes are in use
+    "journey": 12,
+    "create": 2,
+    "delete": 1,
+    "attach": 3,
+    "detach": 1,
+    "stage": 3,
+    "publish": 3,
+    "write": 12,
+    "read": 12,
+    "unpublish": 1,
+    "unstage": 1,
+}
+
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One of the callers; `chance` is its own."""
+
+    world: World
+    chance: random.Random
+    twice: ThreadPoolExecutor
+
+    def step(self) -> None:
+        """Do one thing by chance."""
+        kind = self.chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        name, node = self.chance.choice(self.world.names), self.chance.choice(self.world.nodes)
+        if kind == "journey":
+            self._journey(name, node)
+        elif kind == "create":
+            self.create(name)
+        elif made := self._some(name):
+            self._call(kind, made, node)
+
+    def create(self, name: str) -> Volume | None:
+        """CreateVolume."""
+        call = functools.partial(volume.create, self._controller(), name, size=SIZE)
+        made = self._attempt(f"create {name}", call)
+        if made:
+            self.world.created(name, made)
+        return made
+
+    def _some(self, name: str) -> Volume | None:
+        """Return a volume of that name, mostly the newest."""
+        volumes = self.world.volumes(name)
+        if not volumes:
+            return None
+        late = self.chance.random() < _LATE
+        made = self.chance.choice(volumes[-3:]) if late else volumes[-1]
+        return dataclasses.replace(made)
+
+    def _journey(self, name: str, node: Reached) -> None:
+        """Take a volume to a node, use it, and mostly take it away again."""
+        made = self.create(name)
+        if made is None:
+            return
+        if not self._call("attach", made, node):
+            if self.chance.random() < 0.5:
+                return
+            self._detach_elsewhere(made)
+            self._call("attach", made, node)
+        if not all(self._insist(kind, made, node) for kind in ("stage", "publish")):
+            return
+        for _ in range(self.chance.randrange(1, 20)):
+            self._call(self.chance.choice(("write", "read")), made, node)
+        ways = (
+            ("unpublish", "unpublish", "unstage", "detach"),  # two Pods
+            ("detach",),
+            (),
+        )
+        for kind in self.chance.choices(ways, (5, 2, 3))[0]:
+            self._call(kind, made, node)
+        if self.chance.random() < 0.2:
+            self._call("delete", made, node)
+
+    def _insist(self, kind: str, made: Volume, node: Reached) -> bool:
+        """Repeat a call as the kubelet does; return whether it succeeded."""
+        for _ in range(_TRIES):
+            if self._call(kind, made, node):
+                return True
+            if node.name not in self.world.attachments(made):
+                return False
+            time.sleep(self.chance.uniform(0, _PAUSE))
+        return False
+
+    def _detach_elsewhere(self, made: Volume) -> None:
+        for node_id in self.world.attachments(made):
+            call = functools.partial(volume.detach, self._controller(), made, node_id)
+            self._attempt(f"detach {made.id} {node_id}", call)
+
+    def _call(self, kind: str, made: Volume, node: Reached) -> bool:
+        """Make a call; return whether it succeeded."""
+        world, chance, pod = self.world, self.chance, self.chance.choice(_PODS)
+        if kind in {"write", "read"}:
+            return {"write": data.write, "read": data.read}[kind](world, made, node, pod, chance)
+        copy = dataclasses.replace(made, publish_context=world.context(made, node.name))
+        node_id = "" if kind == "detach" and chance.random() < 0.1 else node.name
+        calls: dict[str, Callable[[], object]] = {
+            "delete": functools.partial(volume.delete, self._controller(), copy),
+            "attach": functools.partial(volume.attach, self._controller(), copy, node_id),
+            "detach": functools.partial(volume.detach, self._controller(), copy, node_id),
+            "stage": functools.partial(volume.stage, node, copy),
+            "publish": functools.partial(volume.publish, node, copy, pod=pod),
+            "unpublish": functools.partial(volume.unpublish, node, copy, pod=pod),
+            "unstage": functools.partial(volume.unstage, node, copy),
+        }
+
+        def call() -> bool:
+            calls[kind]()
+            return True
+
+        done = bool(self._attempt(f"{kind} {made.id} {node_id}", call))
+        if done and kind == "attach":
+            world.attached(copy, node.name)
+        return done
+
+    def _attempt(self, what: str, call: Callable[[], Answer]) -> Answer | None:
+        """Make a call, now and then twice at once."""
+        if self.chance.random() >= _TWICE:
+            return self.world.attempt(what, call)
+        second = self.twice.submit(self.world.attempt, what, call)
+        first = self.world.attempt(what, call)
+        return first or second.result()
+
+    def _controller(self) -> Reached:
+        return self.chance.choice(self.world.controllers)

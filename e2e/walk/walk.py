@@ -1,0 +1,110 @@
+"""The whole walk: drivers, callers, deaths, the end."""
+
+import contextlib
+import random
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import rados
+
+from e2e import leftovers
+from e2e.clusters import Cluster
+from e2e.driver import Installation
+from e2e.pool import wait_until_registered
+from e2e.walk import end
+from e2e.walk.calls import Caller
+from e2e.walk.deaths import Deaths
+from e2e.walk.world import Reached, World
+
+_CALLERS = 32
+_NAMES = tuple(f"walk-{letter}" for letter in "abcdefghij")  # few, so that callers meet
+_PAUSE = 0.2  # seconds between two steps of a caller, at most
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a walk ended.
+
+    Attributes:
+        troubles: what was wrong; empty if nothing was.
+        outcomes: how often each call ended in each way.
+        deaths: how often a driver was killed.
+    """
+
+    troubles: tuple[str, ...]
+    outcomes: Mapping[str, int]
+    deaths: int
+
+
+def walk(
+    cluster: Cluster,
+    installation: Installation,
+    pool: str,
+    admin: rados.Rados,
+    *,
+    seed: int,
+    seconds: float,
+) -> Told:
+    """Walk, take everything down, and say what was wrong.
+
+    The seed makes the choices of each caller the same again, not the moments at which they meet.
+
+    Args:
+        cluster: the Ceph.
+        installation: the driver, configured for the pool; logs are in its directory.
+        pool: of the volumes; the home location, too.
+        admin: a connection of the cluster's own user.
+        seed: of the choices.
+        seconds: how long, without the end.
+    """
+    controllers = [installation.controller(f"controller-{n}").start() for n in (1, 2)]
+    nodes = [installation.node(f"node-{n}").start() for n in (1, 2, 3)]
+    admin.wait_for_latest_osdmap()
+    with admin.open_ioctx(pool) as ioctx, contextlib.ExitStack() as closing:
+        for node in nodes:
+            wait_until_registered(ioctx, node.name)
+        before = leftovers.in_ceph(admin, cluster)
+        reached = [Reached(driver) for driver in (*controllers, *nodes)]
+        for each in reached:
+            closing.callback(each.close)
+        log = installation.directory / "calls.log"
+        world = World(reached[:2], reached[2:], ioctx, _NAMES, log)
+        deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
+        _wander(world, deaths, seed, seconds)
+        end.take_down(world)
+        end.wait_until_clean(
+            world, lambda: leftovers.difference(before, leftovers.in_ceph(admin, cluster))
+        )
+    return Told(tuple(world.troubles), world.outcomes, deaths.count)
+
+
+def _wander(world: World, deaths: Deaths, seed: int, seconds: float) -> None:
+    ending, ends_at = threading.Event(), time.monotonic() + seconds
+
+    def caller(number: int) -> None:
+        chance = random.Random(f"{seed}-{number}")  # noqa: S311
+        one = Caller(world, chance, twice)
+        while not ending.wait(chance.uniform(0, _PAUSE)) and time.monotonic() < ends_at:
+            _guarded(world, one.step)
+
+    with (
+        ThreadPoolExecutor(_CALLERS, "twice") as twice,
+        ThreadPoolExecutor(_CALLERS, "caller") as callers,
+        ThreadPoolExecutor(1, "deaths") as killer,
+    ):
+        killing = killer.submit(deaths.run, ending)
+        for done in [callers.submit(caller, number) for number in range(_CALLERS)]:
+            done.result()
+        ending.set()
+        killing.result()
+
+
+def _guarded(world: World, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception:  # noqa: BLE001  one caller's end must not hide what the others find
+        world.trouble(traceback.format_exc())
