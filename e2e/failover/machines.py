@@ -14,7 +14,7 @@ from pathlib import Path
 import rados
 
 from e2e import vm
-from e2e.clusters import Cluster, driver_caps
+from e2e.clusters import Cluster, node_caps
 from e2e.clusters.local import LocalCluster
 from e2e.driver import Driver, installed
 from e2e.failover import by_hand
@@ -170,7 +170,7 @@ def at_work(mapper: str) -> Iterator[Scene]:
         cluster.create_pool(_POOL)
         admin.wait_for_latest_osdmap()
         ioctx = undo.enter_context(admin.open_ioctx(_POOL))
-        user = "node", cluster.create_user("node", driver_caps(_POOL))
+        user = "node", cluster.create_user("node", node_caps(_POOL))
         old, new = (
             Node(undo.enter_context(vm.Machine(name, network, index)), cluster, _POOL, user)
             for index, name in enumerate(("node-old", "node-new"))

@@ -146,7 +146,7 @@ def test_neither_reads_or_writes_another_pool(user: Connection, foreign_pool: st
     "change",
     [
         lambda ioctx, _: Images(ioctx).create("by-a-node", 16 * MIB, LAYOUT),
-        lambda ioctx, name: Images(ioctx).trash(name),
+        lambda ioctx, name: Images(ioctx).trash(Images(ioctx).id_of(name) or "", name),
         lambda ioctx, name: _translated(rbd.RBD().rename, ioctx, name, "renamed"),
     ],
     ids=["create", "trash", "rename"],
