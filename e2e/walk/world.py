@@ -27,6 +27,8 @@ _REFUSALS = {
     "UNAVAILABLE",
 }
 
+_OF_FENCED_DEVICES = ("Input/output error", "can't read superblock")
+
 _Answer = TypeVar("_Answer")
 
 
@@ -158,4 +160,4 @@ class World(PoolView):
 
 def _is_fenced(code: str, details: str) -> bool:
     """Return whether a command of the node met a device that was fenced under its hands."""
-    return code == "INTERNAL" and "Input/output error" in details
+    return code == "INTERNAL" and any(words in details for words in _OF_FENCED_DEVICES)
