@@ -28,11 +28,15 @@ class Shard:
         return node_id.startswith(tuple(self.beginnings))
 
 
+FAILOVER = (
+    "tests/vm/test_failover.py::test_all_durable_records_are_there_and_late_writes_are_refused"
+)
 SUITE = "tests/kubernetes/test_suite.py::test_the_chosen_specs_pass"
 SHARDS: Mapping[str, Shard] = {
     "life": Shard("vm", ["tests/vm/test_life.py"]),
     "faults": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("faults", "krbd", "selinux")]),
-    "failover": Shard("vm", ["tests/vm/test_failover.py"]),
+    "failover-krbd": Shard("vm", [f"{FAILOVER}[krbd"]),
+    "failover-nbd": Shard("vm", [f"{FAILOVER}[nbd"]),
     "machine": Shard("vm", ["tests/vm/test_machine.py"]),
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),
