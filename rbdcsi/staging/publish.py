@@ -18,7 +18,8 @@ from rbdcsi.host import undo
 from rbdcsi.host.fs import mountinfo, paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
-from rbdcsi.staging.device_stack import BLOCK_FILE, require_working, shows
+from rbdcsi.staging.device_stack import require_working, shows
+from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import steps
 

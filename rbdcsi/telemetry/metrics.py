@@ -65,6 +65,12 @@ FENCED = prometheus_client.Counter(
     ["cluster"],
     registry=REGISTRY,
 )
+DISCARDED = prometheus_client.Counter(
+    "rbdcsi_fenced_devices_discarded",
+    "Devices that this node unmounted and unmapped because their Ceph client is fenced.",
+    ["cluster"],
+    registry=REGISTRY,
+)
 _BUILD = prometheus_client.Info(
     "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
 )

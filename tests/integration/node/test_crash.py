@@ -22,7 +22,7 @@ from tests.refusal import refused
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 CAPABILITIES = {"filesystem": volume.mounted(), "block": volume.raw()}
-STAGE = ["stage.map", "stage.record", "stage.mount"]
+STAGE = ["stage.note", "stage.map", "stage.record", "stage.mount"]
 FORMAT = ["stage.formatting", "stage.mkfs", "stage.formatted"]
 UNSTAGE = ["unstage.unmount", "unstage.unmap", "unstage.record"]
 
@@ -35,7 +35,13 @@ def dying_after(step: str, node: Driver, call: Callable[[Driver], object]) -> No
         call(node)
     node.wait_for_death()
     node.stop()
+    rounds = _rounds(node)
     node.start()
+    commands.wait_until(lambda: _rounds(node) > rounds, "the new one has looked at its devices")
+
+
+def _rounds(node: Driver) -> int:
+    return node.words().count('"reconciled"')
 
 
 @pytest.mark.parametrize(
