@@ -181,8 +181,9 @@ def _record(call: StageCall, device: MappedDevice, client: str | None, gone: Set
 
     def rule(record: VolumeRecord) -> VolumeRecord:
         rules.require(record, name, node.node_id, call.generation)
-        left = rules.release(record, node.node_id, lambda each: each.address in gone, now)
-        return rules.stage(left, name, node.node_id, call.generation, facts, now)
+        if gone:
+            record = rules.release(record, node.node_id, lambda each: each.address in gone, now)
+        return rules.stage(record, name, node.node_id, call.generation, facts, now)
 
     call.volume.records.change(call.handle.image_id, rule, call.stored)
     steps.done("stage.record", volume=name, client=client)

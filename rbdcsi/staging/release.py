@@ -13,13 +13,18 @@ from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.telemetry import metrics, steps
 
 
-def release(node: ThisNode, handle: ids.VolumeHandle, unmapped: Set[str]) -> None:
+def release(
+    node: ThisNode, handle: ids.VolumeHandle, unmapped: Set[str], *, were_dead: bool = False
+) -> None:
     """Record that the clients of this node are gone, after its device of the volume is.
 
     Args:
         node: this node; it must have no device of the volume.
         handle: the volume.
         unmapped: the clients whose devices this node has unmapped.
+        were_dead: whether they had ended without closing the image. Ceph lists such a client as a
+            watcher for a while, or for ever, which would keep the volume from being staged; it is
+            fenced, which ends the watch.
 
     Raises:
         Unavailable: Ceph does not answer.
@@ -40,6 +45,9 @@ def release(node: ThisNode, handle: ids.VolumeHandle, unmapped: Set[str]) -> Non
             for client in attachment.clients
             if client.address in unmapped or node.proves_gone(client)
         }
+        if were_dead:
+            dead = [client for client in attachment.clients if client.address in unmapped]
+            _end_watches(node, connection, handle, dead)
         unproved = [client for client in attachment.clients if client.address not in gone]
         if unproved:
             gone |= _ended(node, connection, handle, unproved)
@@ -79,7 +87,25 @@ def _ended(
         )
     for client in clients:
         if not client.machine_id and client.address not in watchers:
-            fencing.fence(connection, images, str(handle), handle.image_id, node.node_id, client)
-            metrics.FENCED.labels(connection.cluster_id).inc()
+            _fence(node, connection, handle, client)
             own.add(client.address)
     return own
+
+
+def _end_watches(
+    node: ThisNode, connection: Connection, handle: ids.VolumeHandle, clients: list[Client]
+) -> None:
+    images = node.locations.open(connection, handle.location).images
+    with contextlib.suppress(errors.NotFound):  # the image is gone
+        watchers = images.watchers(handle.image_id)
+        for client in clients:
+            if client.address in watchers:
+                _fence(node, connection, handle, client)
+
+
+def _fence(
+    node: ThisNode, connection: Connection, handle: ids.VolumeHandle, client: Client
+) -> None:
+    images = node.locations.open(connection, handle.location).images
+    fencing.fence(connection, images, str(handle), handle.image_id, node.node_id, client)
+    metrics.FENCED.labels(connection.cluster_id).inc()

@@ -59,7 +59,8 @@ class Unstager:
             steps.done("unstage.unmap", volume=str(handle), device=str(device.path))
         clients = (device.client if device else None, note.client if note else None)
         if self._node.has_cluster(handle):
-            release.release(self._node, handle, set(filter(None, clients)))
+            were_dead = device is not None and device.fault is not None
+            release.release(self._node, handle, set(filter(None, clients)), were_dead=were_dead)
         devices.notes.remove(handle)
 
     def _device(self, handle: ids.VolumeHandle, staging_path: Path) -> MappedDevice | None:

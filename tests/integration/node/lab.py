@@ -9,8 +9,8 @@ from pathlib import Path
 
 import rados
 
-from e2e import volume
-from e2e.clusters import Cluster
+from e2e import errors, volume
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.pool import PoolView
 from e2e.volume import Volume
@@ -136,11 +136,16 @@ class Lab(PoolView):
         found = list(fences.Fences(self.ioctx).all())
         return [fence for fence in found if isinstance(fence, fences.Fence)]
 
+    def all_fenced_are_gone(self) -> bool:
+        """Return whether nodes have reported every fenced client as gone; controllers lift some."""
+        return all(fence.gone for fence in self.fences())
+
     def lift_fences(self) -> None:
         """Remove every fence with its entry of the blocklist."""
-        for fence in self.fences():
-            self.cluster.ceph("osd", "blocklist", "rm", fence.address)
-            fences.Fences(self.ioctx).change(fence, None)
+        while found := self.fences():  # a node or the controller may change one just now
+            for fence in found:
+                self.cluster.ceph("osd", "blocklist", "rm", fence.address)
+                fences.Fences(self.ioctx).change(fence, None)
 
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""
@@ -244,6 +249,24 @@ def daemons(node: Driver) -> dict[Path, int]:
     """Return the node's storage daemons: the exported file to the pid."""
     running = storage_daemon.running()
     return {file: pid for file, pid in running.items() if file.is_relative_to(node.directory)}
+
+
+def start_reconciled(node: Driver) -> None:
+    """Start the plugin, and wait until it has looked at its devices, which keeps calls off them."""
+
+    def rounds() -> int:
+        return node.words().count('"reconciled"')
+
+    before = rounds()
+    node.start()
+    commands.wait_until(lambda: rounds() > before, f"{node.name} has looked at its devices")
+
+
+def wait_until_free(node: Driver) -> None:
+    """Return when nothing is left at the node; the kernel frees a loop device at its last close."""
+    with contextlib.suppress(errors.DeadlineExceeded):
+        commands.wait_until(lambda: not held_at(node), "nothing is left", timeout=20)
+    assert held_at(node) == []
 
 
 def held_at(node: Driver) -> list[str]:

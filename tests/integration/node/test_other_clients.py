@@ -1,6 +1,8 @@
 """A volume with one writer is staged only if no other client can write to it."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent import futures
 
@@ -32,15 +34,44 @@ def tolerant(installation: driver.Installation, ioctx: rados.Ioctx) -> Iterator[
     node.stop()
 
 
+# A client of its own that has the image open for writing, and watches an object if it has a name.
+_PROGRAM = """
+import sys
+import rados, rbd
+conf, user, keyring, pool, image_id, watched = sys.argv[1:]
+with (
+    rados.Rados(name=f"client.{user}", conffile=conf, conf={"keyring": keyring}) as client,
+    client.open_ioctx(pool) as ioctx,
+    rbd.Image(ioctx, image_id=image_id),
+):
+    watch = watched and ioctx.watch(watched, lambda *_: "")
+    print("open", flush=True)
+    sys.stdin.read()
+    if watch:
+        watch.close()
+"""
+
+
 @contextlib.contextmanager
-def opened_by(lab: Lab, made: Volume, cluster: Cluster, pool: str) -> Iterator[rados.Ioctx]:
-    """Let another client have the image open for writing during the body; give its own view."""
-    with (
-        cluster.connection() as connection,
-        connection.open_ioctx(pool) as ioctx,
-        rbd.Image(ioctx, image_id=lab.image_id(made)),
-    ):
-        yield ioctx
+def opened_by(
+    lab: Lab, made: Volume, cluster: Cluster, pool: str, watched: str = ""
+) -> Iterator[None]:
+    """Let another client have the image open for writing during the body."""
+    conf, keyring = str(cluster.conf), str(cluster.keyring)
+    arguments = (conf, cluster.user, keyring, pool, lab.image_id(made), watched)
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdin
+        assert client.stdout
+        assert client.stdout.readline() == "open\n"
+        try:
+            yield
+        finally:
+            client.stdin.close()
 
 
 def test_watcher_that_no_attachment_accounts_for_is_named_and_refused(
@@ -87,17 +118,14 @@ def test_client_that_watches_the_pool_as_rbd_mirror_does_is_one(
     node = lab.nodes[0]
     lab.ioctx.write_full(mirroring.OBJECT, b"")
     try:
-        with (
-            lab.volume("mirrored", at=node) as made,
-            opened_by(lab, made, cluster, pool) as ioctx,
-        ):
-            watch = ioctx.watch(mirroring.OBJECT, lambda *_: "")
-            try:
+        with lab.volume("mirrored", at=node) as made:
+            with opened_by(lab, made, cluster, pool, mirroring.OBJECT):
                 volume.stage(node, made)
                 volume.unstage(node, made)
-            finally:
-                watch.close()
-            with refused("FAILED_PRECONDITION", "no attachment accounts"):
+            with (
+                opened_by(lab, made, cluster, pool),
+                refused("FAILED_PRECONDITION", "no attachment accounts"),
+            ):
                 volume.stage(node, made)
     finally:
         lab.ioctx.remove_object(mirroring.OBJECT)

@@ -31,7 +31,7 @@ def test_mapping_that_was_never_recorded_is_removed_at_the_next_start(
 ) -> None:
     with lab.volume("leftover", at=victim) as made:
         dying_after(step, victim, lambda node: volume.stage(node, made))
-        commands.wait_until(lambda: not labs.held_at(victim), "the plugin has cleaned up")
+        labs.wait_until_free(victim)
         assert lab.watchers(made) == set()
         volume.detach(lab.controller, made, labs.node_id(victim))
 
@@ -84,7 +84,7 @@ def test_kill_in_stage_then_detach_and_delete_leaves_nothing(
     volume.delete(lab.controller, made)
     rounds = reconciler(victim)
     rounds.run()
-    commands.wait_until(lambda: not labs.held_at(victim), "the plugin has cleaned up")
+    labs.wait_until_free(victim)
     lab.lift_fences()
 
 
@@ -120,7 +120,7 @@ def test_state_directory_that_is_lost_costs_a_stage_and_no_data(lab: Lab, victim
         state = victim.directory / "state"
         for file in [*state.glob("*/*/image.json"), *state.glob("notes/*")]:
             file.unlink()
-        victim.start()
+        labs.start_reconciled(victim)
         volume.unstage(victim, made)
         assert labs.held_at(victim) == []
         assert lab.record(made, victim).state is State.RELEASED
