@@ -75,10 +75,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Replies:
-    """The answers to a notification, and the number of watchers that did not answer in time."""
+    """The answers to a notification, and the number of watchers that did not answer in time.
+
+    `clients` are the ids of the clients of all watchers, which answered or not.
+    """
 
     answers: tuple[bytes, ...] = ()
     silent: int = 0
+    clients: frozenset[int] = frozenset()
 
 
 def notify(ioctx: Ioctx, name: str, message: str) -> Replies:
@@ -96,7 +100,11 @@ def notify(ioctx: Ioctx, name: str, message: str) -> Replies:
         answers: list[tuple[int, int, bytes]] | None,
         silent: list[tuple[int, int]] | None,
     ) -> None:
-        replies = Replies(tuple(data for *_, data in answers or ()), len(silent or ()))
+        replies = Replies(
+            answers=tuple(data for *_, data in answers or ()),
+            silent=len(silent or ()),
+            clients=frozenset(client for client, *_ in (*(answers or ()), *(silent or ()))),
+        )
         results.append((code, replies))
         ended.set()
 

@@ -4,9 +4,11 @@ The command line and the reference page are generated from `Options`.
 """
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -57,6 +59,24 @@ def parse_address(text: str) -> Address:
             f"--metrics-address {text!r} is not an address; give one such as 127.0.0.1:9808"
         )
     return Address(match[1] or match[2], int(match[3]))
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks of IP addresses, or of networks in CIDR notation.
+
+    Raises:
+        ConfigError: a text is neither.
+    """
+    networks = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise errors.ConfigError(
+                f"--allow-foreign-watchers {text!r}: {error}; give an address such as 192.0.2.7, "
+                "or a network such as 192.0.2.0/24"
+            ) from error
+    return tuple(networks)
 
 
 def parse_topology(segments: Iterable[str]) -> dict[str, str]:
@@ -202,6 +222,16 @@ class Options:
             least=0,
         ),
     ] = 10.0
+    allow_foreign_watchers: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        Flag(
+            "Clients that may have an image open while it is staged with a single writer, although "
+            "no attachment accounts for them; may be repeated.",
+            metavar="ADDRESS",
+            repeated=True,
+            parse=parse_networks,
+        ),
+    ] = ()
     operation_timeout: Annotated[
         float, Flag("Seconds that one Ceph operation may take.", kind=float, above=0)
     ] = 15.0

@@ -85,6 +85,11 @@ class Nodes:
         """
         return self._omap.begin_get(node_id).then(lambda text: decode(node_id, text))
 
+    def begin_find(self, node_id: str) -> Future[NodeRecord | None]:
+        """Begin to read the node's record, None if there is none; Failed if it is damaged."""
+        reading = self._omap.begin_get(node_id)
+        return reading.then(lambda text: None if text is None else decode(node_id, text))
+
 
 def decode(node_id: str, text: str | None) -> NodeRecord:
     """Return the node's record from its stored text.

@@ -15,28 +15,33 @@ class PeriodicTask:
 
     def __init__(self, name: str, work: Callable[[], float]) -> None:
         """Take the thread's name and its work, which returns the seconds until its next run."""
+        self._name = name
         self._work = work
         self._stopping = threading.Event()
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    def wake(self) -> None:
+        """Run the work soon."""
+        self._due.set()
+
     def stop(self) -> None:
         """Start no further run; do not wait for a run that has begun."""
         self._stopping.set()
+        self._due.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._stopping.wait(self._pause())
+            self._due.wait(self._once())
+            self._due.clear()
 
-    def _pause(self) -> float:
-        """Run the work; return the seconds until its next run."""
+    def _once(self) -> float:
         try:
             return self._work()
         except Exception as error:  # noqa: BLE001  the thread must go on
-            _log.error(
-                "background work failed, to be repeated", task=self._thread.name, exc_info=error
-            )
+            _log.error("background work failed, to be repeated", task=self._name, exc_info=error)
             return _RETRY_SECONDS

@@ -24,7 +24,8 @@ from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.node import Node
 from rbdcsi.staging.device_stack import Devices
-from rbdcsi.staging.orphans import Orphans
+from rbdcsi.staging.notes import Notes
+from rbdcsi.staging.reconcile import Reconciler
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.usage_metrics import Census
@@ -72,18 +73,19 @@ class Application:
 def build(options: Options, clusters: Config) -> Application:
     """Return the application of a process with this role and these options."""
     pooled = connections.Connections(clusters, timeout=options.operation_timeout)
-    with_controller, with_node = options.role != "node", options.role != "controller"
-    node = _this_node(options, pooled) if with_node else None
-    registration = _registration(options, node) if node else None
-    application = Application(Identity(probe.Readiness(pooled), registration))
-    if with_controller:
+    locks = KeyedLocks()
+    node = _NodeSide(options, pooled, locks) if options.role != "controller" else None
+    identity = Identity(probe.Readiness(pooled), node.registration if node else None)
+    application = Application(identity, locks=locks)
+    if options.role != "node":
         _add_controller(application, options, pooled)
-    if node and registration:
-        application.node = Node(node, registration, options.max_volumes, options.topology)
-        orphans = Orphans(node, lambda handle: _hold(application, handle))
+    if node:
+        application.node = Node(
+            node.this_node, node.registration, options.max_volumes, options.topology
+        )
         application.background += [
-            PeriodicTask("registration", registration.renew),
-            PeriodicTask("orphans", orphans.unmap),
+            PeriodicTask("registration", node.registration.renew),
+            node.reconciling,
         ]
     return application
 
@@ -99,32 +101,48 @@ def _add_controller(
     application.background.append(PeriodicTask("fences", FenceUpkeep(pooled).run))
 
 
+class _NodeSide:
+    """The node, its registration in Ceph, and its reconciler."""
+
+    def __init__(
+        self, options: Options, pooled: connections.Connections, locks: KeyedLocks
+    ) -> None:
+        node = self.this_node = _this_node(options, pooled)
+        self._reconciler = Reconciler(node, lambda handle: _hold(locks, handle))
+        self.reconciling = PeriodicTask("reconciler", self._reconciler.run)
+        facts = NodeFacts(
+            node.node_id,
+            node.machine,
+            options.max_volumes,
+            options.topology,
+            node.devices.supported(),
+        )
+        self.registration = Registration(pooled, facts, self._answer)
+
+    def _answer(self, question: Question) -> Answer:
+        """Answer a controller; this runs in a thread of librados."""
+        machine = self.this_node.machine
+        will_release = False
+        if question.release is not None:
+            will_release = self._reconciler.release_soon(ids.parse(question.release))
+            self.reconciling.wake()
+        return Answer(machine.machine_id, machine.boot_id, will_release)
+
+
 def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
     preferred = select.NAMES if options.mapper == "auto" else (options.mapper,)
-    devices = Devices(select.every(options.state_dir, options.daemon_cgroup), preferred, pooled)
-    machine = this_machine(options.socket.parent)
+    mappers = select.every(options.state_dir, options.daemon_cgroup)
+    devices = Devices(mappers, preferred, pooled, Notes(options.state_dir / "notes"))
     return ThisNode(
-        options.node_id, machine, options.kubelet_dir, devices, pooled, options.state_dir
+        options.node_id,
+        this_machine(options.socket.parent),
+        options.kubelet_dir,
+        devices,
+        pooled,
+        options.allow_foreign_watchers,
     )
 
 
-def _registration(options: Options, node: ThisNode) -> Registration:
-    facts = NodeFacts(
-        node.node_id,
-        node.machine,
-        options.max_volumes,
-        options.topology,
-        node.devices.supported(),
-    )
-
-    def answer(_question: Question) -> Answer:
-        return Answer(node.machine.machine_id, node.machine.boot_id)
-
-    return Registration(node.connections, facts, answer)
-
-
-def _hold(
-    application: Application, handle: ids.VolumeHandle
-) -> contextlib.AbstractContextManager[None]:
+def _hold(locks: KeyedLocks, handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
     key = volume_lock.lock_key("Node", "volume_id", str(handle))
-    return application.locks.hold(key, f"unmapping an orphan of volume {handle}")
+    return locks.hold(key, f"reconciling volume {handle}")

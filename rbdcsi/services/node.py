@@ -13,7 +13,8 @@ from rbdcsi.nodes.heartbeat import Registration
 from rbdcsi.services import convert
 from rbdcsi.staging import stats
 from rbdcsi.staging.publish import Publisher, PublishRequest
-from rbdcsi.staging.stage import Stager, StageRequest
+from rbdcsi.staging.stage import Stager
+from rbdcsi.staging.stage_call import StageRequest
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.staging.unstage import Unstager
 from rbdcsi.telemetry import metrics

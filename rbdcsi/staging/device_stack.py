@@ -17,11 +17,11 @@ from rbdcsi.host.mappers import select
 from rbdcsi.host.mappers.interface import Image, MappedDevice, Mapper, same_image
 from rbdcsi.model import ids
 from rbdcsi.model.node_options import FORCE, NodeOptions
+from rbdcsi.staging.notes import Note, Notes
 
 _log = structlog.get_logger()
 
 MAP_SECONDS = 60.0
-BLOCK_FILE = "device"  # in the staging directory of a raw block volume
 
 
 @dataclass(frozen=True)
@@ -33,61 +33,85 @@ class Devices:
         preferred: the mappers for a volume whose StorageClass names no mapper, by name and in the
             order of preference.
         connections: of the configured clusters.
+        notes: of the volumes that this plugin mapped.
     """
 
     mappers: Sequence[Mapper]
     preferred: Sequence[str]
     connections: Connections
+    notes: Notes
 
     def find(self, handle: ids.VolumeHandle) -> MappedDevice | None:
-        """Return the volume's device, None if the volume is not mapped here.
+        """Return the volume's device, None if this plugin has not mapped the volume.
 
-        Ceph is asked only if several clusters are configured and this one was not reached yet.
+        An older driver wrote no notes: of a volume without a note, the first device is returned.
+        Ceph is asked only if there is no note, several clusters are configured and this one was not
+        reached yet.
 
         Raises:
+            InvalidRequest: there is no note, and the cluster is not configured.
             Unavailable: the cluster is one of several and does not answer.
         """
-        cluster_id = handle.location.cluster_id
-        fsid = self.connections.fsid(cluster_id)
-        if fsid is None and len(self.connections.configured.clusters) > 1:
-            fsid = self.connections.get(cluster_id).fsid
-        return next((device for device in self.all() if belongs_to(device, handle, fsid)), None)
+        note = self.note(handle)
+        fsid = note.fsid if note else self._fsid(handle.location.cluster_id)
+        of_image = [device for device in self.all() if belongs_to(device, handle, fsid)]
+        return next((each for each in of_image if note is None or note.is_about(each)), None)
+
+    def others(self, handle: ids.VolumeHandle, fsid: str) -> list[MappedDevice]:
+        """Return the devices of the volume's image that other programs mapped.
+
+        Args:
+            handle: the volume.
+            fsid: of its cluster.
+        """
+        note = self.note(handle)
+        return [
+            device
+            for device in self.all()
+            if belongs_to(device, handle, fsid) and not (note and note.is_about(device))
+        ]
+
+    def note(self, handle: ids.VolumeHandle) -> Note | None:
+        """Return the volume's note, None if it has none, or one that is damaged."""
+        try:
+            return self.notes.read(handle)
+        except errors.Failed as error:
+            _log.warning("a damaged note counts as none", volume=str(handle), error=str(error))
+            return None
 
     def all(self) -> list[MappedDevice]:
         """Return every device that is mapped here, also those that other programs mapped."""
         return [device for mapper in self.mappers for device in mapper.list()]
 
-    def mapper_for(
-        self, image: Image, options: NodeOptions, device: MappedDevice | None, *, readonly: bool
-    ) -> Mapper:
-        """Return the mapper of a device, or the one that shall map an image.
+    def mapper_for(self, image: Image, options: NodeOptions, *, readonly: bool) -> Mapper:
+        """Return the mapper that shall map an image.
 
         Args:
             image: the image.
             options: of the volume; they may name a mapper.
-            device: the image's device if it is mapped already.
             readonly: whether the image is only read: a reader need not know every feature.
 
         Raises:
             Refused: this host has none of the mappers that may be used.
         """
-        if device:
-            return self._mapper(device)
         return select.choose(self.mappers, self._names(options), None if readonly else image)
 
-    def unmap(self, device: MappedDevice, options: NodeOptions) -> None:
+    def unmap(self, device: MappedDevice, option: str = "") -> None:
         """Unmap a device; an unknown option is ignored, so that no option strands a volume.
 
         Raises:
             Busy: the device is mounted or open.
         """
-        option = options.unmap_options.get(device.mapper, "")
         if option not in {"", FORCE}:
             _log.warning("unmap option ignored", device=str(device.path), option=option)
         self._mapper(device).unmap(device, force=option == FORCE, seconds=MAP_SECONDS)
 
-    def unmap_unlisted(self, handle: ids.VolumeHandle, fsid: str) -> None:
-        """Unmap a volume that no mapper lists, as one whose mapper's state is damaged.
+    def discard(self, device: MappedDevice) -> None:
+        """Remove a device whose client is fenced, although it may be in use."""
+        self._mapper(device).discard(device, seconds=MAP_SECONDS)
+
+    def clear(self, handle: ids.VolumeHandle, fsid: str) -> None:
+        """Unmap whatever a mapper has of the volume without listing it, as its state was lost.
 
         Args:
             handle: the volume.
@@ -113,6 +137,13 @@ class Devices:
     def supported(self) -> tuple[str, ...]:
         """Return the names of the mappers that work on this host."""
         return tuple(m.name for m in self.mappers if m.unsupported() is None)
+
+    def _fsid(self, cluster_id: str) -> str | None:
+        """Return the cluster's own id; None for the only cluster, if it was not reached yet."""
+        fsid = self.connections.fsid(cluster_id)
+        if fsid is None and len(self.connections.configured.clusters) > 1:
+            fsid = self.connections.get(cluster_id).fsid
+        return fsid
 
     def _mapper(self, device: MappedDevice) -> Mapper:
         return next(m for m in self.mappers if m.name == device.mapper)

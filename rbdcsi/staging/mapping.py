@@ -1,108 +1,207 @@
-"""An image that a stage call maps: its device, and the record of the device's Ceph client."""
+"""An image that a stage call maps, by a client that is in the attachment record.
+
+The order is the point: note on disk, map with a fresh client, prove that this client watches the
+image with the volume's id, record it. Only then the device may be read or written.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Set
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules
-from rbdcsi.attachments.records import Client
+from rbdcsi.attachments.fences import Fences
+from rbdcsi.attachments.records import Client, VolumeRecord
 from rbdcsi.host import undo
-from rbdcsi.host.mappers.interface import MappedDevice
-from rbdcsi.model import ids
-from rbdcsi.runtime import clock
-from rbdcsi.staging.client import client_of
-from rbdcsi.staging.device_stack import MAP_SECONDS, require_working
-from rbdcsi.staging.this_node import ThisNode
-from rbdcsi.staging.volume import Volume
+from rbdcsi.host.mappers.interface import MappedDevice, Mapper
+from rbdcsi.model.node_options import FORCE
+from rbdcsi.runtime import clock, deadlines
+from rbdcsi.staging import client as clients
+from rbdcsi.staging import other_clients
+from rbdcsi.staging.device_stack import MAP_SECONDS, require_working, shows
+from rbdcsi.staging.notes import Note
+from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.telemetry import steps
 
-
-@dataclass(frozen=True)
-class Mapping:
-    """A mapped image; nothing may be written to `device` before `record_client`."""
-
-    device: MappedDevice
-    node: ThisNode
-    volume: Volume
-    handle: ids.VolumeHandle
-    generation: int
-    list_watchers: Callable[[], frozenset[str]]
-    before: frozenset[str] | None
-
-    def record_client(self) -> None:
-        """Write the device's Ceph client into the attachment record, so that it can be fenced.
-
-        Raises:
-            Refused: the attachment of this generation has ended.
-            Busy: the client cannot be determined.
-        """
-        records, image_id, name = self.volume.records, self.handle.image_id, str(self.handle)
-        stored = records.read(image_id)
-        node_id = self.node.node_id
-        rules.require(stored.record, name, node_id, self.generation)
-        address = client_of(self.device, node_id, stored.record, self.list_watchers, self.before)
-        machine = self.node.machine
-        client = address and Client(
-            address, machine.machine_id, machine.boot_id, self.device.mapper
-        )
-        records.change(
-            image_id,
-            lambda record: rules.stage(
-                record, name, node_id, self.generation, client or None, clock.now()
-            ),
-            stored,
-        )
-        steps.done("stage.record", volume=name, client=address)
-
-    def undo(self, fault: errors.RbdCsiError) -> None:
-        """Unmap the device and record the release; an error of that becomes a note of `fault`."""
-        with undo.after(fault, f"unmapping {self.device.path} again"):
-            self.node.devices.unmap(self.device, self.volume.options)
-            self.volume.records.change(
-                self.handle.image_id,
-                lambda record: rules.release(
-                    record, self.node.node_id, self.node.has_no_device_of, clock.now()
-                ),
-            )
+_WATCH_SECONDS = 3.0  # librbd watches the image before it shows the device; this is for a busy OSD
+_PAUSE = 0.05
+Watchers = Callable[[], frozenset[str]]
 
 
 @contextlib.contextmanager
-def mapped(
-    node: ThisNode, volume: Volume, handle: ids.VolumeHandle, generation: int, *, readonly: bool
-) -> Iterator[Mapping]:
-    """Map the image for the body, or adopt its device; an error of the body undoes a new mapping.
-
-    Args:
-        node: this node.
-        volume: the volume.
-        handle: its handle.
-        generation: of the attachment by which the volume is used.
-        readonly: refuse writes below the filesystem.
+def mapped(call: StageCall) -> Iterator[MappedDevice]:
+    """Yield the volume's device; an error of the body undoes a mapping that was made for it.
 
     Raises:
-        Refused: no mapper can map the image, or its device does not work any more.
+        Refused: the attachment has ended; another client has the image open; no mapper can map it.
+        Busy: an older device of the volume is in use, or the client cannot be determined.
         Others: see `Mapper.map`.
     """
-    existing, options = node.devices.find(handle), volume.options
-    mapper = node.devices.mapper_for(volume.image, options, existing, readonly=readonly)
-    with volume.watching(mapper) as list_watchers:
-        before = None if existing and not existing.fault else list_watchers()
+    device = call.device
+    with call.volume.images.watched(call.handle.image_id) as list_watchers:
+        watchers = list_watchers()
+        if device and (adopted := _adopted(call, device, watchers)):
+            _record(call, device, adopted.client or None, frozenset())
+            yield device
+            return
+        unmapped = _remove_older(call, device) if device else frozenset()
+        gone = other_clients.end_earlier(call, watchers, unmapped)
+        watchers = list_watchers() if device else watchers
+        other_clients.require_no_others(call, watchers)
+        with _new(call, list_watchers, watchers, gone) as new_device:
+            yield new_device
+
+
+def _adopted(call: StageCall, device: MappedDevice, watchers: Set[str]) -> Note | None:
+    """Return the note of a device that may be adopted, None if it must be mapped again."""
+    note = call.note
+    if device.fault or device.readonly != call.attachment.readonly:
+        return None
+    client = clients.client_of_existing(device, note, call.attachment, watchers)
+    if client is None and not clients.is_of_generation(device, note, call.generation):
+        return None
+    adopted = (note or _note(call, device.mapper)).of_mapped(device, client)
+    adopted = dataclasses.replace(adopted, staging_path=str(call.request.staging_path))
+    if adopted != note:
+        call.node.devices.notes.write(adopted)
+    return adopted
+
+
+def _remove_older(call: StageCall, device: MappedDevice) -> frozenset[str]:
+    """Unmap this plugin's device of another attachment, or one that was never recorded.
+
+    Returns:
+        The device's client, if it is known.
+    """
+    node, handle, note = call.node, call.handle, call.note
+    client = device.client or (note.client if note else "")
+    recorded = {each.address for each in call.attachment.clients}
+    if note is None and device.client and device.client not in recorded:
+        return frozenset()  # nothing shows that this plugin mapped it
+    mounts = [str(e.target) for e in node.mounts.all_mounts() if shows(e, device)]
+    if mounts:
+        raise errors.Busy(
+            f"volume {handle}: {device.path}, mapped for another attachment, is still mounted at "
+            f"{', '.join(mounts)}; unstage it there first; if its client was fenced, the node "
+            "plugin unmounts it within a minute"
+        )
+    is_fenced = client and Fences(call.connection.home()).get(client)
+    node.devices.unmap(device, FORCE if is_fenced else "")
+    steps.done("stage.unmap", volume=str(handle), device=str(device.path))
+    node.devices.notes.remove(handle)
+    return frozenset((client,)) if client else frozenset()
+
+
+def _note(call: StageCall, mapper: str) -> Note:
+    node, handle, options = call.node, call.handle, call.volume.options
+    others = node.devices.others(handle, call.volume.image.fsid)
+    return Note(
+        volume=str(handle),
+        fsid=call.volume.image.fsid,
+        generation=call.generation,
+        mapper=mapper,
+        staging_path=str(call.request.staging_path),
+        unmap_option=options.unmap_options.get(mapper, ""),
+        others=tuple(device.client for device in others if device.client),
+    )
+
+
+@contextlib.contextmanager
+def _new(
+    call: StageCall, list_watchers: Watchers, before: frozenset[str], gone: frozenset[str]
+) -> Iterator[MappedDevice]:
+    """Map the image for the body, by a client of its own."""
+    volume, readonly, devices = call.volume, call.attachment.readonly, call.node.devices
+    mapper = devices.mapper_for(volume.image, volume.options, readonly=readonly)
+    note = _note(call, mapper.name)
+    devices.notes.write(note)
+    steps.done("stage.note", volume=note.volume, mapper=mapper.name)
+    device = _map(call, mapper)
+    try:
+        require_working(device)
+        steps.done("stage.map", volume=note.volume, device=str(device.path))
+        client = _client(call, device, list_watchers, before)
+        devices.notes.write(note.of_mapped(device, client))
+        _record(call, device, client, gone)
+        yield device
+    except errors.ChildAlive:
+        raise  # the child works on the device; the repeated call goes on from there
+    except errors.RbdCsiError as fault:
+        with undo.after(fault, f"unmapping {device.path} again"):
+            _undo(call, device)
+        raise
+
+
+def _map(call: StageCall, mapper: Mapper) -> MappedDevice:
+    volume, devices = call.volume, call.node.devices
+    try:
         with volume.gone_is_not_found():
-            device = mapper.map(
+            return mapper.map(
                 volume.image,
                 volume.access,
-                readonly=readonly,
-                options=options.map_options.get(mapper.name, ""),
+                readonly=call.attachment.readonly,
+                options=volume.options.map_options.get(mapper.name, ""),
                 seconds=MAP_SECONDS,
             )
-        mapping = Mapping(device, node, volume, handle, generation, list_watchers, before)
+    except (errors.DeadlineExceeded, errors.Busy):
+        raise  # there may be a device later, so the note stays
+    except errors.RbdCsiError:
+        if devices.find(call.handle) is None:
+            devices.notes.remove(call.handle)
+        raise
+
+
+def _client(
+    call: StageCall, device: MappedDevice, list_watchers: Watchers, before: frozenset[str]
+) -> str | None:
+    """Return the device's client, after proof that it watches the image with the volume's id."""
+    volume, image_id = call.volume, call.handle.image_id
+    record, ends_at = call.stored.record, time.monotonic() + _WATCH_SECONDS
+    while True:
         try:
-            require_working(device)
-            steps.done("stage.map", volume=str(handle), device=str(device.path))
-            yield mapping
-        except errors.RbdCsiError as fault:
-            # a living child works on the device; the repeated call goes on from there
-            if before is not None and not isinstance(fault, errors.ChildAlive):
-                mapping.undo(fault)
-            raise
+            client = clients.client_of_new(device, record, list_watchers(), before)
+            break
+        except errors.Busy:
+            if time.monotonic() > ends_at:
+                raise
+        time.sleep(deadlines.remaining(_PAUSE))
+        record = volume.records.get(image_id)  # another node may have staged just now
+    if device.readonly and volume.images.id_of(volume.image.image_name) != image_id:
+        raise errors.Busy(f"image {volume.image}: another image has taken its name; try again")
+    return client
+
+
+def _record(call: StageCall, device: MappedDevice, client: str | None, gone: Set[str]) -> None:
+    """Write the device's client into the attachment record, so that it can be fenced.
+
+    Raises:
+        Refused: the attachment of this generation has ended.
+    """
+    node, name, machine = call.node, str(call.handle), call.node.machine
+    facts = Client(client, machine.machine_id, machine.boot_id, device.mapper) if client else None
+    now = clock.now()
+
+    def rule(record: VolumeRecord) -> VolumeRecord:
+        rules.require(record, name, node.node_id, call.generation)
+        if gone:
+            record = rules.release(record, node.node_id, lambda each: each.address in gone, now)
+        return rules.stage(record, name, node.node_id, call.generation, facts, now)
+
+    call.volume.records.change(call.handle.image_id, rule, call.stored)
+    steps.done("stage.record", volume=name, client=client)
+
+
+def _undo(call: StageCall, device: MappedDevice) -> None:
+    """Unmap the device and release its client; what fails here, the reconciler repeats."""
+    devices, handle = call.node.devices, call.handle
+    note = devices.note(handle)
+    devices.unmap(device, note.unmap_option if note else "")
+    client = device.client or (note.client if note else "")
+    call.volume.records.change(
+        handle.image_id,
+        lambda record: rules.release(
+            record, call.node.node_id, lambda each: each.address == client, clock.now()
+        ),
+    )
+    devices.notes.remove(handle)

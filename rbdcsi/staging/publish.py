@@ -18,8 +18,8 @@ from rbdcsi.host import undo
 from rbdcsi.host.fs import mountinfo, paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
-from rbdcsi.staging.device_stack import BLOCK_FILE, require_working, shows
-from rbdcsi.staging.staged_paths import overlap
+from rbdcsi.staging.device_stack import require_working, shows
+from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import steps
 
@@ -77,9 +77,13 @@ class Publisher:
 
         NodeUnpublishVolume would unmount the stage, or remove a directory inside the volume.
         """
-        notes = self._node.staged_paths.overlapping(target)
-        staged = [path for path in notes if self._node.mounts.mounts_below(path)]
-        if staging and overlap(target, staging):
+        noted = (Path(note.staging_path) for note in self._node.devices.notes.all())
+        staged = [
+            path
+            for path in noted
+            if paths.overlap(target, path) and self._node.mounts.mounts_below(path)
+        ]
+        if staging and paths.overlap(target, staging):
             staged = [staging]
         if staged:
             raise errors.InvalidRequest(

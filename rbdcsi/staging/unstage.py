@@ -1,24 +1,20 @@
-"""NodeUnstageVolume: unmount, unmap, record the release."""
+"""NodeUnstageVolume: unmount, unmap, record the release.
 
-import contextlib
+The node's part needs no Ceph, so it is done although Ceph does not answer; the call then fails, and
+its repeat records the release.
+"""
+
 from pathlib import Path
 
-import structlog
-
 from rbdcsi import errors
-from rbdcsi.attachments import rules, store
-from rbdcsi.ceph.connections import Connection
 from rbdcsi.host.fs import paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
-from rbdcsi.model.node_options import NodeOptions
-from rbdcsi.runtime import clock
-from rbdcsi.staging.device_stack import BLOCK_FILE, shows
+from rbdcsi.staging import release
+from rbdcsi.staging.device_stack import belongs_to, shows
+from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
-from rbdcsi.staging.volume import opened
 from rbdcsi.telemetry import steps
-
-_log = structlog.get_logger()
 
 
 class Unstager:
@@ -30,17 +26,23 @@ class Unstager:
     def unstage(self, handle: ids.VolumeHandle, staging_path: Path) -> None:
         """Unmount the volume from the staging path, unmap it, and record that it is released.
 
+        A volume of a cluster that is not configured any more is unmapped; nothing is recorded.
+
         Raises:
             Busy: the volume is in use; the message names the users.
+            Unavailable: it is unmapped, but Ceph does not answer.
         """
-        device = self._node.devices.find(handle)
+        note = self._node.devices.note(handle)
+        mounts = self._node.mounts
+        if note and Path(note.staging_path) != staging_path and note.is_staged(mounts):
+            return  # this path was refused, as the volume is staged at the other one
+        device = self._device(handle, staging_path)
         if device:
             self._require_unpublished(device, staging_path)
         self._node.mounts.unmount(staging_path, seconds=MOUNT_SECONDS)
         block = staging_path / BLOCK_FILE
         self._node.mounts.unmount(block, seconds=MOUNT_SECONDS)
         paths.remove_target(block, self._node.kubelet_dir)
-        self._node.staged_paths.remove(staging_path)
         steps.done("unstage.unmount", volume=str(handle))
         self.release(handle, device)
 
@@ -49,22 +51,34 @@ class Unstager:
 
         Raises:
             Busy: the device is mounted or open.
+            Unavailable: it is unmapped, but Ceph does not answer.
         """
-        with self._node.connections.use(handle.location.cluster_id) as connection:
-            if device:
-                self._node.devices.unmap(device, self._options(connection, handle))
-                steps.done("unstage.unmap", volume=str(handle), device=str(device.path))
-            else:
-                self._node.devices.unmap_unlisted(handle, connection.fsid)
-            with contextlib.suppress(errors.NotFound):
-                location = self._node.locations.open(connection, handle.location)
-                store.Records(location.ioctx).change(
-                    handle.image_id,
-                    lambda record: rules.release(
-                        record, self._node.node_id, self._node.has_no_device_of, clock.now()
-                    ),
-                )
-                steps.done("unstage.record", volume=str(handle))
+        devices, note = self._node.devices, self._node.devices.note(handle)
+        if device:
+            devices.unmap(device, note.unmap_option if note else "")
+            steps.done("unstage.unmap", volume=str(handle), device=str(device.path))
+        elif note:
+            devices.clear(handle, note.fsid)
+        clients = (device.client if device else None, note.client if note else None)
+        if self._node.has_cluster(handle):
+            were_dead = device is not None and device.fault is not None
+            release.release(self._node, handle, set(filter(None, clients)), were_dead=were_dead)
+        devices.notes.remove(handle)
+
+    def _device(self, handle: ids.VolumeHandle, staging_path: Path) -> MappedDevice | None:
+        """Return the volume's device: that of its note, or the one that the path shows.
+
+        A volume without a note was staged by an older driver, or is not mapped.
+        """
+        if self._node.devices.note(handle):
+            return self._node.devices.find(handle)
+        mounts = self._node.mounts
+        entry = mounts.mount_at(staging_path) or mounts.mount_at(staging_path / BLOCK_FILE)
+        if entry:
+            for device in self._node.devices.all():
+                if shows(entry, device) and belongs_to(device, handle, None):
+                    return device
+        return self._node.devices.find(handle) if self._node.has_cluster(handle) else None
 
     def _require_unpublished(self, device: MappedDevice, staging_path: Path) -> None:
         """Refuse while the device is mounted elsewhere.
@@ -78,14 +92,3 @@ class Unstager:
                     f"{staging_path}: {device.path} of image {device.image_id} is still mounted at "
                     f"{entry.target}; NodeUnpublishVolume must come first"
                 )
-
-    def _options(self, connection: Connection, handle: ids.VolumeHandle) -> NodeOptions:
-        """Return the volume's options; the defaults if image or metadata cannot be read."""
-        try:
-            location = self._node.locations.open(connection, handle.location)
-            return opened(connection, location, handle).options
-        except errors.NotFound:
-            return NodeOptions()
-        except errors.Failed as error:
-            _log.warning("unmapped without its options", volume=str(handle), error=str(error))
-            return NodeOptions()

@@ -1,15 +1,16 @@
 """A volume as Ceph describes it, opened on a node to be staged."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connections import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location
-from rbdcsi.host.mappers.interface import Access, Image, Mapper
+from rbdcsi.host.mappers.interface import Access, Image
 from rbdcsi.model import filesystems, ids
 from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.staging import format, format_mark
@@ -20,12 +21,17 @@ from rbdcsi.volumes import spec
 class Volume:
     """The image and its records; `spec` is None for an unmanaged image."""
 
-    images: Images
+    ioctx: Ioctx
     records: store.Records
     image: Image
     access: Access
     spec: spec.VolumeSpec | None
     mark: str | None
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """The images of the volume's location."""
+        return Images(self.ioctx)
 
     @property
     def options(self) -> NodeOptions:
@@ -83,17 +89,6 @@ class Volume:
                 ) from error
             raise
 
-    def watching(
-        self, mapper: Mapper
-    ) -> contextlib.AbstractContextManager[Callable[[], frozenset[str]]]:
-        """Return a context that gives a function which lists the image's watchers.
-
-        A mapper that shows the client of its devices needs no watchers, so none are listed then.
-        """
-        if mapper.reports_client:
-            return contextlib.nullcontext(frozenset)
-        return self.images.watched(self.image.image_id)
-
 
 def opened(connection: Connection, location: Location, handle: ids.VolumeHandle) -> Volume:
     """Return the volume.
@@ -121,7 +116,7 @@ def opened(connection: Connection, location: Location, handle: ids.VolumeHandle)
         header.features,
     )
     return Volume(
-        images,
+        location.ioctx,
         store.Records(location.ioctx),
         image,
         Access(connection.monitors, connection.user, connection.key),

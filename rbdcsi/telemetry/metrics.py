@@ -80,6 +80,12 @@ FAIL_OVER_SECONDS = prometheus_client.Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+DISCARDED = prometheus_client.Counter(
+    "rbdcsi_fenced_devices_discarded",
+    "Devices that this node unmounted and unmapped because their Ceph client is fenced.",
+    ["cluster"],
+    registry=REGISTRY,
+)
 _BUILD = prometheus_client.Info(
     "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
 )

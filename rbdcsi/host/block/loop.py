@@ -54,6 +54,12 @@ def update_size(device: Path, *, seconds: float) -> None:
     command.run(argv, seconds=seconds, step=f"updating the size of {device}")
 
 
+def detach_at_last_close(device: Path, *, seconds: float) -> None:
+    """Detach the device now, or when its last user closes it."""
+    with contextlib.suppress(command.CommandFailed):  # it is detached already
+        command.run(("losetup", "--detach", str(device)), seconds=seconds)
+
+
 def detach(device: Path, file: Path, *, seconds: float) -> None:
     """Detach the device from the file: afterwards no I/O reaches the file through the device.
 
@@ -68,9 +74,7 @@ def detach(device: Path, file: Path, *, seconds: float) -> None:
             first, and afterwards checks that the device is detached.
     """
     devices.require_unused(device)
-    with contextlib.suppress(command.CommandFailed):  # already detached, or refused below
-        argv = ("losetup", "--detach", str(device))
-        command.run(argv, seconds=seconds, step=f"detaching {device}")
+    detach_at_last_close(device, seconds=seconds)
     if device_of_file(file, device) == device:
         raise errors.Busy(
             f"{device}: another process opened it while it was being detached from {file}; "

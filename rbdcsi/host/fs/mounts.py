@@ -127,6 +127,21 @@ class Mounts:
             while entry := self.mount_at(target):
                 self._unmount_top(target, entry, seconds)
 
+    def detach(self, target: Path, *, seconds: float) -> None:
+        """Take every mount that is stacked on the target out of the tree, even if it is in use.
+
+        The kernel ends such a mount when its last user has closed it (umount(2), MNT_DETACH). It
+        is for devices that do not work any more; `unmount` is for all others.
+
+        Raises:
+            CommandFailed, CommandTimedOut, CommandStuck: see `mount`.
+        """
+        with deadlines.within(deadlines.remaining(seconds)):
+            while self.mount_at(target):
+                with paths.open_parent(target, self._base) as parent:
+                    argv = (*_UMOUNT, "--lazy", "--", f"/proc/self/fd/{parent}/{target.name}")
+                    command.run(argv, seconds=seconds, pass_fds=(parent,))
+
     def _bind(
         self, source: str, source_fd: int | None, target: Path, kind: paths.Kind, seconds: float
     ) -> None:

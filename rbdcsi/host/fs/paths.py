@@ -187,3 +187,8 @@ def _data_message(path: Path) -> str:
         f"path {path}: nothing is mounted there, but it holds data, which is on this host's own "
         "disk and is kept; move the data to another path, then repeat the call"
     )
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Return whether one path is the other, or above or below it."""
+    return one == other or one in other.parents or other in one.parents

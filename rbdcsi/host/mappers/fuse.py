@@ -18,7 +18,7 @@ from rbdcsi.host import command, undo
 from rbdcsi.host.block import devices, loop
 from rbdcsi.host.fs import mounts
 from rbdcsi.host.kernel import cgroup
-from rbdcsi.host.mappers import interface, state_dir, storage_daemon
+from rbdcsi.host.mappers import state_dir, storage_daemon
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.runtime import deadlines
 
@@ -37,7 +37,6 @@ class Fuse:
     """
 
     name = "fuse"
-    reports_client = False  # librbd does not report its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._group = group
@@ -62,33 +61,34 @@ class Fuse:
     ) -> MappedDevice:
         """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
-            device = interface.device_to_adopt(self, image, readonly=readonly)
-            if device and not device.fault:
-                return device
             directory = self._states.directory(image)
-            self._clear(directory, force=True, seconds=seconds)  # the leftovers of a crash
+            self._end(directory, seconds)  # the leftovers of a crash
             try:
                 return self._map(image, access, readonly, options, seconds)
             except errors.RbdCsiError as error:
                 with undo.after(error, f"clearing {directory}"):
-                    self._clear(directory, force=True, seconds=undo.UNDO_SECONDS)
+                    self._end(directory, undo.UNDO_SECONDS)
                 raise
 
     def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
-        """See Mapper.unmap. With `force`, the daemon is killed if it does not end soon.
-
-        A daemon that is killed at once would leave its watch and its lock in Ceph, so that the
-        volume could not be detached for half a minute.
-        """
+        """See Mapper.unmap. With `force`, the daemon is killed if it does not end soon."""
         directory = self._states.directory(device)
         with deadlines.within(deadlines.remaining(seconds)):
             if force:
-                try:
-                    with deadlines.within(deadlines.remaining(_TERMINATE_SECONDS)):
-                        return self._clear(directory, force=False, seconds=_TERMINATE_SECONDS)
-                except (errors.Busy, errors.DeadlineExceeded) as error:
-                    _log.info("unmapping with force", device=str(device.path), error=str(error))
-            return self._clear(directory, force=force, seconds=seconds)
+                self._end(directory, seconds)
+            else:
+                self._clear(directory, force=False, seconds=seconds)
+
+    def discard(self, device: MappedDevice, *, seconds: float) -> None:
+        """See Mapper.discard. The kernel frees the loop device when its last user closes it."""
+        directory = self._states.directory(device)
+        with deadlines.within(deadlines.remaining(seconds)):
+            storage_daemon.stop(directory, force=True, seconds=seconds)
+            if loop_device := _loop_in(directory):
+                loop.detach_at_last_close(loop_device, seconds=seconds)
+            self._mounts.detach(storage_daemon.file_in(directory), seconds=seconds)
+            if directory.exists():
+                self._states.remove(directory)
 
     def list(self) -> tuple[MappedDevice, ...]:
         """See Mapper.list."""
@@ -127,6 +127,19 @@ class Fuse:
         device = loop.attach(storage_daemon.file_in(directory), readonly=readonly, seconds=seconds)
         (directory / _LOOP).write_text(str(device))
         return self._device(directory, record, answers=True)
+
+    def _end(self, directory: Path, seconds: float) -> None:
+        """Stop and remove everything of the directory; kill its daemon if it does not end soon.
+
+        A daemon that is killed at once would leave its watch and its lock in Ceph for half a
+        minute.
+        """
+        try:
+            with deadlines.within(deadlines.remaining(_TERMINATE_SECONDS)):
+                return self._clear(directory, force=False, seconds=_TERMINATE_SECONDS)
+        except (errors.Busy, errors.DeadlineExceeded) as error:
+            _log.info("killing a daemon", directory=str(directory), error=str(error))
+        return self._clear(directory, force=True, seconds=seconds)
 
     def _clear(self, directory: Path, *, force: bool, seconds: float) -> None:
         """Stop and remove everything of the directory, in an order that loses no data."""

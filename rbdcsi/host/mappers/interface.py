@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rbdcsi import errors
 from rbdcsi.config.secret import Secret
 
 
@@ -84,10 +83,6 @@ class Mapper(Protocol):
     def name(self) -> str:
         """`krbd`, `nbd` or `fuse`."""
 
-    @property
-    def reports_client(self) -> bool:
-        """Whether the devices have their `client`; otherwise it is one of the image's watchers."""
-
     def unsupported(self, image: Image | None = None) -> str | None:
         """Return the reason why this host cannot use the mapper, with its cure; None if it can.
 
@@ -99,7 +94,10 @@ class Mapper(Protocol):
     def map(
         self, image: Image, access: Access, *, readonly: bool, options: str, seconds: float
     ) -> MappedDevice:
-        """Map the image, or adopt the device that it already has.
+        """Map the image with a Ceph client that is made for this device and serves no other.
+
+        A device that the image has already is not returned: its client may be older than a fence
+        on which the caller relies. Leftovers of a `map` that was cut off are removed.
 
         Args:
             image: the image to map.
@@ -109,12 +107,12 @@ class Mapper(Protocol):
             seconds: how long it may take.
 
         Raises:
-            Refused: the image is mapped already with another `readonly`, or this host cannot map
-                it.
+            Refused: this host cannot map it.
+            Busy: this mapper has a device of the image that is in use.
             NotFound: the image does not exist, if the mapper can detect that.
             InvalidRequest: the mapper does not know an option.
-            DeadlineExceeded: there was no device in time. The mapper has undone its steps, or a
-                repeated call adopts the device.
+            DeadlineExceeded: there was no device in time. The mapper has undone its steps, or
+                `list` shows the device.
             Failed: any other error, with the message of the kernel or the tool.
         """
 
@@ -131,6 +129,17 @@ class Mapper(Protocol):
 
         Raises:
             Busy: the device is mounted or open; the message names its users.
+            Failed, DeadlineExceeded: see `map`.
+        """
+
+    def discard(self, device: MappedDevice, *, seconds: float) -> None:
+        """Remove a device whose client is fenced, although it may be in use; its I/O fails.
+
+        Args:
+            device: a device that `list` returned.
+            seconds: how long it may take.
+
+        Raises:
             Failed, DeadlineExceeded: see `map`.
         """
 
@@ -165,26 +174,3 @@ def same_image(one: ImageIdentity, other: ImageIdentity) -> bool:
 def find(mapper: Mapper, image: ImageIdentity) -> MappedDevice | None:
     """Return the mapper's device of that image, or None."""
     return next((device for device in mapper.list() if same_image(device, image)), None)
-
-
-def device_to_adopt(mapper: Mapper, image: Image, *, readonly: bool) -> MappedDevice | None:
-    """Return the device that a repeated `map` adopts, or None.
-
-    Args:
-        mapper: the mapper that lists the device.
-        image: the image to map.
-        readonly: whether the caller needs a read-only device.
-
-    Raises:
-        Refused: the image is mapped with another `readonly`.
-    """
-    device = find(mapper, image)
-    if device and device.readonly != readonly:
-        raise errors.Refused(
-            f"{image}: is mapped as {device.path}, {_MODES[device.readonly]}, but must be mapped "
-            f"{_MODES[readonly]}; unstage or unmap it, then repeat the call"
-        )
-    return device
-
-
-_MODES = {True: "read-only", False: "read-write"}

@@ -62,7 +62,6 @@ class Krbd:
     """Maps through the rbd bus below `root` (`/sys`), with device nodes in `/dev`."""
 
     name = "krbd"
-    reports_client = True
 
     def __init__(self, root: Path = Path("/sys")) -> None:
         self._root = root
@@ -81,19 +80,23 @@ class Krbd:
     ) -> MappedDevice:
         """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
-            if device := interface.device_to_adopt(self, image, readonly=readonly):
-                return device
+            others = {device.client for device in self.list()}
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
             key = sysfs.Key(krbd_options.key_name(access), access.key)
             _write(self._file("add"), line, f"{image}: krbd cannot map it", seconds, key)
-            return self._mapped(image, seconds)
+            return self._mapped(image, others, seconds)
 
     def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:
         """See Mapper.unmap."""
         with deadlines.within(deadlines.remaining(seconds)):
-            for mapped_device in self.list():
-                if interface.same_image(mapped_device, device):
-                    self._unmap(mapped_device, force, seconds)
+            if device in self.list():
+                self._unmap(device, force, seconds)
+
+    def discard(self, device: MappedDevice, *, seconds: float) -> None:
+        """See Mapper.discard. With `force` the kernel does not check for users."""
+        with deadlines.within(deadlines.remaining(seconds)):
+            if device in self.list():
+                self._remove(device, f"{_number(device)} force", seconds)
 
     def list(self) -> tuple[MappedDevice, ...]:
         """Return the mapped images. Mapped snapshots are left out: the driver maps none."""
@@ -108,12 +111,20 @@ class Krbd:
             _write(refresh, "1", f"{device.path}: krbd cannot refresh it", seconds)
             devices.wait_for_size(device.path, size, seconds=seconds)
 
-    def _mapped(self, image: Image, seconds: float) -> MappedDevice:
+    def _mapped(self, image: Image, others: set[str | None], seconds: float) -> MappedDevice:
         """Return the new device, by the ids that the kernel read.
 
-        Another image may have taken the name just before.
+        Another image may have taken the name just before. The image may have devices of other
+        programs, whose clients are among `others`.
         """
-        if device := interface.find(self, image):
+        new_devices = [device for device in self.list() if device.client not in others]
+        same = [device for device in new_devices if interface.same_image(device, image)]
+        if len(same) > 1:
+            raise errors.Busy(
+                f"{image}: another program mapped it at the same moment, so it is not known which "
+                f"of {', '.join(str(device.path) for device in same)} is whose; unmap the other one"
+            )
+        for device in same:
             if not udev.wait_until(device.path.is_block_device, seconds=seconds):
                 raise errors.Failed(
                     f"{device.path}: the kernel has mapped {image} to this device, but its node "
@@ -124,16 +135,19 @@ class Krbd:
             f"{image}: must have id {image.image_id}, but another image has this name now; repeat "
             "the call"
         )
-        for entry in self._bus.glob("devices/*"):
+        for device in new_devices:
+            entry = self._bus / "devices" / _number(device)
             if _names(entry) == (image.pool, image.namespace, image.image_name):
-                with undo.after(error, f"unmapping /dev/rbd{entry.name}"):
-                    self._unmap(self._device(entry), False, undo.UNDO_SECONDS)
+                with undo.after(error, f"unmapping {device.path}"):
+                    self._unmap(device, False, undo.UNDO_SECONDS)
         raise error
 
     def _unmap(self, device: MappedDevice, force: bool, seconds: float) -> None:
         if force:
             devices.require_unused(device.path)  # with `force` the kernel does not check for users
-        line = f"{_number(device)} force" if force else _number(device)
+        self._remove(device, f"{_number(device)} force" if force else _number(device), seconds)
+
+    def _remove(self, device: MappedDevice, line: str, seconds: float) -> None:
         try:
             _write(self._file("remove"), line, f"{device.path}: krbd cannot unmap it", seconds)
         except errors.NotFound:

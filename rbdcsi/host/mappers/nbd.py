@@ -1,9 +1,11 @@
 """The nbd mapper: rbd-nbd serves the image to the kernel's nbd driver, set up over netlink.
 
 For images with features that krbd does not support. rbd-nbd lists an image by the names that it had
-when it was mapped, so the mapper keeps the image's ids in a record for each image (`state_dir`).
+when it was mapped, so the mapper keeps the image's ids in a record for each image (`state_dir`). A
+device is that of a record if its rbd-nbd was started with the configuration beside the record.
 """
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -25,7 +27,6 @@ class Nbd:
     """Keeps a directory for each image below `state`; rbd-nbd runs in the control group."""
 
     name = "nbd"
-    reports_client = False  # librbd does not report its address
 
     def __init__(self, state: Path, group: Path | None = None) -> None:
         self._states = state_dir.StateDirectories(state)
@@ -45,13 +46,8 @@ class Nbd:
         """See Mapper.map."""
         with deadlines.within(deadlines.remaining(seconds)):
             _require_usable_names(image)
-            device = interface.device_to_adopt(self, image, readonly=readonly)
-            if device and not device.fault:
-                return device
             directory = self._states.directory(image)
-            if directory.exists():  # the leftovers of a crash or a reboot
-                self._states.require_intact(directory)
-                self._states.remove(directory)
+            self._clear(directory, seconds)  # the leftovers of a crash or a reboot
             self._states.create(state_dir.Record(image, readonly))
             try:
                 return self._map(directory, image, access, readonly, options, seconds)
@@ -71,15 +67,20 @@ class Nbd:
         with deadlines.within(deadlines.remaining(seconds)):
             self._clear(self._states.directory(device), seconds)
 
+    def discard(self, device: MappedDevice, *, seconds: float) -> None:
+        """See Mapper.discard."""
+        with deadlines.within(deadlines.remaining(seconds)):
+            self._clear(self._states.directory(device), seconds, in_use=True)
+
     def list(self) -> tuple[MappedDevice, ...]:
         """See Mapper.list."""
         records = tuple(self._states.records())
         # without records, rbd-nbd need not be installed
-        devices_by_image = _nbd_devices() if records else {}
+        nbd_devices = _nbd_devices() if records else ()
         return tuple(
             record.device(self.name, nbd.path if nbd else directory, _fault(nbd))
             for directory, record in records
-            for nbd in (devices_by_image.get(str(record.image)),)
+            for nbd in (_device_of(directory, nbd_devices),)
         )
 
     def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
@@ -96,7 +97,7 @@ class Nbd:
         options: str,
         seconds: float,
     ) -> MappedDevice:
-        conf = directory / "ceph.conf"
+        conf = _conf(directory)
         # rbd-nbd aborts without a run_dir, which a read-only container lacks. It gets no admin
         # socket: it would delete the socket while this mapper removes the directory.
         settings = (f"mon_host = {access.monitors}", f"run_dir = {directory}", "admin_socket =")
@@ -121,19 +122,18 @@ class Nbd:
             "image; repeat the call"
         )
 
-    def _clear(self, directory: Path, seconds: float) -> None:
+    def _clear(self, directory: Path, seconds: float, *, in_use: bool = False) -> None:
+        if not directory.exists():
+            return
         self._states.require_intact(directory)
-        record = dict(self._states.records()).get(directory)
-        if record and (nbd := _nbd_devices().get(str(record.image))):
-            devices.require_unused(nbd.path, nbd.pid)
+        if nbd := _device_of(directory, _nbd_devices()):
+            if not in_use:
+                devices.require_unused(nbd.path, nbd.pid)
             argv = ("rbd-nbd", "unmap", str(nbd.path))
-            command.run(argv, seconds=seconds, step=f"unmapping {record.image} from {nbd.path}")
-            if str(record.image) in _nbd_devices():
-                raise errors.Busy(
-                    f"{nbd.path}: rbd-nbd has not released {record.image} yet; repeat the call"
-                )
-        if directory.exists():
-            self._states.remove(directory)
+            command.run(argv, seconds=seconds, step=f"unmapping {nbd.path}")
+            if _device_of(directory, _nbd_devices()):
+                raise errors.Busy(f"{nbd.path}: rbd-nbd has not released it yet; repeat the call")
+        self._states.remove(directory)
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,31 @@ class NbdDevice:
     pid: int
 
 
-def parse(text: str) -> dict[str, NbdDevice]:
-    """Return the devices by image from `rbd-nbd list-mapped --format json`, without snapshots."""
-    return {
-        "/".join(filter(None, (entry["pool"], entry["namespace"], entry["image"]))): NbdDevice(
-            Path(entry["device"]), entry["id"]
-        )
-        for entry in json.loads(text or "[]")
-        if entry["snap"] in ("", "-")
-    }
+def parse(text: str) -> tuple[NbdDevice, ...]:
+    """Return the devices of `rbd-nbd list-mapped --format json`."""
+    return tuple(NbdDevice(Path(e["device"]), e["id"]) for e in json.loads(text or "[]"))
 
 
-def _nbd_devices() -> dict[str, NbdDevice]:
+def _nbd_devices() -> tuple[NbdDevice, ...]:
     argv = ("rbd-nbd", "list-mapped", "--format", "json")
     return parse(command.run(argv, seconds=_LIST_SECONDS, step="listing nbd devices").text)
+
+
+def _conf(directory: Path) -> Path:
+    return directory / "ceph.conf"
+
+
+def _device_of(directory: Path, nbd_devices: tuple[NbdDevice, ...]) -> NbdDevice | None:
+    """Return the device of this directory's image, by the configuration that its rbd-nbd was given.
+
+    Other programs may have mapped an image of the same name.
+    """
+    argument = str(_conf(directory)).encode()
+    for nbd in nbd_devices:
+        with contextlib.suppress(OSError):  # it has ended
+            if argument in Path(f"/proc/{nbd.pid}/cmdline").read_bytes().split(b"\0"):
+                return nbd
+    return None
 
 
 def _require_usable_names(image: Image) -> None:

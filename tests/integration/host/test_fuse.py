@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 import rados
@@ -106,22 +107,51 @@ def test_mapped_image_is_a_disk_of_its_size(
     assert signature.content(device.path, seconds=SECONDS) == signature.BlankContent()
 
 
-def test_mapping_again_adopts_the_device(
+def test_mapping_again_is_by_another_client(
     fuse: Fuse,
     device: interface.MappedDevice,
     image: interface.Image,
     access: interface.Access,
+    ioctx: rados.Ioctx,
     directory: Path,
 ) -> None:
-    assert fuse.map(image, access, readonly=False, options="", seconds=SECONDS) == device
-    assert len(_daemons(directory)) == 1
+    before = _watchers(ioctx, image)
+    again = fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+    assert device.fault is again.fault is None
+    assert len(_daemons(directory)) == len(_watchers(ioctx, image)) == 1
+    assert _watchers(ioctx, image).isdisjoint(before)
 
 
-def test_mapping_again_in_the_other_mode_is_refused(
+def test_mapping_again_while_the_device_is_in_use_is_refused(
     fuse: Fuse, device: interface.MappedDevice, image: interface.Image, access: interface.Access
 ) -> None:
-    with pytest.raises(errors.Refused, match=f"{device.path}, read-write"):
-        fuse.map(image, access, readonly=True, options="", seconds=SECONDS)
+    with device.path.open("r+b", buffering=0) as opened:
+        with pytest.raises(errors.Busy, match=f"pid {os.getpid()} "):
+            fuse.map(image, access, readonly=False, options="", seconds=SECONDS)
+        assert opened.write(b"still here") == 10
+
+
+def test_device_in_use_is_discarded_and_its_user_gets_errors(
+    fuse: Fuse,
+    device: interface.MappedDevice,
+    ioctx: rados.Ioctx,
+    image: interface.Image,
+    cluster: Cluster,
+    directory: Path,
+) -> None:
+    (client,) = _watchers(ioctx, image)
+    cluster.ceph("osd", "blocklist", "add", client)
+    try:
+        with device.path.open("r+b", buffering=0) as opened:
+            fuse.discard(device, seconds=SECONDS)
+            assert fuse.list() == ()
+            assert _daemons(directory) == []
+            with pytest.raises(OSError, match=r"Input/output|No such device|No space"):
+                _write_through(opened, b"late")
+        backing = Path("/sys/block") / device.path.name / "loop/backing_file"
+        commands.wait_until(lambda: not backing.exists(), "the loop device is free")
+    finally:
+        cluster.ceph("osd", "blocklist", "rm", client)
 
 
 def test_flushed_data_is_in_ceph_though_the_daemon_is_killed(
@@ -201,7 +231,6 @@ def test_device_is_found_after_a_restart_though_the_image_was_renamed(
     fuse: Fuse,
     device: interface.MappedDevice,
     image: interface.Image,
-    access: interface.Access,
     ioctx: rados.Ioctx,
     directory: Path,
 ) -> None:
@@ -209,8 +238,6 @@ def test_device_is_found_after_a_restart_though_the_image_was_renamed(
     restarted = Fuse(directory / "fuse")
 
     assert restarted.list() == fuse.list() == (device,)
-    renamed = dataclasses.replace(image, image_name="renamed")
-    assert restarted.map(renamed, access, readonly=False, options="", seconds=SECONDS) == device
 
 
 def test_device_outlives_a_driver_that_is_killed(
@@ -473,6 +500,16 @@ def _half_map(state: Path, image: interface.Image, access: interface.Access, rea
     if reached == "dead daemon":
         loop.attach(storage_daemon.file_in(directory), readonly=False, seconds=SECONDS)
         _kill_daemon(directory)
+
+
+def _write_through(opened: IO[bytes], data: bytes) -> None:
+    opened.write(data)
+    os.fsync(opened.fileno())
+
+
+def _watchers(ioctx: rados.Ioctx, image: interface.Image) -> set[str]:
+    with rbd.Image(ioctx, image.image_name, read_only=True) as opened:
+        return {watcher["addr"] for watcher in opened.watchers_list()}
 
 
 def _daemons(directory: Path) -> list[Path]:

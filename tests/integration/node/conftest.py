@@ -6,6 +6,7 @@ import pytest
 import rados
 
 from e2e import driver, pool
+from e2e.clusters import Cluster
 from e2e.driver import Driver
 from tests.integration.node import slow as slow_nodes
 from tests.integration.node.lab import Lab, node_id
@@ -21,11 +22,13 @@ def ioctx(admin: rados.Rados, pool: str) -> Iterator[rados.Ioctx]:
 
 
 @pytest.fixture(scope="module")
-def lab(controller: Driver, nodes: tuple[Driver, Driver], ioctx: rados.Ioctx) -> Lab:
+def lab(
+    controller: Driver, nodes: tuple[Driver, Driver], ioctx: rados.Ioctx, cluster: Cluster
+) -> Lab:
     """Give the driver at work, with both nodes registered in Ceph."""
     for node in nodes:
         wait_until_registered(ioctx, node)
-    return Lab(controller, nodes, ioctx)
+    return Lab(controller, nodes, ioctx, cluster)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import rados
 
-from e2e import volume
+from e2e import errors, volume
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.pool import PoolView
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.attachments import records, store
+from rbdcsi.attachments import fences, records, store
 from rbdcsi.host.fs import mountinfo
+from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import storage_daemon
 from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
@@ -35,6 +37,7 @@ class Lab(PoolView):
     controller: Driver
     nodes: tuple[Driver, Driver]
     ioctx: rados.Ioctx
+    cluster: Cluster
 
     @contextlib.contextmanager
     def volume(
@@ -109,6 +112,41 @@ class Lab(PoolView):
 
         store.Records(self.ioctx).change(self.image_id(made), without)
 
+    def change_client(
+        self, made: Volume, at: Driver, address: str, *, machine_id: str = "", boot_id: str = ""
+    ) -> records.Client:
+        """Make the record say that this client, and no other, has the volume at the node.
+
+        Without a machine it is the record of a driver that did not note it; without one but with a
+        boot, the machine is the node's own.
+        """
+        machine_id = machine_id or (this_machine(at.directory).machine_id if boot_id else "")
+        client = records.Client(address, machine_id, boot_id, "fuse" if machine_id else "")
+
+        def changed(record: records.VolumeRecord) -> records.VolumeRecord:
+            attachment = record.attachments[node_id(at)].having_clients((client,))
+            staged = dataclasses.replace(attachment, state=records.State.STAGED)
+            return record.having(node_id(at), staged)
+
+        store.Records(self.ioctx).change(self.image_id(made), changed)
+        return client
+
+    def fences(self) -> list[fences.Fence]:
+        """Return the fences, which must not be damaged."""
+        found = list(fences.Fences(self.ioctx).all())
+        return [fence for fence in found if isinstance(fence, fences.Fence)]
+
+    def all_fenced_are_gone(self) -> bool:
+        """Return whether nodes have reported every fenced client as gone; controllers lift some."""
+        return all(fence.gone for fence in self.fences())
+
+    def lift_fences(self) -> None:
+        """Remove every fence with its entry of the blocklist."""
+        while found := self.fences():  # a node or the controller may change one just now
+            for fence in found:
+                self.cluster.ceph("osd", "blocklist", "rm", fence.address)
+                fences.Fences(self.ioctx).change(fence, None)
+
     def forget(self, made: Volume) -> None:
         """Remove the volume's attachments, as a controller elsewhere would."""
         store.Records(self.ioctx).change(self.image_id(made), lambda _record: None)
@@ -130,6 +168,13 @@ def unpublish_at(node: Driver, made: Volume, target: Path) -> None:
     """NodeUnpublishVolume at any path."""
     node.node.NodeUnpublishVolume(
         csi_pb2.NodeUnpublishVolumeRequest(volume_id=made.id, target_path=str(target))
+    )
+
+
+def unstage_at(node: Driver, made: Volume, path: Path) -> None:
+    """NodeUnstageVolume at any path."""
+    node.node.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(volume_id=made.id, staging_target_path=str(path))
     )
 
 
@@ -204,6 +249,24 @@ def daemons(node: Driver) -> dict[Path, int]:
     """Return the node's storage daemons: the exported file to the pid."""
     running = storage_daemon.running()
     return {file: pid for file, pid in running.items() if file.is_relative_to(node.directory)}
+
+
+def start_reconciled(node: Driver) -> None:
+    """Start the plugin, and wait until it has looked at its devices, which keeps calls off them."""
+
+    def rounds() -> int:
+        return node.words().count('"reconciled"')
+
+    before = rounds()
+    node.start()
+    commands.wait_until(lambda: rounds() > before, f"{node.name} has looked at its devices")
+
+
+def wait_until_free(node: Driver) -> None:
+    """Return when nothing is left at the node; the kernel frees a loop device at its last close."""
+    with contextlib.suppress(errors.DeadlineExceeded):
+        commands.wait_until(lambda: not held_at(node), "nothing is left", timeout=20)
+    assert held_at(node) == []
 
 
 def held_at(node: Driver) -> list[str]:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from e2e import volume
-from e2e.clusters import Cluster, commands
+from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.attachments.records import State
@@ -22,7 +22,7 @@ from tests.refusal import refused
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 CAPABILITIES = {"filesystem": volume.mounted(), "block": volume.raw()}
-STAGE = ["stage.map", "stage.record", "stage.mount"]
+STAGE = ["stage.note", "stage.map", "stage.record", "stage.mount"]
 FORMAT = ["stage.formatting", "stage.mkfs", "stage.formatted"]
 UNSTAGE = ["unstage.unmount", "unstage.unmap", "unstage.record"]
 
@@ -35,7 +35,7 @@ def dying_after(step: str, node: Driver, call: Callable[[Driver], object]) -> No
         call(node)
     node.wait_for_death()
     node.stop()
-    node.start()
+    labs.start_reconciled(node)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,7 @@ def test_workload_goes_on_while_the_plugin_is_dead_and_after_it_is_back(
         assert (target / "file").read_bytes() == b"while dead, and after"
 
 
-def test_dead_device_is_said_and_staged_anew_with_what_was_synced(
-    lab: Lab, cluster: Cluster
-) -> None:
+def test_dead_device_is_said_and_staged_anew_with_what_was_synced(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("crash-device") as made:
         volume.stage(node, made)
@@ -139,8 +137,8 @@ def test_dead_device_is_said_and_staged_anew_with_what_was_synced(
 
         volume.stage(node, made)
         assert (made.staging(node) / "file").read_bytes() == b"synced"
-        # librbd shuts out the dead owner of an exclusive lock before it takes it over
-        cluster.ceph("osd", "blocklist", "rm", str(dead))
+        assert [fence.address for fence in lab.fences()] in ([dead], [])  # its watch is ended
+    lab.lift_fences()
 
 
 def test_call_under_way_ends_before_the_plugin_does_and_new_ones_are_refused(

@@ -132,14 +132,14 @@ def test_missing_or_odd_generation_is_invalid(lab: Lab, generation: str | None) 
 def test_volume_that_is_being_detached_is_refused(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("stage-detaching") as made:
-        volume.stage(node, made)  # an attachment without a client would end at once
-        before = labs.held_at(node)
+        lab.change_client(made, node, "10.9.9.9:0/1")
         store.Records(lab.ioctx).change(
             lab.image_id(made), lambda r: rules.begin_detach(r, "node-a", "now")
         )
         with refused("FAILED_PRECONDITION", "being detached", "node-a"):
             volume.stage(node, made)
-        assert labs.held_at(node) == before
+        assert labs.held_at(node) == []
+        lab.change_client(made, node, "10.9.9.9:0/1", boot_id="an earlier one")
 
 
 def test_volume_whose_image_was_deleted_is_not_found(lab: Lab) -> None:

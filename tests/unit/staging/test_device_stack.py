@@ -12,8 +12,11 @@ from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model.ids import LocationId, VolumeHandle
 from rbdcsi.staging import device_stack
 from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.notes import Note, Notes
 
-DEVICE = MappedDevice(Path("/dev/rbd0"), "krbd", "fsid-1", 7, "ns", "1a", readonly=False)
+DEVICE = MappedDevice(
+    Path("/dev/rbd0"), "krbd", "fsid-1", 7, "ns", "1a", readonly=False, client="10.0.0.9:0/1"
+)
 HANDLE = VolumeHandle(LocationId("c", 7, "ns"), "1a")
 
 
@@ -43,18 +46,30 @@ class Mapped:
         return (DEVICE,)
 
 
-def _devices(*cluster_ids: str) -> Devices:
+def _devices(directory: Path, *cluster_ids: str) -> Devices:
     clusters = tuple(
         Cluster(cluster_id, ("127.0.0.1:1",), None, "pool", "", "user", None, None, None)
         for cluster_id in cluster_ids
     )
-    return Devices([Mapped()], ["krbd"], Connections(Config(clusters), timeout=1))  # type: ignore[list-item]
+    pooled = Connections(Config(clusters), timeout=1)
+    return Devices([Mapped()], ["krbd"], pooled, Notes(directory))  # type: ignore[list-item]
 
 
-def test_ceph_is_not_asked_for_the_only_cluster() -> None:
-    assert _devices("c").find(HANDLE) == DEVICE
+def test_ceph_is_not_asked_for_the_only_cluster(tmp_path: Path) -> None:
+    assert _devices(tmp_path, "c").find(HANDLE) == DEVICE
 
 
-def test_of_several_clusters_the_one_of_the_volume_must_be_known() -> None:
+def test_of_several_clusters_the_one_of_the_volume_must_be_known(tmp_path: Path) -> None:
     with pytest.raises(errors.RbdCsiError, match="cluster c"):
-        _devices("b", "c").find(HANDLE)
+        _devices(tmp_path, "b", "c").find(HANDLE)
+
+
+def test_a_note_knows_the_cluster_and_which_device_is_the_drivers(tmp_path: Path) -> None:
+    devices = _devices(tmp_path, "b", "c")
+    note = Note(str(HANDLE), "fsid-1", 1, "krbd", "/staging", "")
+    devices.notes.write(note)
+    assert devices.find(HANDLE) == DEVICE
+    assert devices.others(HANDLE, "fsid-1") == []
+    devices.notes.write(dataclasses.replace(note, client="another"))
+    assert devices.find(HANDLE) is None
+    assert devices.others(HANDLE, "fsid-1") == [DEVICE]

@@ -131,3 +131,21 @@ def test_no_descriptor_is_left_open(base: Path) -> None:
         paths.create_target(base / "pods/no/mount", base, "directory")
 
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+STAGE = Path("/kubelet/plugins/volume/globalmount")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (STAGE, True),
+        (STAGE / "device", True),
+        (STAGE.parent, True),
+        (Path("/"), True),
+        (STAGE.with_name("globalmount2"), False),
+        (Path("/kubelet/pods/pod/volume"), False),
+    ],
+)
+def test_path_itself_and_those_above_and_below_overlap(path: Path, expected: bool) -> None:
+    assert paths.overlap(path, STAGE) is paths.overlap(STAGE, path) is expected

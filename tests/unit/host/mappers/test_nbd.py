@@ -13,15 +13,16 @@ SAMPLE = """[
 ]"""
 
 
-def test_devices_are_found_by_image_and_snapshots_are_left_out() -> None:
-    assert nbd.parse(SAMPLE) == {
-        "volumes/csi-pvc-1": nbd.NbdDevice(Path("/dev/nbd0"), 771),
-        "volumes/tenant/csi-pvc-2": nbd.NbdDevice(Path("/dev/nbd1"), 802),
-    }
+def test_devices_are_listed_with_the_process_that_serves_them() -> None:
+    assert nbd.parse(SAMPLE) == (
+        nbd.NbdDevice(Path("/dev/nbd0"), 771),
+        nbd.NbdDevice(Path("/dev/nbd1"), 802),
+        nbd.NbdDevice(Path("/dev/nbd2"), 815),
+    )
 
 
 def test_nothing_mapped_is_nothing() -> None:
-    assert nbd.parse("[]") == nbd.parse("") == {}
+    assert nbd.parse("[]") == nbd.parse("") == ()
 
 
 def test_host_without_the_module_is_unsupported_and_told_so(tmp_path: Path) -> None:

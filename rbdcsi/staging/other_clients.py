@@ -1,0 +1,104 @@
+"""Clients other than the one that a stage call is about to make.
+
+The attachment may have clients from before: each must be proved gone, or is fenced. The image may
+have watchers that no attachment accounts for: a volume with one writer is not staged then.
+"""
+
+import ipaddress
+from collections.abc import Set
+
+from rbdcsi import errors
+from rbdcsi.attachments import fencing
+from rbdcsi.attachments.fences import Fences
+from rbdcsi.attachments.records import Client
+from rbdcsi.ceph import mirroring
+from rbdcsi.model.capabilities import AccessMode
+from rbdcsi.staging.stage_call import StageCall
+from rbdcsi.staging.this_node import Network, ThisNode
+from rbdcsi.telemetry import metrics
+
+
+def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> frozenset[str]:
+    """Return the addresses of the attachment's clients, none of which uses the image any more.
+
+    A client that ended with an earlier boot, or whose device this node has unmapped, is gone. One
+    of another machine is fenced, unless it watches the image: then it lives.
+
+    Args:
+        call: the call.
+        watchers: those of the image.
+        unmapped: the clients whose devices were unmapped here.
+
+    Raises:
+        Refused: a client still has the image open.
+        Forbidden: the Ceph user may not fence.
+    """
+    node, connection, handle = call.node, call.connection, call.handle
+    for client in call.attachment.clients:
+        if client.address in unmapped or _is_gone_here(node, client, watchers):
+            continue
+        if client.address in watchers:
+            raise errors.OtherClient(
+                f"volume {handle} is attached to node {node.node_id!r}, and client "
+                f"{client.address} of {_machine(node, client)} still has it open; two machines "
+                "must not have one node id: end that one's node plugin and detach the volume, or "
+                f"give it another --node-id; if it is this machine, `ceph osd blocklist add "
+                f"{client.address}` ends the client"
+            )
+        fencing.fence(
+            connection, call.volume.images, str(handle), handle.image_id, node.node_id, client
+        )
+        metrics.FENCED.labels(connection.cluster_id).inc()
+    return frozenset(client.address for client in call.attachment.clients)
+
+
+def _is_gone_here(node: ThisNode, client: Client, watchers: Set[str]) -> bool:
+    """Return whether it was a client of this machine, which has no device of the volume now."""
+    is_here = client.machine_id == node.machine.machine_id
+    return node.proves_gone(client) or (is_here and client.address not in watchers)
+
+
+def _machine(node: ThisNode, client: Client) -> str:
+    if client.machine_id == node.machine.machine_id:
+        return "this machine, which has no device of it"
+    return f"another machine ({client.machine_id})" if client.machine_id else "an unknown machine"
+
+
+def require_no_others(call: StageCall, watchers: Set[str]) -> None:
+    """Refuse to stage a volume with one writer while a client that is in no record has it open.
+
+    rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch.
+
+    Raises:
+        Refused: there is such a client; the message names it.
+    """
+    attachment, image = call.attachment, call.volume.image
+    if attachment.readonly or attachment.mode is AccessMode.MULTI_NODE_MULTI_WRITER:
+        return
+    recorded = {c.address for each in call.stored.record.attachments.values() for c in each.clients}
+    fences = Fences(call.connection.home())
+    foreign = [
+        address
+        for address in sorted(watchers - recorded)
+        if not is_allowed(address, call.node.allowed_watchers) and not fences.get(address)
+    ]
+    if foreign:
+        daemons = mirroring.daemons(call.volume.ioctx, image.image_id)
+        foreign = [address for address in foreign if address not in daemons]
+    if foreign:
+        raise errors.ForeignWatcher(
+            f"volume {call.handle} is not staged, because {', '.join(foreign)} has image "
+            f"{image} open, and no attachment accounts for that client; close it there "
+            f"(`rbd status {image}`), or name its address with --allow-foreign-watchers if "
+            "it does not write; a client that is long dead: `ceph osd blocklist add ADDRESS`"
+        )
+
+
+def is_allowed(address: str, networks: tuple[Network, ...]) -> bool:
+    """Return whether a client's address, `ip:port/nonce`, is in one of these networks."""
+    host = address.partition("/")[0].rpartition(":")[0].strip("[]")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(ip in network for network in networks)
