@@ -30,12 +30,12 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
         unmapped: the clients whose devices were unmapped here.
 
     Raises:
-        Refused: a client still has the image open.
+        OtherClient: a client still has the image open.
         Forbidden: the Ceph user may not fence.
     """
     node, connection, handle = call.node, call.connection, call.handle
     for client in call.attachment.clients:
-        if client.address in unmapped or _is_gone_here(node, client, watchers):
+        if client.address in unmapped or node.proves_gone(client):
             continue
         if client.address in watchers:
             raise errors.OtherClient(
@@ -52,12 +52,6 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
     return frozenset(client.address for client in call.attachment.clients)
 
 
-def _is_gone_here(node: ThisNode, client: Client, watchers: Set[str]) -> bool:
-    """Return whether it was a client of this machine, which has no device of the volume now."""
-    is_here = client.machine_id == node.machine.machine_id
-    return node.proves_gone(client) or (is_here and client.address not in watchers)
-
-
 def _machine(node: ThisNode, client: Client) -> str:
     if client.machine_id == node.machine.machine_id:
         return "this machine, which has no device of it"
@@ -70,7 +64,7 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch.
 
     Raises:
-        Refused: there is such a client; the message names it.
+        ForeignWatcher: there is such a client; the message names it.
     """
     attachment, image = call.attachment, call.volume.image
     if attachment.readonly or attachment.mode is AccessMode.MULTI_NODE_MULTI_WRITER:
