@@ -24,7 +24,7 @@ from rbdcsi.model import ids
 from rbdcsi.runtime import clock
 from rbdcsi.staging import fenced
 from rbdcsi.staging.client import client_of_existing
-from rbdcsi.staging.device_stack import shows
+from rbdcsi.staging.device_stack import belongs_to, shows
 from rbdcsi.staging.notes import BLOCK_FILE, Note
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.staging.unstage import Unstager
@@ -108,15 +108,18 @@ class Reconciler:
     def _reconcile_devices(self, connection: Connection) -> None:
         """Unmap devices that nothing needs, and remove notes of volumes that are not mapped."""
         devices = self._node.devices
+        notes = list(devices.notes.all())
         handles = {
             note.handle
-            for note in devices.notes.all()
+            for note in notes
             if note.handle.location.cluster_id == connection.cluster_id
         }
+        # A volume may have been staged under another name of its cluster.
         handles |= {
             _handle_of(connection, device)
             for device in devices.all()
             if device.fsid in (None, connection.fsid)
+            and not any(belongs_to(device, note.handle, note.fsid) for note in notes)
         }
         for handle in handles:
             with _tolerated(str(handle)):
