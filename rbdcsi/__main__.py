@@ -3,10 +3,13 @@
 import sys
 
 # structlog loads rich where that is installed, to draw tracebacks that the driver never shows:
-# 4 MB and a tenth of a second.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+# 4 MB and a tenth of a second. The commands that draw tables load it themselves.
+_without_rich = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
 
 from rbdcsi.cli.main import main  # noqa: E402  after that
+
+if _without_rich:
+    del sys.modules["rich"]
 
 if __name__ == "__main__":
     main()

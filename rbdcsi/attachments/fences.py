@@ -75,13 +75,22 @@ class Fences:
         new = None if changed is None else FENCE.encode(changed)
         return self._omap.swap(fence.address, FENCE.encode(fence), new)
 
+    def remove(self, address: str) -> None:
+        """Remove the fence of a client, also a damaged one."""
+        self._omap.put(address, None)
+
     def all(self) -> Iterator[Fence | errors.Failed]:
         """Yield every fence; of a damaged one, the error that says so."""
+        for _, fence in self.each():
+            yield fence
+
+    def each(self) -> Iterator[tuple[str, Fence | errors.Failed]]:
+        """Yield the address of every fenced client with its fence; see `all`."""
         for address, text in self._omap.items():
             try:
-                yield _decode(address, text)
+                yield address, _decode(address, text)
             except errors.Failed as error:
-                yield error
+                yield address, error
 
 
 def _decode(address: str, text: str) -> Fence:

@@ -5,7 +5,6 @@ operation. So the volumes of a node are listed without reading every record, and
 differ from the records.
 """
 
-import contextlib
 import itertools
 import urllib.parse
 import zlib
@@ -103,17 +102,26 @@ class Records:
         Raises:
             Failed: one is damaged.
         """
+        for image_id, record in self.each():
+            if isinstance(record, errors.Failed):
+                raise record
+            yield image_id, record
+
+    def each(self) -> Iterator[tuple[str, VolumeRecord | errors.Failed]]:
+        """Yield image id and record of every volume that has one; of a damaged one, the error."""
         for image_id, text in self._texts():
-            yield image_id, _stored(image_id, text).record
+            try:
+                yield image_id, _stored(image_id, text).record
+            except errors.Failed as error:
+                yield image_id, error
 
     def deleting(self) -> list[str]:
         """Return the ids of the images that are being deleted; damaged records are left out."""
-        image_ids = []
-        for image_id, text in self._texts():
-            with contextlib.suppress(errors.Failed):
-                if _stored(image_id, text).record.deleting:
-                    image_ids.append(image_id)
-        return image_ids
+        return [
+            image_id
+            for image_id, record in self.each()
+            if isinstance(record, VolumeRecord) and record.deleting
+        ]
 
     def attached_to(self, node_id: str) -> list[str]:
         """Return the ids of the images that the node has attached."""
@@ -123,6 +131,11 @@ class Records:
             for name in object_names()
             for key, _ in omap.Omap(self._ioctx, name).items(prefix)
         ]
+
+    def node_keys(self, image_id: str) -> list[str]:
+        """Return the keys of the nodes that have the volume attached; damage does not hide them."""
+        items = omap.Omap(self._ioctx, object_name(image_id)).items(_NODE)
+        return [key for key, _ in items if key.endswith(f"/{image_id}")]
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         for name in object_names():

@@ -191,6 +191,25 @@ class Images:
                     raise
             return bool(extents)
 
+    def used_bytes(self, image_id: str) -> int:
+        """Return the bytes of the image's objects that exist, without those of its parent.
+
+        librbd reads the object map for that, see `holds_data`.
+
+        Raises:
+            NotFound: no such image.
+        """
+        lengths: list[int] = []
+
+        def add(_offset: int, length: int, exists: bool) -> None:
+            if exists:
+                lengths.append(length)
+
+        doing = ceph_errors.translated("adding up the data of image", image_id)
+        with doing, rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
+            image.diff_iterate(0, image.size(), None, add, include_parent=False, whole_object=True)
+        return sum(lengths)
+
     def all(self) -> list[tuple[str, str]]:
         """Return id and name of every image outside the trash."""
         with ceph_errors.translated("listing images"):

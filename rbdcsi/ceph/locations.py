@@ -17,7 +17,7 @@ from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 
 MARKER = "rbdcsi.location"
-_PREFIX = "prefix."
+PREFIX = "prefix."  # of the keys of that object
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Location:
 
     def prefixes(self) -> tuple[str, ...]:
         """Return the name prefixes of the volumes that were made here; empty if there are none."""
-        keys = omap.Omap(self.ioctx, MARKER).items(_PREFIX)
-        return tuple(key.removeprefix(_PREFIX) for key, _ in keys)
+        keys = omap.Omap(self.ioctx, MARKER).items(PREFIX)
+        return tuple(key.removeprefix(PREFIX) for key, _ in keys)
 
     def has_prefix(self, prefix: str) -> bool:
         """Return whether `add_prefix` has been called with this prefix."""
-        return omap.Omap(self.ioctx, MARKER).get(_PREFIX + prefix) is not None
+        return omap.Omap(self.ioctx, MARKER).get(PREFIX + prefix) is not None
 
     def add_prefix(self, prefix: str) -> None:
         """Record that volumes whose images have this name prefix may be here."""
-        omap.Omap(self.ioctx, MARKER).put(_PREFIX + prefix, "1")
+        omap.Omap(self.ioctx, MARKER).put(PREFIX + prefix, "1")
 
 
 class Locations:

@@ -151,6 +151,13 @@ def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
             ioctx.operate_write_op(op, name)
 
 
+def remove(ioctx: rados.Ioctx, name: str) -> None:
+    """Remove an object; do nothing if it does not exist."""
+    doing = ceph_errors.translated("removing object", name)
+    with doing, contextlib.suppress(rados.ObjectNotFound):
+        ioctx.remove_object(name)
+
+
 def _text(value: bytes | None) -> str:
     """Decode a value. None is an empty value; damaged UTF-8 becomes a text that is no JSON."""
     return (value or b"").decode(errors="backslashreplace")

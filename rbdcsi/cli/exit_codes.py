@@ -1,4 +1,8 @@
-"""How a command ends: 0 as asked, 1 the driver cannot serve, 2 flags or configuration are wrong."""
+"""How a command ends: 0, 1 or 2.
+
+0: as asked. 1: the driver cannot serve; something was refused, failed or could not be read; the
+doctor has findings. 2: arguments, flags or configuration are wrong.
+"""
 
 import contextlib
 import sys

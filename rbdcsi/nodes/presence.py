@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rbdcsi.ceph import watch
+from rbdcsi.ceph import omap, watch
 from rbdcsi.ceph.connections import Ioctx
 
 
@@ -84,6 +84,11 @@ def lives(home: Ioctx, node_id: str) -> bool:
     """
     answers = ask(home, node_id, Question())
     return bool(answers.answers or answers.silent)
+
+
+def retire(home: Ioctx, node_id: str) -> None:
+    """Remove the object that the node's plugin watched; a plugin that still runs makes it again."""
+    omap.remove(home, object_name(node_id))
 
 
 def _decoded(reply: bytes) -> Answer | None:

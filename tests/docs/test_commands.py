@@ -14,7 +14,6 @@ from e2e import clusters
 from e2e.clusters.caps import node_data_caps
 from e2e.release import manifests
 from rbdcsi.cli.main import main
-from rbdcsi.cli.serve import serve
 from tests.docs.documents import PAGES, ROOT, Command, blocks, commands
 from tools.reference import sources
 
@@ -66,13 +65,34 @@ def test_every_make_target_exists() -> None:
 
 @pytest.mark.parametrize("line", rows("rbdcsi"))
 def test_driver_takes_the_flags(line: list[str]) -> None:
-    context = main.make_context("rbdcsi", line[1:2])
-    assert serve.make_context("serve", line[2:], parent=context).params["socket"]
+    command: click.Command = main
+    context, words = click.Context(main), line[1:]
+    while isinstance(command, click.Group):
+        name, subcommand, words = command.resolve_command(context, words)
+        assert subcommand
+        command = subcommand
+        context = click.Context(command, context, name)
+    command.make_context(context.info_name, words)
+
+
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    """Yield the commands of a group and of its groups."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+        elif command:
+            yield command
 
 
 def test_flags_named_in_the_text_exist() -> None:
     flags = {
-        name for option in serve.params if isinstance(option, click.Option) for name in option.opts
+        name
+        for command in _commands(main)
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in option.opts
     }
     named = {
         flag

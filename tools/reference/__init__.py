@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tools.reference import (
     chart_values,
+    commands,
     configuration,
     flags,
     markdown,
@@ -28,6 +29,7 @@ BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         "provisioner": storage_class.of_the_provisioner,
     },
     _REFERENCE / "configuration.md": {"keys": configuration.keys},
+    _REFERENCE / "commands.md": {"commands": commands.commands},
     _REFERENCE / "flags.md": {"flags": flags.flags},
     _REFERENCE / "chart-values.md": {"values": chart_values.table},
     _REFERENCE / "metrics.md": {"metrics": metrics.metrics, "alerts": metrics.alerts},

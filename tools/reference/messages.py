@@ -71,7 +71,7 @@ def all_messages() -> Iterator[Message]:
     codes = _codes([tree for _, _, tree in modules])
     for chapter, path, tree in modules:
         for kind, text in _texts(tree):
-            at_start = kind in _AT_START and chapter == sources.CHAPTERS[0]
+            at_start = kind in _AT_START and chapter == sources.AT_START
             code = _AT_START[kind] if at_start else codes.get(kind)
             if code is None or len(_WORD.findall(_FILLED_IN.sub("", text))) < _FEWEST_WORDS:
                 continue

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
+from rbdcsi.cli.main import main
 from rbdcsi.cli.serve import serve
 from rbdcsi.config import clusters_file
 from rbdcsi.model import filesystems, storage_class
@@ -21,12 +22,17 @@ PARAMETERS = storage_class
 FILESYSTEMS = filesystems.TABLE
 CONFIGURATION = clusters_file
 SERVE = serve
+COMMANDS = main
 CEPH_NEXT_STEPS = ceph_errors._NEXT_STEP
+
+AT_START = "Starting the driver"
 
 # The first rule that matches a file's path below rbdcsi/ names the chapter of its messages.
 _CHAPTERS = (
-    (r"^(cli|config)/", "Starting the driver"),
-    (r"^server/(?!interceptors|locks)", "Starting the driver"),
+    (r"^cli/(?!serve|exit_codes|flags)", "The operator's commands"),
+    (r"^operator/", "The operator's commands"),
+    (r"^(cli|config)/", AT_START),
+    (r"^server/(?!interceptors|locks)", AT_START),
     (r"^model/(storage_class|image_layout|sizes|capabilities)", "StorageClass, size, access mode"),
     (r"^(services|server|runtime|model)/", "Any call"),
     (r"^volumes/", "Creating, deleting and listing volumes"),
@@ -36,7 +42,6 @@ _CHAPTERS = (
     (r"^host/", "Filesystems, mounts and devices of a node"),
     (r"^ceph/", "Ceph"),
 )
-CHAPTERS = tuple(dict.fromkeys(chapter for _, chapter in _CHAPTERS))
 
 
 def files() -> Iterator[tuple[str, Path]]:

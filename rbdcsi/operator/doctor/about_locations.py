@@ -1,0 +1,128 @@
+"""Rules about clusters, locations, and the rights of the Ceph user. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+from rbdcsi.ceph.locations import MARKER, PREFIX
+from rbdcsi.model.storage_class import Parameters
+from rbdcsi.operator.doctor.findings import Finding, command, rados
+from rbdcsi.operator.facts import Cluster, Volume
+
+_RIGHTS = {  # what the user lacks, and what that hinders
+    "fence": (
+        "may not put clients on the blocklist",
+        "a volume of a lost node cannot be moved: its client cannot be fenced",
+    ),
+    "capacity": (
+        "may not read the statistics of pools",
+        "Kubernetes does not know the free space of pools",
+    ),
+}
+
+
+def unreadable(cluster: Cluster) -> Iterator[Finding]:
+    """Find a cluster or a location that cannot be read."""
+    failures = {
+        str(location): location.failure for location in cluster.locations if location.failure
+    }
+    if cluster.failure:
+        failures = {cluster.cluster_id: cluster.failure}
+    for name, failure in failures.items():
+        yield Finding(
+            "unreadable",
+            cluster.cluster_id,
+            name,
+            f"it cannot be read: {failure}",
+            "its volumes cannot be used, and this examination says nothing about them",
+            "mend the cluster or the pool; `ceph health detail` names the cause",
+            (command("ceph", "health", "detail"),),
+        )
+
+
+def unknown_location(cluster: Cluster) -> Iterator[Finding]:
+    """Find a location with volumes or attachments that the driver does not look at."""
+    for location in cluster.locations:
+        volumes = [
+            volume
+            for volume in cluster.volumes
+            if volume.location == location
+            and (volume.spec or volume.record.attachments or volume.record.deleting)
+        ]
+        if location.prefixes or not volumes:
+            continue
+        yield Finding(
+            "unknown-location",
+            cluster.cluster_id,
+            str(location),
+            f"it holds volumes ({len(volumes)}, such as {volumes[0].handle}), and no object "
+            f"{MARKER} that says so",
+            "they are not listed, do not count for --max-volumes, and their data is not removed "
+            "when they are deleted",
+            "make the object; its key ends with the prefix of the images (volumeNamePrefix)",
+            (rados(location, "setomapval", MARKER, PREFIX + _prefix(volumes), "1"),),
+        )
+
+
+def _prefix(volumes: Iterable[Volume]) -> str:
+    """Return the prefix of the volumes' names; the default one if their names do not say it."""
+    for volume in volumes:
+        if volume.spec and volume.image.endswith(volume.spec.name):
+            return volume.image.removesuffix(volume.spec.name)
+    return Parameters.name_prefix
+
+
+def missing_right(cluster: Cluster) -> Iterator[Finding]:
+    """Find rights that the configured user lacks."""
+    for name, wrong, hinders in _lacks(cluster):
+        yield Finding(
+            "missing-right",
+            cluster.cluster_id,
+            name,
+            f"the user client.{cluster.user} {wrong}",
+            hinders,
+            "give the user the rights of a controller. The command replaces those that it has, so "
+            f"add what else it needs (`ceph auth get client.{cluster.user}`); then restart the "
+            "driver, whose connections keep the old ones",
+            (_caps(cluster),),
+        )
+
+
+def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
+    """Yield name, description and consequence of each right that is missing."""
+    for name, (wrong, hinders) in _RIGHTS.items():
+        if name in cluster.lacks:
+            yield name, wrong, hinders
+    for location in cluster.locations:
+        if not location.may_change and location.pool in _pools(cluster):
+            yield (
+                str(location),
+                f"may not write in {location}",
+                "volumes there are neither created, attached nor deleted",
+            )
+    if not cluster.failure and all(each.pool != cluster.home_pool for each in cluster.locations):
+        yield (
+            cluster.home_pool,
+            f"may not read {cluster.home_pool}, the configured pool",
+            "the driver cannot work at all",
+        )
+
+
+def _pools(cluster: Cluster) -> list[str]:
+    """Return the names of the pools that the driver uses: for volumes, and for their data."""
+    names = {location.id.pool_id: location.pool for location in cluster.locations}
+    used = [location.pool for location in cluster.locations if location.prefixes]
+    data_pools = [
+        names[volume.header.data_pool_id]
+        for volume in cluster.volumes
+        if volume.header and volume.header.data_pool_id in names
+    ]
+    return list(dict.fromkeys([cluster.home_pool, *used, *data_pools]))
+
+
+def _caps(cluster: Cluster) -> str:
+    """Return the command that gives the user what a controller needs: see ceph-permissions.md."""
+    osd = ", ".join(f"profile rbd pool={pool}" for pool in _pools(cluster))
+    mon = 'profile rbd, allow command "osd blocklist" with blocklistop=rm'
+    return command("ceph", "auth", "caps", f"client.{cluster.user}", "mon", mon, "osd", osd)
+
+
+RULES = (unreadable, missing_right, unknown_location)

@@ -1,0 +1,203 @@
+"""Rules about volumes. Pure."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from rbdcsi.attachments import store
+from rbdcsi.attachments.records import State
+from rbdcsi.operator.doctor.findings import Finding, command, rados
+from rbdcsi.operator.facts import Cluster, Volume
+from rbdcsi.staging import format_mark
+from rbdcsi.volumes import spec
+
+_DELETION = timedelta(hours=1)  # much longer than it takes to remove a volume's data
+_DAY = "86400"
+_LOOK_AT_LOG = "see that a controller runs; its log names the cause (`data not removed`)"
+
+
+def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
+    """Find clients that have an image open and are in no record."""
+    drivers = {
+        address
+        for node in cluster.nodes.values()
+        if node.record
+        for address in node.record.addresses
+    }
+    for volume in cluster.volumes:
+        if volume.record.deleting or "record" in volume.damage:
+            continue
+        recorded = {client.address for _, _, client in volume.clients()}
+        explained = recorded | volume.mirror_daemons | cluster.blocklist | drivers
+        for address in sorted(volume.watchers - explained):
+            yield Finding(
+                "foreign-watcher",
+                cluster.cluster_id,
+                str(volume.handle),
+                f"client {address} has image {_image(volume)} open, and no attachment accounts "
+                "for it",
+                "it may change the data beside the workload; the volume is not staged for a single "
+                "writer while it is there, and its data stays if it is deleted",
+                f"end it at the machine {address.rpartition(':')[0]} (a person's `rbd map`, a "
+                "backup, a copy); if that cannot be done, shut it out",
+                (command("ceph", "osd", "blocklist", "add", address, _DAY),),
+            )
+
+
+def staged_without_watcher(cluster: Cluster) -> Iterator[Finding]:
+    """Find volumes that a living node has staged for writing by a client that is not there.
+
+    A client that only reads need not watch. Of nodes that do not live there is another rule.
+    """
+    for volume in cluster.volumes:
+        for node_id, attachment in volume.record.attachments.items():
+            node = cluster.nodes.get(node_id)
+            addresses = {client.address for client in attachment.clients}
+            if (
+                attachment.state is not State.STAGED
+                or attachment.readonly
+                or not (node and node.lives)
+                or not addresses
+                or addresses & (volume.watchers | cluster.blocklist)
+            ):
+                continue
+            yield Finding(
+                "staged-without-watcher",
+                cluster.cluster_id,
+                str(volume.handle),
+                f"node {node_id!r} has the volume staged since {attachment.since} by client "
+                f"{', '.join(sorted(addresses))}, which does not have image {_image(volume)} open "
+                "any more",
+                "the workload there gets I/O errors or hangs",
+                "end the attachment; the volume can then be attached again (delete the Pod)",
+                (command("rbdcsi", "attachments", "release", volume.handle, node_id),),
+            )
+
+
+def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
+    """Find deleted volumes whose data is not removed."""
+    for volume in cluster.volumes:
+        since = volume.record.deleting
+        if not since:
+            continue
+        watchers = sorted(volume.watchers - cluster.blocklist)
+        too_long = cluster.now - datetime.fromisoformat(since) > _DELETION
+        cause, remedy, commands = "the cause is logged", _LOOK_AT_LOG, list[str]()
+        if watchers:
+            cause = f"client {', '.join(watchers)} has it open"
+            remedy = "end that client; if its process is gone or cannot be found, shut it out"
+            commands = [command("ceph", "osd", "blocklist", "add", each, _DAY) for each in watchers]
+        elif volume.header and volume.header.snapshots:
+            cause = "it has snapshots, which the driver did not make"
+            remedy = "look at them (`rbd snap ls`); if they are not needed, remove them"
+            commands = [_purge_snapshots(volume)]
+        elif not too_long:
+            continue
+        yield Finding(
+            "stuck-deletion",
+            cluster.cluster_id,
+            str(volume.handle),
+            f"image {_image(volume)} is being deleted since {since}, and {cause}",
+            "its data takes space in the pool",
+            remedy,
+            tuple(commands),
+        )
+
+
+def _purge_snapshots(volume: Volume) -> str:
+    namespace = volume.location.id.namespace
+    return command(
+        *("rbd", "snap", "purge", "--pool", volume.location.pool),
+        *(("--namespace", namespace) if namespace else ()),
+        *("--image-id", volume.handle.image_id),
+    )
+
+
+def half_made(cluster: Cluster) -> Iterator[Finding]:
+    """Find images that a creation left behind when it was cut off."""
+    for volume in cluster.volumes:
+        listed = volume.image and not volume.trashed and not volume.record.attachments
+        if not listed or volume.damage or volume.record.deleting or volume.spec:
+            continue
+        if volume.header is None:
+            wrong = "has no header"
+        elif volume.empty and not volume.watchers:
+            wrong = f"has no metadata {spec.KEY} and holds no data"
+        else:
+            continue
+        yield Finding(
+            "half-made-image",
+            cluster.cluster_id,
+            str(volume.handle),
+            f"image {_image(volume)} {wrong}: its creation was cut off",
+            "it takes its name, and a little space",
+            "CreateVolume of the same name completes it or makes it anew; if no claim waits for "
+            "it, remove it",
+            (command("rbd", "remove", _image(volume)),),
+        )
+
+
+def damaged_values(cluster: Cluster) -> Iterator[Finding]:
+    """Find records, specs and marks that cannot be decoded."""
+    for volume in cluster.volumes:
+        for kind, message in volume.damage.items():
+            hinders, remedy, commands = _repairs(volume)[kind]
+            yield Finding(
+                "damaged-record",
+                cluster.cluster_id,
+                f"{kind} of {volume.handle}",
+                message,
+                hinders,
+                remedy,
+                commands,
+            )
+
+
+def _repairs(volume: Volume) -> Mapping[str, tuple[str, str, tuple[str, ...]]]:
+    """Return by kind of value: what its damage hinders, what mends it, and the commands."""
+    image, image_id = _image(volume), volume.handle.image_id
+    record_object = store.object_name(image_id)
+    look = command("rbd", "info", image)
+    formatted = format_mark.Mark(format_mark.Phase.FORMATTED, "ext4")
+    mark = format_mark.MARK.encode(formatted)
+    return {
+        "record": (
+            "it is not known which nodes use the volume, so it is neither attached nor detached",
+            "make sure that no node has the image open (`rbd status`), then remove the record with "
+            "the keys of its nodes: the volume is attached nowhere then",
+            (
+                command("rbd", "status", image),
+                *(
+                    rados(volume.location, "rmomapkey", record_object, key)
+                    for key in (image_id, *volume.node_keys)
+                ),
+            ),
+        ),
+        "spec": (
+            "the volume cannot be staged or deleted",
+            "read the metadata of another volume of the same StorageClass (`rbd image-meta get`), "
+            "put in this volume's name, and write it",
+            (command("rbd", "image-meta", "get", image, spec.KEY),),
+        ),
+        "mark": (
+            "it is not known whether there is data, so the volume is not mounted",
+            "look at the image (`rbd map --read-only`, `blkid`); if it holds ext4, set the mark",
+            (command("rbd", "image-meta", "set", image, format_mark.KEY, mark),),
+        ),
+        "header": (
+            "the volume cannot be used",
+            "look at the image; restore it from a backup if it cannot be opened",
+            (look,),
+        ),
+        "trash": (
+            "the volume's deletion cannot be finished",
+            "look at the trash, and remove the image by its id",
+            (command("rbd", "trash", "list", "--all", "--pool", volume.location.pool),),
+        ),
+    }
+
+
+def _image(volume: Volume) -> str:
+    return f"{volume.location}/{volume.image or volume.handle.image_id}"
+
+
+RULES = (foreign_watcher, staged_without_watcher, stuck_deletion, half_made, damaged_values)

@@ -1,0 +1,133 @@
+"""What Ceph holds about volumes, nodes and fences, as it was read; damage is a fact like others."""
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rbdcsi.attachments.fences import Fence
+from rbdcsi.attachments.records import Attachment, Client, VolumeRecord
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.nodes.presence import Answers
+from rbdcsi.nodes.registry import NodeRecord
+from rbdcsi.staging.format_mark import Mark
+from rbdcsi.volumes.spec import VolumeSpec
+
+
+class Depth(enum.Enum):
+    """How closely to look."""
+
+    RECORDS = "records"  # no image is opened
+    IMAGES = "images"  # each image is opened for a list of its watchers
+    ALL = "all"  # the user's rights, and whether images hold data, are tried, too
+
+
+@dataclass(frozen=True)
+class LocationFacts:
+    """A pool and RADOS namespace.
+
+    `prefixes` are those of its volumes' names; if there are none, the driver does not know that it
+    holds volumes. `failure` is why it could not be read.
+    """
+
+    id: LocationId
+    pool: str
+    prefixes: tuple[str, ...] = ()
+    failure: str | None = None
+    may_change: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.id.namespace}" if self.id.namespace else self.pool
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image that is a volume, or has a record.
+
+    Attributes:
+        handle: the volume's.
+        location: where it is.
+        image: the image's name, in the trash the one that it had; empty if it is not known.
+        trashed: whether the image is in the trash.
+        header: the image's; None if it has none.
+        spec: None if the image has none, or a damaged one.
+        mark: how the image was used; None if it never was, or if the mark is damaged.
+        record: the attachments; empty if it is damaged.
+        watchers: the clients that have the image open for writing.
+        mirror_daemons: those of them that are rbd-mirror's.
+        empty: whether nothing was written into it; None if that was not tried.
+        damage: the messages about damaged values, by kind: record, spec, mark, header.
+        node_keys: of a damaged record, the keys of its nodes.
+    """
+
+    handle: VolumeHandle
+    location: LocationFacts
+    image: str = ""
+    trashed: bool = False
+    header: Header | None = None
+    spec: VolumeSpec | None = None
+    mark: Mark | None = None
+    record: VolumeRecord = field(default_factory=VolumeRecord)
+    watchers: frozenset[str] = frozenset()
+    mirror_daemons: frozenset[str] = frozenset()
+    empty: bool | None = None
+    damage: Mapping[str, str] = field(default_factory=dict)
+    node_keys: tuple[str, ...] = ()
+
+    def clients(self) -> Iterator[tuple[str, Attachment, Client]]:
+        """Yield each client that is not proved gone, with its node and attachment."""
+        for node_id, attachment in self.record.attachments.items():
+            for client in attachment.clients:
+                yield node_id, attachment, client
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node id that has a record or an attachment; `answers` are those of its plugins."""
+
+    node_id: str
+    record: NodeRecord | None
+    answers: Answers
+    damage: str | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether a plugin of the node answers."""
+        return bool(self.answers.answers)
+
+
+@dataclass(frozen=True)
+class NotedFence:
+    """A fence's note, None if it is damaged; `in_force` is whether the blocklist has its entry."""
+
+    address: str
+    note: Fence | None
+    in_force: bool
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All facts of one cluster, read at `now`.
+
+    `failure` is why the cluster could not be read at all. `lacks` are the rights that the user has
+    not got in the cluster as a whole: "fence", "lift" or "capacity". Those in a location are in
+    `LocationFacts`.
+    """
+
+    cluster_id: str
+    now: datetime
+    user: str = ""
+    home_pool: str = ""
+    failure: str | None = None
+    lacks: frozenset[str] = frozenset()
+    locations: tuple[LocationFacts, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    fences: tuple[NotedFence, ...] = ()
+    blocklist: frozenset[str] = frozenset()
+
+    def volumes_of(self, node_id: str) -> list[Volume]:
+        """Return the volumes that the node has attached."""
+        return [each for each in self.volumes if node_id in each.record.attachments]

@@ -1,0 +1,119 @@
+"""The doctor finds each state that does not mend itself, and its remedies mend it."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e import volume
+from e2e.clusters import Cluster, commands, controller_caps
+from e2e.driver import Driver, Installation
+from rbdcsi.attachments.fences import Fences
+from rbdcsi.runtime import clock
+from tests.integration.controller.view import View
+from tests.integration.operator.conftest import Hold
+from tests.integration.operator.shell import Shell
+from tests.integration.operator.states import MAKERS, NO_CLIENT, Bench, Make
+
+pytestmark = [
+    pytest.mark.usefixtures("nothing_left", "no_fences_left"),
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.fixture(scope="module")
+def bench(
+    installation: Installation, controller: Driver, view: View, shell: Shell, hold: Hold
+) -> Bench:
+    """Give what the states are made with, in a place that the driver knows."""
+    made = Bench(installation, controller, view, shell, hold)
+    volume.delete(controller, volume.create(controller, "first", size=16 * volume.MIB))
+    return made
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_a_state_is_found_and_its_remedy_mends_it(bench: Bench, shell: Shell, make: Make) -> None:
+    with make(bench) as state:
+        (finding,) = shell.findings()
+        assert finding["kind"] == state.kind
+        assert finding["object"].endswith(state.about)
+        assert finding["wrong"]
+        assert finding["hinders"]
+        assert finding["remedy"]
+        state.by_hand()
+        shell.mend(finding)
+        commands.wait_until(lambda: not shell.findings(), "the doctor finds nothing")
+
+
+@pytest.fixture
+def poor(cluster: Cluster, shell: Shell, pool: str, tmp_path: Path) -> Iterator[Shell]:
+    """Give a shell whose Ceph user may not fence."""
+    key = cluster.create_user("poor", {**controller_caps(pool), "mon": "allow r"})
+    settings = yaml.safe_load(shell.config.read_text())
+    (entry,) = settings["clusters"]
+    entry.pop("keyring")
+    entry.update(user="poor", key=key.reveal())
+    config = tmp_path / "config.yaml"
+    config.touch(mode=0o600)
+    config.write_text(yaml.safe_dump(settings))
+    yield dataclasses.replace(shell, config=config)
+    cluster.ceph("auth", "rm", "client.poor")
+
+
+@pytest.mark.usefixtures("bench")
+def test_a_right_that_is_missing_is_found_and_its_remedy_gives_it(
+    cluster: Cluster, poor: Shell, pool: str
+) -> None:
+    (finding,) = poor.findings()
+    assert (finding["kind"], finding["object"]) == ("missing-right", "fence")
+    poor.mend(finding)
+    assert poor.findings() == []
+    cluster.ceph(
+        *("auth", "caps", "client.poor", "mon", "profile rbd"),
+        *("osd", f"allow r pool={pool}"),
+    )
+    (finding,) = poor.findings()
+    assert (finding["kind"], finding["object"]) == ("missing-right", pool)
+    poor.mend(finding)
+    assert poor.findings() == []
+
+
+def test_a_fence_that_the_user_may_not_lift_waits_for_its_end(
+    bench: Bench, cluster: Cluster, poor: Shell, pool: str
+) -> None:
+    bench.controller.stop()  # it may lift the fence
+    osd = controller_caps(pool)["osd"]
+    cluster.ceph("auth", "caps", "client.poor", "mon", "profile rbd", "osd", osd)
+    bench.fence(gone=clock.now())
+    cluster.ceph("osd", "blocklist", "add", NO_CLIENT, "3600")
+    assert poor.findings() == []
+    done = poor.run("fences", "lift", NO_CLIENT)
+    bench.controller.start()
+    assert done.returncode == 1
+    assert f"run `ceph osd blocklist rm {NO_CLIENT}` as an administrator" in done.stderr
+    assert Fences(bench.view.ioctx).get(NO_CLIENT)
+
+
+def test_a_healthy_cluster_has_no_findings_while_volumes_are_used(
+    bench: Bench, nodes: tuple[Driver, Driver], shell: Shell
+) -> None:
+    with bench.volume("healthy") as made:
+        volume.attach(bench.controller, made, nodes[0].name)
+        volume.stage(nodes[0], made)
+        done = shell.run("doctor")
+        volume.unstage(nodes[0], made)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing found\n", "")
+
+
+def test_a_cluster_that_does_not_answer_is_a_finding_and_hides_no_other(
+    bench: Bench, shell: Shell, tmp_path: Path
+) -> None:
+    assert bench.controller.process
+    settings = yaml.safe_load(shell.config.read_text())
+    other = {**settings["clusters"][0], "clusterID": "other", "pool": "missing"}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"clusters": [other, *settings["clusters"]]}))
+    (finding,) = dataclasses.replace(shell, config=config).findings()
+    assert (finding["kind"], finding["object"]) == ("unreadable", "other")

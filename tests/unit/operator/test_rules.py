@@ -1,0 +1,220 @@
+"""What the doctor's rules find in facts, and what they leave alone."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rbdcsi.attachments.fences import Fence
+from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model.capabilities import AccessMode
+from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.nodes.presence import Answer, Answers
+from rbdcsi.nodes.registry import NodeRecord
+from rbdcsi.operator.doctor import RULES
+from rbdcsi.operator.doctor.findings import Finding, examine, lasting
+from rbdcsi.operator.facts import Cluster, LocationFacts, Node, NotedFence, Volume
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+THEN = "2026-01-01T00:00:00+00:00"
+CLIENT = "10.0.0.1:0/1"
+STRANGER = "10.0.0.9:0/9"
+RECORD = NodeRecord("n", ("10.0.0.1:0/7",), "b-1", "1", THEN, machine_id="m-1")
+NODE = Node("n", RECORD, Answers((Answer("m-1", "b-1"),), 0))
+SILENT = dataclasses.replace(NODE, answers=Answers((), 1))
+LOCATION = LocationFacts(LocationId("c", 1, ""), "p", ("csi-",))
+ATTACHMENT = Attachment(
+    AccessMode.SINGLE_NODE_WRITER, False, 1, State.STAGED, THEN, CLIENT, None, (Client(CLIENT),)
+)
+VOLUME = Volume(
+    VolumeHandle(LOCATION.id, "a"),
+    LOCATION,
+    "csi-a",
+    header=Header(1 << 20, 1 << 22, 61, None, None, None, {}),
+    record=VolumeRecord(1, {"n": ATTACHMENT}),
+    watchers=frozenset({CLIENT}),
+)
+NOTE = Fence(STRANGER, "v1:c:1::a", "n", "m-1", "b-1", THEN, THEN)
+FENCE = NotedFence(STRANGER, NOTE, in_force=True)
+
+
+def cluster(*volumes: Volume, node: Node = NODE, **facts: object) -> Cluster:
+    healthy = Cluster(
+        "c",
+        NOW,
+        "rbdcsi",
+        "p",
+        locations=(LOCATION,),
+        volumes=volumes,
+        nodes={node.node_id: node},
+    )
+    return dataclasses.replace(healthy, **facts)  # type: ignore[arg-type]
+
+
+def kinds(facts: Cluster) -> list[str]:
+    return [finding.kind for finding in examine([facts], RULES)]
+
+
+def changed(**facts: object) -> Volume:
+    return dataclasses.replace(VOLUME, **facts)  # type: ignore[arg-type]
+
+
+def deleting(since: str, *watchers: str) -> Volume:
+    return changed(record=VolumeRecord(1, {}, since), watchers=frozenset(watchers), trashed=True)
+
+
+def test_nothing_is_found_in_a_healthy_cluster() -> None:
+    assert kinds(cluster(VOLUME, fences=(FENCE,), blocklist=frozenset({STRANGER}))) == []
+
+
+@pytest.mark.parametrize(
+    ("volume", "kind"),
+    [
+        (changed(watchers=frozenset({CLIENT, STRANGER})), "foreign-watcher"),
+        (changed(watchers=frozenset()), "staged-without-watcher"),
+        (deleting(NOW.isoformat(), STRANGER), "stuck-deletion"),
+        (deleting((NOW - timedelta(hours=2)).isoformat()), "stuck-deletion"),
+        (
+            dataclasses.replace(
+                deleting(NOW.isoformat()), header=Header(1, 1, 1, None, None, None, {}, True)
+            ),
+            "stuck-deletion",
+        ),
+        (changed(record=VolumeRecord(), watchers=frozenset(), empty=True), "half-made-image"),
+        (changed(record=VolumeRecord(), watchers=frozenset(), header=None), "half-made-image"),
+        *(
+            (changed(damage={kind: "m"}), "damaged-record")
+            for kind in ("record", "spec", "mark", "header", "trash")
+        ),
+    ],
+)
+def test_a_state_of_a_volume_is_found(volume: Volume, kind: str) -> None:
+    assert kinds(cluster(volume)) == [kind]
+
+
+READONLY = dataclasses.replace(ATTACHMENT, readonly=True)
+RELEASED = dataclasses.replace(ATTACHMENT, state=State.RELEASED, client=None, recorded_clients=())
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        pytest.param(
+            changed(record=VolumeRecord(1, {"n": READONLY}), watchers=frozenset()),
+            id="a client that only reads need not watch",
+        ),
+        pytest.param(
+            changed(record=VolumeRecord(1, {"n": RELEASED}), watchers=frozenset()), id="released"
+        ),
+        pytest.param(
+            changed(watchers=frozenset({CLIENT, "10.0.0.1:0/7"})), id="the plugin's own client"
+        ),
+        pytest.param(
+            changed(watchers=frozenset({CLIENT, STRANGER}), mirror_daemons=frozenset({STRANGER})),
+            id="rbd-mirror",
+        ),
+        pytest.param(deleting(NOW.isoformat()), id="a deletion that has just begun"),
+        pytest.param(
+            changed(record=VolumeRecord(), watchers=frozenset(), empty=False),
+            id="an unmanaged image with data",
+        ),
+        pytest.param(
+            changed(record=VolumeRecord(), watchers=frozenset(), empty=None),
+            id="an image with metadata",
+        ),
+    ],
+)
+def test_a_usual_state_of_a_volume_is_no_finding(volume: Volume) -> None:
+    assert kinds(cluster(volume)) == []
+
+
+def test_a_watcher_that_is_shut_out_already_is_no_finding() -> None:
+    listed = frozenset({STRANGER})
+    for volume in (changed(watchers=frozenset({CLIENT, STRANGER})), deleting(THEN, STRANGER)):
+        assert "foreign-watcher" not in kinds(cluster(volume, blocklist=listed))
+    assert kinds(cluster(deleting(NOW.isoformat(), STRANGER), blocklist=listed)) == []
+
+
+def test_of_a_node_that_does_not_live_only_that_is_said() -> None:
+    unwatched = changed(watchers=frozenset())
+    assert kinds(cluster(unwatched, node=SILENT)) == ["no-living-node"]
+    (finding,) = examine([cluster(unwatched, node=SILENT)], RULES)
+    assert "watches, but does not answer" in finding.wrong
+    assert kinds(cluster(node=SILENT)) == []  # nothing is attached to it
+
+
+def test_a_node_id_of_two_machines_is_found() -> None:
+    answers = Answers((Answer("m-1", "b-1"), Answer("m-2", "b-2")), 0)
+    assert kinds(cluster(node=dataclasses.replace(NODE, answers=answers))) == ["node-id-twice"]
+    again = Answers((Answer("m-1", "b-1"), Answer("m-1", "b-1")), 0)  # a plugin is being replaced
+    assert kinds(cluster(node=dataclasses.replace(NODE, answers=again))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"in_force": False}, "fence-not-in-force"),
+        ({"note": dataclasses.replace(NOTE, gone=THEN)}, "fence-past-its-time"),
+        ({"note": dataclasses.replace(NOTE, boot_id="b-0")}, "fence-past-its-time"),
+        ({"note": dataclasses.replace(NOTE, node_id="x")}, "fence-of-retired-node"),
+        ({"note": None, "damage": "m"}, "damaged-record"),
+    ],
+)
+def test_a_state_of_a_fence_is_found(change: dict[str, object], kind: str) -> None:
+    fence = dataclasses.replace(FENCE, **change)  # type: ignore[arg-type]
+    assert kinds(cluster(fences=(fence,))) == [kind]
+
+
+def test_a_fence_that_the_driver_may_not_lift_ends_by_itself() -> None:
+    gone = dataclasses.replace(FENCE, note=dataclasses.replace(NOTE, gone=THEN))
+    lacks = frozenset({"lift"})
+    assert kinds(cluster(fences=(gone,), lacks=lacks)) == []
+    ended = dataclasses.replace(gone, in_force=False)
+    assert kinds(cluster(fences=(ended,), lacks=lacks)) == ["fence-past-its-time"]
+
+
+def test_an_entry_without_a_note_is_a_finding_for_a_client_of_an_attachment_only() -> None:
+    assert kinds(cluster(VOLUME, blocklist=frozenset({CLIENT}))) == ["blocklisted-client"]
+    assert kinds(cluster(VOLUME, blocklist=frozenset({"10.0.0.8:0/8"}))) == []
+
+
+def test_a_location_with_volumes_that_is_not_known_is_found_with_their_prefix() -> None:
+    unknown = dataclasses.replace(LOCATION, prefixes=(), id=LocationId("c", 1, "apart"))
+    volume = changed(location=unknown)
+    (finding,) = examine([cluster(volume, locations=(LOCATION, unknown))], RULES)
+    assert (finding.kind, finding.object) == ("unknown-location", "p/apart")
+    assert finding.commands == (
+        "rados --pool p --namespace apart setomapval rbdcsi.location prefix.csi- 1",
+    )
+    assert kinds(cluster(locations=(LOCATION, unknown))) == []  # it holds nothing
+
+
+@pytest.mark.parametrize(
+    ("facts", "about"),
+    [
+        ({"lacks": frozenset({"fence", "lift"})}, "fence"),
+        ({"locations": (dataclasses.replace(LOCATION, may_change=False),)}, "p"),
+        ({"locations": ()}, "p"),
+    ],
+)
+def test_a_right_that_is_missing_is_found(facts: dict[str, object], about: str) -> None:
+    (finding,) = examine([cluster(**facts)], RULES)  # type: ignore[arg-type]
+    assert (finding.kind, finding.object) == ("missing-right", about)
+    assert finding.commands == (
+        "ceph auth caps client.rbdcsi "
+        """mon 'profile rbd, allow command "osd blocklist" with blocklistop=rm' """
+        "osd 'profile rbd pool=p'",
+    )
+
+
+def test_a_pool_or_cluster_that_cannot_be_read_is_found() -> None:
+    sick = dataclasses.replace(LOCATION, failure="it hangs")
+    assert kinds(cluster(locations=(sick,))) == ["unreadable"]
+    assert kinds(Cluster("c", NOW, failure="no monitor")) == ["unreadable"]
+
+
+def test_a_finding_of_the_first_look_only_is_none() -> None:
+    one, two = (Finding("k", "c", name, "w", "h", "r") for name in ("one", "two"))
+    assert lasting([one], [one, two]) == [one]
+    assert lasting([one], []) == []
