@@ -22,6 +22,7 @@ _log = structlog.get_logger()
 _WATCH_SECONDS = 15  # after it Ceph forgets a watcher that shows no sign of life
 _ANSWER_SECONDS = 1  # a living watcher answers within milliseconds; librados takes whole seconds
 _SLACK_SECONDS = 4.0  # for the OSD to report who has not answered
+_running: dict[int, rados.Completion] = {}  # librados writes into a notification until it ended
 
 
 class Watch:
@@ -85,8 +86,17 @@ class Replies:
     clients: frozenset[int] = frozenset()
 
 
-def notify(ioctx: Ioctx, name: str, message: str) -> Replies:
+def notify(ioctx: Ioctx, name: str, message: str, *, patience: float | None = None) -> Replies:
     """Send a message to the object's watchers and return what they answer within a second.
+
+    Ceph returns all answers together, after a second if one of the watchers does not answer.
+
+    Args:
+        ioctx: the location of the object.
+        name: the object.
+        message: for the watchers.
+        patience: after so many seconds none of them is waited for, and one counts as silent; None
+            waits for the answer of Ceph.
 
     Raises:
         Unavailable: Ceph does not answer.
@@ -106,13 +116,18 @@ def notify(ioctx: Ioctx, name: str, message: str) -> Replies:
             clients=frozenset(client for client, *_ in (*(answers or ()), *(silent or ()))),
         )
         results.append((code, replies))
+        _running.pop(id(results), None)
         ended.set()
 
     with ceph_errors.translated("notifying the watchers of object", name) as doing:
         completion = ioctx.aio_notify(name, complete, message, timeout_ms=_ANSWER_SECONDS * 1000)
-        if not ended.wait(_ANSWER_SECONDS + _SLACK_SECONDS):
+        if not ended.wait(_ANSWER_SECONDS + _SLACK_SECONDS if patience is None else patience):
+            _running[id(results)] = completion
+            if ended.is_set():
+                _running.pop(id(results), None)
+            if patience is not None:
+                return Replies(silent=1)
             raise errors.Unavailable(f"{doing}: Ceph does not answer; check `ceph status`")
-        del completion  # librados writes into it, so it has to live until here
         code, replies = results[0]
         if code == -errno.ENOENT:  # no such object, so nobody watches it
             return Replies()

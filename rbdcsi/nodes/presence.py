@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from rbdcsi.ceph import omap, watch
 from rbdcsi.ceph.connections import Ioctx
 
+_RELEASE_SECONDS = 0.5  # a living plugin answers within milliseconds, and a fail-over waits for it
+
 
 @dataclass(frozen=True)
 class Question:
@@ -71,7 +73,8 @@ def ask(home: Ioctx, node_id: str, question: Question) -> Answers:
         Unavailable: Ceph does not answer.
     """
     message = json.dumps({"release": question.release})
-    replies = watch.notify(home, object_name(node_id), message)
+    patience = _RELEASE_SECONDS if question.release else None
+    replies = watch.notify(home, object_name(node_id), message, patience=patience)
     answers = tuple(answer for each in replies.answers if (answer := _decoded(each)))
     return Answers(answers, replies.silent + len(replies.answers) - len(answers))
 

@@ -1,0 +1,143 @@
+"""A node that does not release a volume is fenced: nothing that it does changes the volume then."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import grpc
+import pytest
+import rados
+
+from e2e import leftovers, volume
+from e2e.clusters import commands
+from e2e.driver import Driver, Installation
+from e2e.volume import Volume
+from rbdcsi.attachments.fences import Fence, Fences
+from tests.integration.controller.view import View
+from tests.integration.node.conftest import wait_until_registered
+
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]
+
+A, B = "node-a", "node-b"
+
+
+@pytest.fixture(autouse=True)
+def both(nodes: tuple[Driver, Driver], view: View) -> tuple[Driver, Driver]:
+    """Give two nodes that run and are registered."""
+    for each in nodes:
+        wait_until_registered(view.ioctx, each)
+    return nodes
+
+
+@contextlib.contextmanager
+def used_at(node: Driver, made: Volume) -> Iterator[Path]:
+    """Give the volume's directory as a workload of the node has it, with a file in it."""
+    volume.stage(node, made)
+    target = volume.publish(node, made)
+    _write(target / "old", "written by the old node")
+    try:
+        yield target
+    finally:
+        _repeated(lambda: volume.unpublish(node, made))
+        _repeated(lambda: volume.unstage(node, made))
+
+
+def _repeated(call: Callable[[], None]) -> None:
+    """Call as the kubelet does, again while the plugin itself works on the volume."""
+
+    def succeeds() -> bool:
+        try:
+            call()
+        except grpc.RpcError as error:
+            if cast(grpc.Call, error).code() is grpc.StatusCode.ABORTED:
+                return False
+            raise
+        return True
+
+    commands.wait_until(succeeds, "the call succeeds")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fence_of(view: View, address: str) -> Fence | None:
+    """Return the driver's note of a fence."""
+    return Fences(view.ioctx).get(address)
+
+
+def test_the_next_node_has_all_data_and_the_old_one_writes_no_more(
+    controller: Driver, both: tuple[Driver, Driver], view: View, admin: rados.Rados, made: Volume
+) -> None:
+    volume.attach(controller, made, A)
+    with used_at(both[0], made) as old:
+        client = view.record(made).attachments[A].clients[0]
+        volume.detach(controller, made, A)
+        assert view.record(made).attachments == {}
+        assert client.address in set(leftovers.blocklisted(admin))
+        note = fence_of(view, client.address)
+        assert note
+        assert (note.node_id, note.machine_id) == (A, client.machine_id)
+        assert (note.volume, note.gone) == (made.id, None)
+        assert note.epoch
+        volume.attach(controller, made, B)
+        with used_at(both[1], made) as new:
+            assert (new / "old").read_text() == "written by the old node"
+            with pytest.raises(OSError, match="error"):
+                _write(old / "late", "too late")
+            _write(new / "new", "written by the new node")
+            assert not (new / "late").exists()
+        volume.detach(controller, made, B)
+    commands.wait_until(
+        lambda: fence_of(view, client.address) is None, "the fence is lifted", timeout=120
+    )
+    assert client.address not in set(leftovers.blocklisted(admin))
+
+
+@pytest.mark.parametrize(
+    "step", ["detach.begin", "fence.note", "fence.blocklist", "fence.lock", "detach.record"]
+)
+def test_a_controller_that_dies_at_any_step_leaves_the_rest_to_the_repeat(
+    installation: Installation,
+    controller: Driver,
+    both: tuple[Driver, Driver],
+    view: View,
+    admin: rados.Rados,
+    made: Volume,
+    step: str,
+) -> None:
+    volume.attach(controller, made, A)
+    dying = installation.controller(f"dies-{step}").start(kill_after=step)
+    with used_at(both[0], made):
+        client = view.record(made).attachments[A].clients[0]
+        with pytest.raises(Exception, match="UNAVAILABLE"):
+            volume.detach(dying, made, A)
+        dying.wait_for_death()
+        volume.detach(controller, made, A)
+        assert view.record(made).attachments == {}
+        assert client.address in set(leftovers.blocklisted(admin))
+
+
+def test_other_clients_of_the_node_go_on(
+    controller: Driver, both: tuple[Driver, Driver], view: View, made: Volume
+) -> None:
+    other = volume.create(controller, "goes-on")
+    for each in (made, other):
+        volume.attach(controller, each, A)
+    with used_at(both[0], made), used_at(both[0], other) as target:
+        volume.detach(controller, made, A)
+        _write(target / "more", "still written")
+        assert view.record(made).attachments == {}
+    volume.detach(controller, other, A)
+    volume.delete(controller, other)

@@ -1,0 +1,169 @@
+"""During an upgrade, drivers of this and the previous version work side by side."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import rados
+
+import rbdcsi
+from e2e import clusters, volume
+from e2e.clusters import commands
+from e2e.driver import Driver, Installation
+from rbdcsi.attachments.records import State
+from tests.integration.node import lab as labs
+from tests.integration.node.conftest import ioctx as ioctx
+from tests.integration.node.conftest import wait_until_registered
+from tests.integration.node.lab import Lab
+from tests.refusal import refused
+
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]
+
+# The last commit whose drivers recorded neither machines nor more than one client.
+PREVIOUS = "195042b2"
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
+    """Give the command that is the driver of the previous version, from the repository's history.
+
+    The compiled interface is this tree's, because the interface has not changed.
+    """
+    directory = tmp_path_factory.mktemp("previous")
+    archive = subprocess.run(
+        ["git", "-C", _ROOT, "archive", "--format=zip", PREVIOUS, "rbdcsi"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        files.extractall(directory)
+    for file in (Path(rbdcsi.__file__).parent / "api").glob("*.py"):
+        (directory / "rbdcsi/api" / file.name).write_bytes(file.read_bytes())
+    # -P: otherwise Python would find this tree in the working directory first.
+    return "env", f"PYTHONPATH={directory}", sys.executable, "-P", "-m", "rbdcsi"
+
+
+@pytest.fixture(scope="module")
+def older(installation: Installation, previous: Sequence[str]) -> Installation:
+    """Give the same installation with drivers of the previous version."""
+    return dataclasses.replace(installation, program=previous)
+
+
+@pytest.fixture(scope="module")
+def lab(
+    controller: Driver, nodes: tuple[Driver, Driver], ioctx: rados.Ioctx, cluster: clusters.Cluster
+) -> Lab:
+    """Give a controller and two nodes of this version."""
+    for node in nodes:
+        wait_until_registered(ioctx, node)
+    return Lab(controller, nodes, ioctx, cluster)
+
+
+@pytest.fixture(scope="module")
+def older_node(older: Installation, ioctx: rados.Ioctx) -> Driver:
+    """Give a node of the previous version."""
+    node = older.node("node-old").start()
+    wait_until_registered(ioctx, node)
+    return node
+
+
+def test_a_node_of_the_previous_version_serves_a_volume_of_this_controller(
+    lab: Lab, older_node: Driver
+) -> None:
+    with lab.volume("older-node", at=older_node) as made:
+        volume.stage(older_node, made)
+        target = volume.publish(older_node, made)
+        (target / "file").write_text("kept")
+        (client,) = lab.record(made, older_node).clients
+        assert {client.address} == lab.watchers(made)
+        assert client.machine_id == ""
+        volume.unpublish(older_node, made)
+        volume.unstage(older_node, made)
+        assert lab.record(made, older_node).state is State.RELEASED
+        assert lab.record(made, older_node).clients == ()
+        volume.detach(lab.controller, made, "node-old")
+        moved = lab.again_attached(made, lab.nodes[0])
+        volume.stage(lab.nodes[0], moved)
+        assert (volume.publish(lab.nodes[0], moved) / "file").read_text() == "kept"
+
+
+def test_a_node_of_the_previous_version_that_does_not_release_is_fenced(
+    lab: Lab, older_node: Driver
+) -> None:
+    with lab.volume("older-fenced", at=older_node) as made:
+        volume.stage(older_node, made)
+        volume.publish(older_node, made)
+        volume.detach(lab.controller, made, "node-old")
+        moved = lab.again_attached(made, lab.nodes[0])
+        volume.stage(lab.nodes[0], moved)
+        labs.take_down(older_node, made)
+        _lift_the_fence(lab, older_node)
+
+
+def _lift_the_fence(lab: Lab, older_node: Driver) -> None:
+    """Have the fence lifted: the older plugin does not report, its successor does."""
+    older_node.stop()
+    successor = dataclasses.replace(older_node, program=lab.nodes[0].program, process=None)
+    successor.start()
+    try:
+        commands.wait_until(lambda: not lab.fences(), "the fence is lifted", timeout=120)
+    finally:
+        successor.stop()
+        older_node.start()
+
+
+def test_a_controller_of_the_previous_version_moves_a_volume_of_this_node(
+    older: Installation, lab: Lab
+) -> None:
+    controller = older.controller("controller-old").start()
+    node, other = lab.nodes
+    with lab.volume("older-controller") as made:
+        volume.stage(node, made)
+        with refused("FAILED_PRECONDITION", "still staged"):
+            volume.detach(controller, made, labs.node_id(node))
+        volume.unstage(node, made)
+        volume.detach(controller, made, labs.node_id(node))
+        volume.attach(controller, made, labs.node_id(other))
+        volume.stage(other, made)
+        volume.unstage(other, made)
+        volume.detach(controller, made, labs.node_id(other))
+    controller.stop()
+
+
+@pytest.fixture
+def upgraded(older: Installation, ioctx: rados.Ioctx) -> Iterator[Driver]:
+    """Give a node of the previous version, which the test upgrades."""
+    node = older.node("node-upgraded").start()
+    wait_until_registered(ioctx, node)
+    yield node
+    node.stop()
+
+
+def test_a_volume_staged_by_the_previous_version_gets_its_facts_from_this_one(
+    lab: Lab, upgraded: Driver
+) -> None:
+    node = upgraded
+    with lab.volume("upgraded", at=node) as made:
+        volume.stage(node, made)
+        target = volume.publish(node, made)
+        (target / "file").write_text("kept")
+        (before,) = lab.record(made, node).clients
+        node.stop()
+        node.program = lab.nodes[0].program
+        node.start()
+        commands.wait_until(
+            lambda: bool(lab.record(made, node).clients[0].machine_id), "the client has its machine"
+        )
+        (after,) = lab.record(made, node).clients
+        assert (after.address, after.mapper) == (before.address, "fuse")
+        assert (target / "file").read_text() == "kept"
+        volume.stage(node, made)
+        volume.unpublish(node, made)
+        volume.unstage(node, made)
+        assert lab.record(made, node).clients == ()
