@@ -66,7 +66,7 @@ def at_node(directory: Path) -> list[str]:
         *_mounts([directory]),
         *_loop_devices([directory]),
         *(f"daemon {pid} of {f}" for f, pid in daemons.items() if f.is_relative_to(directory)),
-        *(f"file {path}" for path in state.rglob("*") if path.is_file()),
+        *(f"file {path}/{name}" for path, _, names in os.walk(state) for name in names),
     ]
 
 

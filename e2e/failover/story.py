@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+import grpc
 import rados
 
 from e2e import leftovers, volume
@@ -169,10 +171,28 @@ def _in_use(scene: Scene) -> Iterator[_Moved]:
         scene.old.end_writers()
         scene.new.end_writers()
         for node, copy in ((scene.old, made), (scene.new, at_new)):
-            volume.unpublish(node, copy)
-            volume.unstage(node, copy)
+            _take_down(node, copy)
         volume.detach(scene.controller, made, "")
         volume.delete(scene.controller, made)
+
+
+def _take_down(node: Failing, made: Volume) -> None:
+    """Unpublish and unstage as the kubelet does, which repeats a call while a device is busy.
+
+    Also one that is free: every process that makes a mount namespace at that moment copies mounts.
+    """
+
+    def is_done() -> bool:
+        try:
+            volume.unpublish(node, made)
+            volume.unstage(node, made)
+        except grpc.RpcError as error:
+            if cast(grpc.Call, error).code() is not grpc.StatusCode.ABORTED:
+                raise
+            return False
+        return True
+
+    commands.wait_until(is_done, f"{made.id} is unstaged at {node.name}", _SECONDS)
 
 
 def _move(scene: Scene, pair: _Pair, *, hand_first: bool) -> tuple[float, float]:
@@ -235,8 +255,7 @@ def _clean_up(
     commands.wait_until(lambda: not scene.old.held(), f"{scene.old.name} is clean", _SECONDS)
     seconds = time.monotonic() - begun
     for each in moved:
-        volume.unpublish(scene.old, each.made)
-        volume.unstage(scene.old, each.made)
+        _take_down(scene.old, each.made)
     clients = {each.client for each in moved}
     commands.wait_until(lambda: not _fenced(scene, clients), "the fences are lifted", _SECONDS)
     return seconds

@@ -27,7 +27,7 @@ _REFUSALS = {
     "UNAVAILABLE",
 }
 
-_OF_FENCED_DEVICES = ("Input/output error", "can't read superblock")
+_OVERTAKEN = ("Input/output error", "can't read superblock", "error reading header")
 
 _Answer = TypeVar("_Answer")
 
@@ -131,7 +131,7 @@ class World(PoolView):
             failed = cast(grpc.Call, error)
             code, details = failed.code().name, failed.details() or ""
             self.note(f"{what}: {code}: {details[:500]}")
-            if code not in _REFUSALS and not _is_fenced(code, details):
+            if code not in _REFUSALS and not _is_late(code, details):
                 self.trouble(f"{what} ended with {code}: {details}")
             self.count(f"{what.split()[0]} {code}")
             return None
@@ -158,6 +158,6 @@ class World(PoolView):
             self.outcomes[outcome] += 1
 
 
-def _is_fenced(code: str, details: str) -> bool:
-    """Return whether a command of the node met a device that was fenced under its hands."""
-    return code == "INTERNAL" and any(words in details for words in _OF_FENCED_DEVICES)
+def _is_late(code: str, details: str) -> bool:
+    """Return whether a stage was overtaken: its device was fenced, or its image deleted."""
+    return code == "INTERNAL" and any(words in details for words in _OVERTAKEN)
