@@ -5,8 +5,8 @@ docs/reference/ceph-permissions.md shows them for one pool; a test compares.
 
 from collections.abc import Mapping
 
-# What a node writes: images that exist, and the driver's records.
-_NODE_WRITES = ("rbd_header.", "rbd_object_map.", "rbdcsi.")
+# What a node writes beside data: images that exist, and the driver's records.
+_NODE_WRITES = ("rbd_header.", "rbd_object_map.", "journal", "rbdcsi.")
 
 
 def controller_caps(*pools: str) -> Mapping[str, str]:

@@ -184,6 +184,22 @@ def test_a_node_takes_no_name_from_an_image(node: Ioctx, made: Volume) -> None:
         node.remove_object(objects.ID + made.context["imageName"])
 
 
+def test_a_node_writes_to_an_image_with_every_feature(
+    node: Ioctx, admin: rados.Rados, pool: str
+) -> None:
+    features = image_layout.mask(image_layout.CHOOSABLE)  # journaling among them
+    admin.wait_for_latest_osdmap()
+    with admin.open_ioctx(pool) as ioctx:
+        rbd.RBD().create(ioctx, "journaled", 16 * MIB, old_format=False, features=features)
+        try:
+            with rbd.Image(node, "journaled") as image:
+                image.write(b"data", 5 * MIB)
+                image.flush()
+                assert image.read(5 * MIB, 4) == b"data"
+        finally:
+            rbd.RBD().remove(ioctx, "journaled")
+
+
 def test_a_pool_of_data_needs_less_of_a_nodes_user(
     cluster: Cluster, admin: rados.Rados, pool: str
 ) -> None:
