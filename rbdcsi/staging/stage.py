@@ -126,7 +126,7 @@ class Stager:
     def _mount(self, call: StageCall, device: Path, *, readonly: bool) -> None:
         request, volume = call.request, call.volume
         if volume.raw_only:
-            raise errors.Refused(
+            raise errors.UnexpectedContent(
                 f"volume {request.handle} was made for raw block use only, and may hold data "
                 "without a signature, so it gets no filesystem; use it as a block device"
             )
