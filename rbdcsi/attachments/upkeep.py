@@ -19,6 +19,7 @@ from rbdcsi.telemetry import metrics, steps
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 30.0
+_SHORT_PAUSE_SECONDS = 5.0  # while there are fences, of which one may be lifted soon
 _RENEW = timedelta(seconds=fencing.SECONDS / 2)  # before the end
 
 
@@ -71,7 +72,7 @@ class FenceUpkeep:
                     error=str(error),
                 )
         metrics.FENCES.replace(in_force)
-        return _PAUSE_SECONDS
+        return _SHORT_PAUSE_SECONDS if any(in_force.values()) else _PAUSE_SECONDS
 
 
 def _keep_up(connection: connections.Connection) -> int:
