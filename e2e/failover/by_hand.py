@@ -38,7 +38,9 @@ TOOLS = {
         'touch "$directory/image"; qemu-storage-daemon --daemonize --pidfile "$directory/pid" '
         '--blockdev "driver=rbd,node-name=image,pool=${image%%/*},image=${image#*/},conf=$conf,'
         'user=admin,cache.direct=on,discard=unmap" '
-        '--export "type=fuse,id=e,node-name=image,mountpoint=$directory/image,writable=on"; '
+        # as JSON, by which e2e.sweep finds a daemon
+        '--export \'{"type": "fuse", "id": "e", "node-name": "image", "writable": true, '
+        '"mountpoint": "\'"$directory"\'/image"}\'; '
         'losetup --find --show --direct-io=on "$directory/image"',
         'losetup --detach "$device"; pid=$(cat "$directory/pid"); kill "$pid"; '
         # one that has ended is there until its parent looks

@@ -19,7 +19,7 @@ import time
 
 SLOTS = 4096
 SIZE = 4096  # bytes of a slot
-_PACE = 0.02  # seconds between two records, so that the slots last for a run
+_PACE = 0.1  # seconds between two records: the slots last, and the machine has time for a move
 _PIECE = 256  # slots that are read or made at once
 
 
