@@ -65,6 +65,8 @@ def walk(
     nodes = [installation.node(f"node-{n}").start() for n in (1, 2, 3)]
     admin.wait_for_latest_osdmap()
     with admin.open_ioctx(pool) as ioctx, contextlib.ExitStack() as closing:
+        for driver in (*controllers, *nodes):
+            closing.callback(driver.stop)
         for node in nodes:
             wait_until_registered(ioctx, node.name)
         before = leftovers.in_ceph(admin, cluster)

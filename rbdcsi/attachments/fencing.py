@@ -60,20 +60,21 @@ def fence(
     steps.done("fence.lock", volume=volume, client=client.address)
 
 
-def enter(connection: Connection, fences: Fences, note: Fence) -> bool:
+def enter(connection: Connection, fences: Fences, note: Fence) -> None:
     """Make or renew the entry of a fence, and note until when it lasts.
+
+    If another process changed or lifted the fence in between, the note is written again, because an
+    entry without a note would never be lifted; the node reports once more that the client is gone.
 
     Args:
         connection: to the cluster.
         fences: of the cluster.
         note: the fence as it is stored.
 
-    Returns:
-        False if the note has changed meanwhile.
-
     Raises:
         Forbidden, Unavailable: see `blocklist.add`.
     """
     epoch = blocklist.add(connection, note.address, SECONDS)
-    until = clock.after(SECONDS)
-    return fences.change(note, dataclasses.replace(note, epoch=epoch, until=until))
+    entered = dataclasses.replace(note, epoch=epoch, until=clock.after(SECONDS))
+    if not fences.change(note, entered):
+        fences.put(entered)
