@@ -112,7 +112,7 @@ def lab(running_lab: Lab, admin: rados.Rados, cluster: clusters.Cluster) -> Iter
     for node in running_lab.nodes:
         assert held_at(node) == []
     with contextlib.suppress(errors.DeadlineExceeded):  # deleted data goes in the background
-        commands.wait_until(lambda: not left(), "nothing is left in Ceph", 30)
+        commands.wait_until(lambda: not left(), "nothing is left in Ceph", 120)
     assert left() == ""
 
 
