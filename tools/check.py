@@ -67,7 +67,7 @@ def parts(shard: str) -> Sequence[Part]:
     of = {each: shard if each == mark else "" for each in ("vm", "kubernetes")}
     return (
         Part("demo", ("make", "demo"), 0.2, has_tests=False),
-        Part("tests", ("make", "test"), 8.5),
+        Part("tests", ("make", "test"), 12),
         Part("image", ("make", "test-image"), 3),
         Part("machines", ("make", "smoke-vm", f"SHARD={of['vm']}"), 4),
         Part("builds", _builds(shard), 0, has_tests=False),
