@@ -168,7 +168,6 @@ class _Detachment:
                 node_id,
                 client,
             )
-            metrics.FENCED.labels(self.connection.cluster_id).inc()
             _log.warning(
                 "client fenced, because its node did not release the volume",
                 volume=str(self.handle),

@@ -6,6 +6,7 @@ map than its own waits for that map. So a late write can land only in an object 
 has not touched yet, as if it had come before. See docs/explanation/attach.md.
 """
 
+import contextlib
 import dataclasses
 
 from rbdcsi import errors
@@ -15,7 +16,7 @@ from rbdcsi.ceph import blocklist
 from rbdcsi.ceph.connections import Connection
 from rbdcsi.ceph.images import Images
 from rbdcsi.runtime import clock
-from rbdcsi.telemetry import steps
+from rbdcsi.telemetry import metrics, steps
 
 SECONDS = 24 * 3600.0  # a controller renews the entry long before
 
@@ -53,11 +54,10 @@ def fence(
     steps.done("fence.note", volume=volume, client=client.address)
     enter(connection, fences, note)
     steps.done("fence.blocklist", volume=volume, client=client.address)
-    try:
+    with contextlib.suppress(errors.NotFound):
         images.break_lock(image_id, client.address)  # it saves the next holder a second
-    except errors.NotFound:
-        return
-    steps.done("fence.lock", volume=volume, client=client.address)
+        steps.done("fence.lock", volume=volume, client=client.address)
+    metrics.FENCED.labels(connection.cluster_id).inc()
 
 
 def enter(connection: Connection, fences: Fences, note: Fence) -> None:

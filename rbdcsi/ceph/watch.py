@@ -129,7 +129,7 @@ def notify(ioctx: Ioctx, name: str, message: str, *, patience: float | None = No
                 return Replies(silent=1)
             raise errors.Unavailable(f"{doing}: Ceph does not answer; check `ceph status`")
         code, replies = results[0]
-        if code == -errno.ENOENT:  # no such object, so nobody watches it
+        if code == -errno.ENOENT:  # an object that does not exist has no watchers
             return Replies()
         if code < 0 and code != -errno.ETIMEDOUT:
             raise ceph_errors.from_errno(code, "", doing)

@@ -21,14 +21,14 @@ def list_attachments(config: Path, json_wanted: bool) -> None:
     """List which node has which volume."""
     with session.connections(config) as pooled:
         clusters = reading.clusters(pooled, Depth.RECORDS)
-        found = [
+        table_rows = [
             row
             for cluster in clusters
             for volume in cluster.volumes
             for row in rows.attachments(volume)
         ]
         columns = ("volume", "image", "node", "state", "mode", "access", "since", "clients")
-        output.table(found, columns, json_wanted=json_wanted)
+        output.table(table_rows, columns, json_wanted=json_wanted)
         session.require_complete(clusters)
 
 

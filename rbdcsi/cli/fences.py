@@ -22,9 +22,11 @@ def list_fences(config: Path, json_wanted: bool) -> None:
     """List the driver's fences, and whether Ceph has them in force."""
     with session.connections(config) as pooled:
         clusters = reading.clusters(pooled, Depth.RECORDS)
-        found = [rows.fence(fence, cluster) for cluster in clusters for fence in cluster.fences]
+        table_rows = [
+            rows.fence(fence, cluster) for cluster in clusters for fence in cluster.fences
+        ]
         columns = ("client", "cluster", "node", "volume", "since", "until", "in_force")
-        output.table(found, columns, json_wanted=json_wanted)
+        output.table(table_rows, columns, json_wanted=json_wanted)
         session.require_complete(clusters)
 
 

@@ -36,14 +36,14 @@ def show(node: str, config: Path, json_wanted: bool) -> None:
     """Show all that is kept of NODE, in each cluster."""
     with session.connections(config) as pooled:
         clusters = reading.clusters(pooled, Depth.RECORDS)
-        found = [row for row in _rows(clusters) if row["node"] == node]
-        if not found:
+        node_rows = [row for row in _rows(clusters) if row["node"] == node]
+        if not node_rows:
             session.require_complete(clusters)
             raise _unknown(node)
         if json_wanted:
-            output.as_json(found)
+            output.as_json(node_rows)
             return
-        for row in found:
+        for row in node_rows:
             output.details(row, json_wanted=False)
 
 

@@ -15,7 +15,6 @@ from rbdcsi.ceph import mirroring
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.staging.this_node import Network, ThisNode
-from rbdcsi.telemetry import metrics
 
 
 def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> frozenset[str]:
@@ -48,7 +47,6 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
         fencing.fence(
             connection, call.volume.images, str(handle), handle.image_id, node.node_id, client
         )
-        metrics.FENCED.labels(connection.cluster_id).inc()
     return frozenset(client.address for client in call.attachment.clients)
 
 

@@ -10,7 +10,7 @@ from rbdcsi.ceph.connections import Connection
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock
 from rbdcsi.staging.this_node import ThisNode
-from rbdcsi.telemetry import metrics, steps
+from rbdcsi.telemetry import steps
 
 
 def release(
@@ -108,4 +108,3 @@ def _fence(
 ) -> None:
     images = node.locations.open(connection, handle.location).images
     fencing.fence(connection, images, str(handle), handle.image_id, node.node_id, client)
-    metrics.FENCED.labels(connection.cluster_id).inc()
