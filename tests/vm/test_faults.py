@@ -95,11 +95,11 @@ def test_io_goes_on_while_the_plugin_is_dead_and_it_finds_all_again(lab: Lab, ma
 
 
 @EACH_MAPPER
-def test_plugin_that_dies_after_mapping_adopts_the_device(lab: Lab, mapper: str) -> None:
+def test_plugin_that_dies_after_the_record_adopts_the_device(lab: Lab, mapper: str) -> None:
     node = lab.nodes[0]
     with lab.volume(mapper) as made:
         node.kill()
-        node.start(kill_after="stage.map")
+        node.start(kill_after="stage.record")
         with refused("UNAVAILABLE"):
             volume.stage(node, made)
         node.forget()
