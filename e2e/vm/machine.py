@@ -30,7 +30,10 @@ MIB = 1 << 20
 _GUEST = Path(__file__).with_name("guest")
 _VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 # The root as it is, without what is mounted on it; the mount is in a namespace that ends with it.
+# That namespace has copies of the mounts of other tests, which would keep their devices busy.
 _SHARE = (
+    "findmnt --raw --noheadings --output TARGET | grep ^/tmp/ | tac | xargs --no-run-if-empty "
+    '--delimiter "\\n" umount --lazy; '
     'mount --bind / "$0" && mount -o remount,bind,ro "$0" && '
     'exec "$1" --socket-path="$2" -o source="$0" -o sandbox=chroot -o cache=always'
 )
