@@ -182,6 +182,24 @@ def known_of(made: Volume) -> bytes:
 
 
 @EACH_MAPPER
+def test_no_write_is_acknowledged_before_ceph_has_it(
+    lab: Lab, cluster: clusters.Cluster, mapper: str
+) -> None:
+    """librbd's cache does that, and forgets the error if Ceph then refuses the write."""
+    node = lab.nodes[0]
+    with lab.volume(mapper, capability=volume.raw()) as made:
+        volume.stage(node, made)
+        device = volume.publish(node, made)
+        write = f"dd if=/dev/zero of={device} bs=4k count=1 oflag=direct status=none"
+        node.run(f"rm -f {DURABLE}; {write} conv=fsync")  # the cache works from the first flush on
+        with faults.frozen_osd(cluster):
+            node.machine.spawn("/run/writer.log", "sh", "-c", f"{write} && touch {DURABLE}")
+            node.run("sleep 3")
+            assert node.run(f"ls {DURABLE} 2>/dev/null || true") == ""
+        node.run(f"until ls {DURABLE}; do sleep 0.1; done")
+
+
+@EACH_MAPPER
 def test_io_waits_for_an_osd_and_goes_on(lab: Lab, cluster: clusters.Cluster, mapper: str) -> None:
     node = lab.nodes[0]
     with lab.volume(mapper) as made:

@@ -1,5 +1,6 @@
 """Files of the kernel below /sys: read directly, written in a child with a deadline."""
 
+import errno
 import os
 import sys
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ _WRITER = Path(__file__).with_name("write_once.py")
 
 
 def read(file: Path) -> str | None:
-    """Return the file's text without the line end; None if this kernel does not have the file."""
+    """Return the file's text without the line end; None if it, or its device, is not there."""
     try:
         return file.read_text().strip()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:
+            return None
+        raise
 
 
 @dataclass(frozen=True)

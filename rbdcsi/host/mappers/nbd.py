@@ -1,12 +1,11 @@
 """The nbd mapper: rbd-nbd serves the image to the kernel's nbd driver, set up over netlink.
 
-For images with features that krbd does not support. rbd-nbd lists an image by the names that it had
-when it was mapped, so the mapper keeps the image's ids in a record for each image (`state_dir`). A
-device is that of a record if its rbd-nbd was started with the configuration beside the record.
+For images with features that krbd does not support. Neither the kernel nor rbd-nbd knows an image's
+ids, so the mapper keeps them in a record for each image (`state_dir`). A device is that of a record
+if its rbd-nbd was started with the configuration beside the record.
 """
 
 import contextlib
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command, undo
 from rbdcsi.host.block import devices
-from rbdcsi.host.kernel import cgroup, memfd
+from rbdcsi.host.kernel import cgroup, memfd, sysfs
 from rbdcsi.host.mappers import interface, state_dir
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.runtime import deadlines
 
-_LIST_SECONDS = 10.0
 _OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook, which runs a program
 
 
@@ -75,8 +73,7 @@ class Nbd:
     def list(self) -> tuple[MappedDevice, ...]:
         """See Mapper.list."""
         records = tuple(self._states.records())
-        # without records, rbd-nbd need not be installed
-        nbd_devices = _nbd_devices() if records else ()
+        nbd_devices = connected()
         return tuple(
             record.device(self.name, nbd.path if nbd else directory, _fault(nbd))
             for directory, record in records
@@ -100,7 +97,15 @@ class Nbd:
         conf = _conf(directory)
         # rbd-nbd aborts without a run_dir, which a read-only container lacks. It gets no admin
         # socket: it would delete the socket while this mapper removes the directory.
-        settings = (f"mon_host = {access.monitors}", f"run_dir = {directory}", "admin_socket =")
+        # librbd's write-around cache forgets the error of a write that it has acknowledged if no
+        # write is under way at the next flush (WriteAroundObjectDispatch.cc, flush): a client that
+        # was just fenced would report a write as durable that Ceph never took.
+        settings = (
+            f"mon_host = {access.monitors}",
+            f"run_dir = {directory}",
+            "admin_socket =",
+            "rbd_cache = false",
+        )
         conf.write_text("\n".join(("[global]", *settings, "")))
         with memfd.containing(access.key.reveal()) as key:
             argv = (
@@ -118,20 +123,20 @@ class Nbd:
         if device := interface.find(self, image):
             return device
         raise errors.Failed(
-            f"{image}: rbd-nbd reported success, but `rbd-nbd list-mapped` does not list the "
-            "image; repeat the call"
+            f"{image}: rbd-nbd reported success, but /sys/block shows no device of it; repeat the "
+            "call"
         )
 
     def _clear(self, directory: Path, seconds: float, *, in_use: bool = False) -> None:
         if not directory.exists():
             return
         self._states.require_intact(directory)
-        if nbd := _device_of(directory, _nbd_devices()):
+        if nbd := _device_of(directory, connected()):
             if not in_use:
                 devices.require_unused(nbd.path, nbd.pid)
             argv = ("rbd-nbd", "unmap", str(nbd.path))
             command.run(argv, seconds=seconds, step=f"unmapping {nbd.path}")
-            if _device_of(directory, _nbd_devices()):
+            if _device_of(directory, connected()):
                 raise errors.Busy(f"{nbd.path}: rbd-nbd has not released it yet; repeat the call")
         self._states.remove(directory)
 
@@ -144,14 +149,17 @@ class NbdDevice:
     pid: int
 
 
-def parse(text: str) -> tuple[NbdDevice, ...]:
-    """Return the devices of `rbd-nbd list-mapped --format json`."""
-    return tuple(NbdDevice(Path(e["device"]), e["id"]) for e in json.loads(text or "[]"))
+def connected(block: Path = Path("/sys/block")) -> tuple[NbdDevice, ...]:
+    """Return the devices that a process serves, as the kernel's driver knows them.
 
+    `rbd-nbd list-mapped` reads the same files, but takes as long to start as all else of a stage.
 
-def _nbd_devices() -> tuple[NbdDevice, ...]:
-    argv = ("rbd-nbd", "list-mapped", "--format", "json")
-    return parse(command.run(argv, seconds=_LIST_SECONDS, step="listing nbd devices").text)
+    Args:
+        block: where the kernel shows its block devices.
+    """
+    files = sorted(block.glob("nbd*/pid"))
+    pids = ((file.parent.name, sysfs.read(file)) for file in files)
+    return tuple(NbdDevice(Path("/dev", name), int(pid)) for name, pid in pids if pid)
 
 
 def _conf(directory: Path) -> Path:

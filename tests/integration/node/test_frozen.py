@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent import futures
 
 import grpc
 import pytest
@@ -54,6 +55,22 @@ def test_stage_gives_up_and_works_when_ceph_is_back(
         assert lab.record(made, hasty).state is State.STAGED
         assert len(labs.daemons(hasty)) == 1
         _until_watched_by_one(lab, made, hasty, cluster)
+
+
+def test_no_write_is_acknowledged_before_ceph_has_it(lab: Lab, cluster: Cluster) -> None:
+    """librbd's cache does that, and forgets the error if Ceph then refuses the write."""
+    node = lab.nodes[0]
+    with lab.volume("frozen-write", capability=volume.raw()) as made:
+        volume.stage(node, made)
+        write = ["dd", "if=/dev/zero", f"of={volume.publish(node, made)}", "bs=4k", "count=1"]
+        write.append("oflag=direct")
+        commands.run([*write, "conv=fsync"])  # the cache works from the first flush on
+        with futures.ThreadPoolExecutor() as background:
+            with faults.frozen_osd(cluster):
+                writing = background.submit(commands.run, write)
+                with pytest.raises(futures.TimeoutError):
+                    writing.result(3)
+            writing.result(HANG)
 
 
 def test_publish_asks_nothing_of_ceph(lab: Lab, cluster: Cluster, published: Volume) -> None:
