@@ -18,7 +18,7 @@ from rbdcsi.host.mappers.interface import MappedDevice, Mapper
 from rbdcsi.model.node_options import FORCE
 from rbdcsi.runtime import clock, deadlines
 from rbdcsi.staging import client as clients
-from rbdcsi.staging import other_clients
+from rbdcsi.staging import other_clients, overtaken
 from rbdcsi.staging.device_stack import MAP_SECONDS, require_working, shows
 from rbdcsi.staging.notes import Note
 from rbdcsi.staging.stage_call import StageCall
@@ -43,7 +43,8 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         watchers = list_watchers()
         if device and (adopted := _adopted(call, device, watchers)):
             _record(call, device, adopted.client or None, frozenset())
-            yield device
+            with overtaken.explained(call, adopted.client):
+                yield device
             return
         unmapped = _remove_older(call, device) if device else frozenset()
         gone = other_clients.end_earlier(call, watchers, unmapped)
@@ -119,12 +120,14 @@ def _new(
     steps.done("stage.note", volume=note.volume, mapper=mapper.name)
     device = _map(call, mapper)
     try:
-        require_working(device)
+        with overtaken.explained(call, device.client):
+            require_working(device)
         steps.done("stage.map", volume=note.volume, device=str(device.path))
         client = _client(call, device, list_watchers, before)
         devices.notes.write(note.of_mapped(device, client))
         _record(call, device, client, gone)
-        yield device
+        with overtaken.explained(call, client):
+            yield device
     except errors.ChildAlive:
         raise  # the child works on the device; the repeated call goes on from there
     except errors.RbdCsiError as fault:
@@ -136,7 +139,7 @@ def _new(
 def _map(call: StageCall, mapper: Mapper) -> MappedDevice:
     volume, devices = call.volume, call.node.devices
     try:
-        with volume.gone_is_not_found():
+        with overtaken.explained(call):
             return mapper.map(
                 volume.image,
                 volume.access,

@@ -1,8 +1,6 @@
 """A volume as Ceph describes it, opened on a node to be staged."""
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rbdcsi import errors
@@ -76,18 +74,6 @@ class Volume:
                 f"must be one of {', '.join(filesystems.TABLE)}"
             )
         return fs_type
-
-    @contextlib.contextmanager
-    def gone_is_not_found(self) -> Iterator[None]:
-        """Raise NotFound instead of the body's error if the image has gone since it was opened."""
-        try:
-            yield
-        except errors.Failed as error:
-            if self.images.name_of(self.image.image_id) is None:
-                raise errors.NotFound(
-                    f"image {self.image}, id {self.image.image_id}, does not exist any more"
-                ) from error
-            raise
 
 
 def opened(connection: Connection, location: Location, handle: ids.VolumeHandle) -> Volume:
