@@ -20,6 +20,8 @@ from rbdcsi.runtime.futures import Future
 HEAD_BYTES = 4 << 20  # every filesystem, partition table and LUKS header begins in this part
 TAIL_BYTES = 1 << 20  # GPT's second table, RAID and ZFS labels
 UNKNOWN = "unknown data"
+_BTRFS_SUPERBLOCK = 64 << 10
+_BTRFS_LOG_ROOT = slice(0x60, 0x68)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,22 @@ def has(device: Path, fs_type: str, *, seconds: float) -> bool:
     argv = ("blkid", "-p", "-n", fs_type, "-s", "TYPE", "-o", "value", "--", str(device))
     result = command.run(argv, seconds=seconds, step=f"looking at {device}", ok=(0, 2, 8))
     return result.text.strip() == fs_type
+
+
+def has_btrfs_log(device: Path, *, seconds: float) -> bool:
+    """Return whether a btrfs has a log that its next mount must replay.
+
+    It is the field log_root of the superblock (btrfs documentation, on-disk format).
+
+    Args:
+        device: the block device.
+        seconds: how long it may take.
+
+    Raises:
+        DeviceUnreadable: the superblock could not be read.
+    """
+    superblock = _read(device, _BTRFS_SUPERBLOCK, 4096, seconds)
+    return any(superblock[_BTRFS_LOG_ROOT])
 
 
 @contextlib.contextmanager

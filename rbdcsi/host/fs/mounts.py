@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.host import command, processes
-from rbdcsi.host.block import devices
+from rbdcsi.host.block import devices, signature
 from rbdcsi.host.fs import mountinfo, paths, selinux
 from rbdcsi.runtime import deadlines
 
@@ -88,7 +88,7 @@ class Mounts:
                 command.run(argv, seconds=seconds, pass_fds=(opened.fd,), step=step)
             except command.CommandFailed as error:
                 devices.require_unclaimed(device)
-                if "ro" in options and _NEEDS_WRITES in error.stderr:
+                if "ro" in options and _needs_writes(device, fs_type, error, seconds):
                     raise errors.Refused(_journal_message(device, fs_type)) from error
                 raise
 
@@ -189,6 +189,16 @@ class Mounts:
 
     def _real(self, target: Path) -> Path:
         return self._real_base.joinpath(*paths.components_below(target, self._base))
+
+
+def _needs_writes(device: Path, fs_type: str, error: command.CommandFailed, seconds: float) -> bool:
+    """Return whether a read-only mount failed because the filesystem must be written to first.
+
+    btrfs then fails with EIO (btrfs_replay_log in fs/btrfs/disk-io.c), the others with EROFS.
+    """
+    if fs_type == "btrfs":
+        return signature.has_btrfs_log(device, seconds=seconds)
+    return _NEEDS_WRITES in error.stderr
 
 
 def _journal_message(device: Path, fs_type: str) -> str:

@@ -84,7 +84,7 @@ def test_after_readers_the_writer_can_write_again(lab: Lab) -> None:
         (made.staging(node) / "file").write_text("changed")
 
 
-@pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs"])
 def test_reader_of_a_journal_that_must_be_replayed_is_told_how_to_mend_it(
     lab: Lab, fs_type: str
 ) -> None:
