@@ -27,12 +27,16 @@ class Cluster:
         """Return user and key. A key file or keyring is read at every call: a key may be rotated.
 
         Raises:
-            errors.ConfigError: the key file or keyring cannot be read or holds no key.
+            Unavailable: the key file or keyring, which was there at the start, cannot be read any
+                more or holds no key.
         """
         try:
             return Credentials(self.user, self._current_key())
         except ValueError as error:
-            raise errors.ConfigError(f"cluster {self.cluster_id}: {error}") from None
+            raise errors.Unavailable(
+                f"cluster {self.cluster_id}: {error}; put the key there again: the next call reads "
+                "it"
+            ) from None
 
     def _current_key(self) -> Secret:
         if self.key_file is not None:

@@ -161,7 +161,7 @@ def test_a_key_file_is_read_anew_so_a_rotated_key_is_seen(write: Write, tmp_path
     key_file.write_text(OTHER_KEY)
     assert east.credentials().key == Secret(OTHER_KEY)
     key_file.unlink()
-    with pytest.raises(errors.ConfigError, match=r"cluster a: .*key cannot be read"):
+    with pytest.raises(errors.Unavailable, match=r"cluster a: .*key cannot be read"):
         east.credentials()
 
 
