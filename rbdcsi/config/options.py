@@ -209,8 +209,8 @@ class Options:
     fence: Annotated[
         Literal["always", "never"],
         Flag(
-            "Whether a node that does not release a volume is fenced when the volume is detached "
-            "from it.",
+            "Whether clients that are not proved gone are fenced: by controllers when a volume is "
+            "detached, by nodes when it is staged or unstaged.",
             choices=("always", "never"),
         ),
     ] = "always"

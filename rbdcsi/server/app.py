@@ -140,6 +140,7 @@ def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
         devices,
         pooled,
         options.allow_foreign_watchers,
+        may_fence=options.fence == "always",
     )
 
 

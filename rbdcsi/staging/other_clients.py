@@ -29,7 +29,7 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
         unmapped: the clients whose devices were unmapped here.
 
     Raises:
-        OtherClient: a client still has the image open.
+        OtherClient: a client still has the image open, or must not be fenced (`--fence=never`).
         Forbidden: the Ceph user may not fence.
     """
     node, connection, handle = call.node, call.connection, call.handle
@@ -43,6 +43,13 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
                 "must not have one node id: end that one's node plugin and detach the volume, or "
                 f"give it another --node-id; if it is this machine, `ceph osd blocklist add "
                 f"{client.address}` ends the client"
+            )
+        if not node.may_fence:
+            raise errors.OtherClient(
+                f"volume {handle} is attached to node {node.node_id!r}, and client "
+                f"{client.address} of {_machine(node, client)} is not proved gone, and "
+                "--fence=never forbids to fence it; detach the volume from the node by hand, which "
+                f"fences the client: `rbdcsi attachments release {handle} {node.node_id}`"
             )
         fencing.fence(
             connection, call.volume.images, str(handle), handle.image_id, node.node_id, client

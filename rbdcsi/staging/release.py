@@ -24,7 +24,7 @@ def release(
         unmapped: the clients whose devices this node has unmapped.
         were_dead: whether they had ended without closing the image. Ceph lists such a client as a
             watcher for a while, or for ever, which would keep the volume from being staged; it is
-            fenced, which ends the watch.
+            fenced, if the operator allows that, which ends the watch.
 
     Raises:
         Unavailable: Ceph does not answer.
@@ -45,7 +45,7 @@ def release(
             for client in attachment.clients
             if client.address in unmapped or node.proves_gone(client)
         }
-        if were_dead:
+        if were_dead and node.may_fence:
             dead = [client for client in attachment.clients if client.address in unmapped]
             _end_watches(node, connection, handle, dead)
         unproved = [client for client in attachment.clients if client.address not in gone]
@@ -66,8 +66,8 @@ def _ended(
 ) -> set[str]:
     """Return those of the clients that are gone, after the volume's daemons here are stopped.
 
-    A client of an unknown machine is fenced, unless it watches the image. Those of other machines
-    are theirs to release.
+    A client of an unknown machine is fenced, unless it watches the image or the operator forbids
+    it. Those of other machines are theirs to release.
 
     Raises:
         Busy: a client of this machine watches the image still.
@@ -86,7 +86,8 @@ def _ended(
             "ended, Ceph forgets it within a minute; otherwise a detach fences it"
         )
     for client in clients:
-        if not client.machine_id and client.address not in watchers:
+        is_unknown = not client.machine_id and client.address not in watchers
+        if is_unknown and node.may_fence:
             _fence(node, connection, handle, client)
             own.add(client.address)
     return own

@@ -24,7 +24,8 @@ Network = IPv4Network | IPv6Network
 class ThisNode:
     """The node: its id and machine, the directory of mounts, its devices, and Ceph.
 
-    Clients in `allowed_watchers` may have an image open that is staged here.
+    Clients in `allowed_watchers` may have an image open that is staged here. `may_fence` is whether
+    the operator allows to fence a client that is not proved gone.
     """
 
     node_id: str
@@ -33,6 +34,7 @@ class ThisNode:
     devices: Devices
     connections: Connections
     allowed_watchers: tuple[Network, ...] = ()
+    may_fence: bool = True
 
     @functools.cached_property
     def mounts(self) -> Mounts:

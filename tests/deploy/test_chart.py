@@ -130,7 +130,7 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("node.maper=krbd", "/node.*additional properties 'maper' not allowed"),
         ("controller.replicas=0", "/controller/replicas.*got 0, want 1"),
         ("clusterName=A/b", "/clusterName.*does not match pattern"),
-        ("controller.fence=ask", "/controller/fence.*must be one of 'always', 'never'"),
+        ("fence=ask", "/fence.*must be one of 'always', 'never'"),
         ("image.digest=sha256:12", "/image/digest.*does not match pattern"),
     ],
 )
@@ -213,10 +213,14 @@ def test_node_ids_have_the_name_of_their_kubernetes_cluster_if_it_has_one() -> N
         assert options["node_id"] == node_id
 
 
-def test_policy_of_fences_is_the_controllers() -> None:
-    (workload,) = rendered(*EVERYTHING)["StatefulSet"]
-    options = serve.serve.make_context("serve", driver_args(workload)).params
-    assert (options["fence"], options["detach_grace"]) == ("never", 2.5)
+def test_controllers_and_nodes_have_one_policy_of_fences() -> None:
+    objects = rendered(*EVERYTHING)
+    controller, node = (
+        serve.serve.make_context("serve", driver_args(workload)).params
+        for workload in (*objects["StatefulSet"], *objects["DaemonSet"])
+    )
+    assert (controller["fence"], controller["detach_grace"]) == ("never", 2.5)
+    assert node["fence"] == "never"
 
 
 def test_dashboard_is_in_a_config_map_that_grafana_looks_for() -> None:

@@ -150,6 +150,26 @@ def test_client_of_another_machine_that_lives_is_named_and_refused(
     lab.lift_fences()
 
 
+def test_policy_that_forbids_fences_holds_for_nodes_too(
+    lab: Lab, installation: driver.Installation
+) -> None:
+    node = installation.node("node-n", "--fence=never").start()
+    wait_until_registered(lab.ioctx, node)
+    address = "10.9.9.9:0/1"
+    with lab.volume("never-fenced", at=node) as made:
+        for machine_id in ("another", ""):
+            lab.change_client(made, node, address, machine_id=machine_id)
+            words = ("FAILED_PRECONDITION", address, "--fence=never", "rbdcsi attachments release")
+            with refused(*words):
+                volume.stage(node, made)
+            volume.unstage(node, made)
+            assert [each.address for each in lab.record(made, node).clients] == [address]
+        assert lab.fences() == []
+        assert labs.held_at(node) == []
+    node.stop()
+    lab.lift_fences()
+
+
 def test_second_staging_path_is_refused_and_its_unstage_harms_nothing(lab: Lab) -> None:
     node = lab.nodes[0]
     for capability in (volume.mounted(), volume.raw()):
