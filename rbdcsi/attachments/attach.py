@@ -11,6 +11,7 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
+from rbdcsi.model.storage_class import Parameters
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import steps
@@ -22,6 +23,7 @@ class Attacher:
     def __init__(self, pooled: connections.Connections, all_locations: locations.Locations) -> None:
         self._connections = pooled
         self._locations = all_locations
+        self._marked: set[ids.LocationId] = set()
 
     def attach(
         self,
@@ -58,6 +60,7 @@ class Attacher:
             node, stored = reading_node.result(), reading_record.result()
             if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
+            self._mark(locations.Location(location_id, "", ioctx))
             before = node_id in stored.record.attachments
             stored = records.change(
                 image_id,
@@ -69,6 +72,15 @@ class Attacher:
             if node.max_volumes and attachment.state is State.ATTACHED:
                 self._require_room(handle, node, attachment, records, may_revert=not before)
             return attachment.generation
+
+    def _mark(self, location: locations.Location) -> None:
+        """Make the location one that the driver looks at: a static volume may be its first one."""
+        if location.id in self._marked:
+            return
+        if not location.prefixes():
+            location.add_prefix(Parameters.name_prefix)
+            steps.done("attach.location", pool=location.id.pool_id)
+        self._marked.add(location.id)
 
     def _require_room(
         self,

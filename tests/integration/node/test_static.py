@@ -1,23 +1,43 @@
 """Volumes that are images made by hand (static PersistentVolumes): used, never formatted."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import rados
 import rbd
 
 from e2e import volume
+from e2e.clusters import Cluster
 from e2e.volume import Volume
+from rbdcsi.attachments.records import State
 from rbdcsi.host import command
 from rbdcsi.model import ids
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
+from tests.integration.node.reconciling import reconciler
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 SIZE = 64 * MIB
+
+
+@pytest.fixture(scope="module")
+def other_pool(cluster: Cluster) -> Iterator[str]:
+    """Give a pool where the driver has made no volume."""
+    name = f"other-{uuid.uuid4().hex[:8]}"
+    cluster.create_pool(name)
+    yield name
+    cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def further_pools(other_pool: str) -> Sequence[str]:
+    return (other_pool,)
 
 
 @contextlib.contextmanager
@@ -98,3 +118,17 @@ def test_it_is_a_raw_block_device_with_its_bytes(lab: Lab) -> None:
         target = volume.publish(node, made)
         with target.open("rb") as device:
             assert device.read(16) == b"a database's own"
+
+
+def test_pool_without_volumes_of_the_driver_is_reconciled_too(
+    lab: Lab, admin: rados.Rados, other_pool: str
+) -> None:
+    """A client ended with an earlier boot, and left its attachment behind."""
+    node = lab.nodes[0]
+    with admin.open_ioctx(other_pool) as ioctx:
+        elsewhere = dataclasses.replace(lab, ioctx=ioctx)
+        with _by_hand(elsewhere, b"a database's own") as made:
+            elsewhere.change_client(made, node, "10.9.9.9:0/1", boot_id="an earlier one")
+            reconciler(node).run()
+            attachment = elsewhere.record(made, node)
+            assert (attachment.state, attachment.clients) == (State.RELEASED, ())
