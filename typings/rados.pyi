@@ -127,7 +127,7 @@ class Ioctx:
         self,
         obj: str,
         callback: Callable[[int, str, int, bytes], str | None],
-        error_callback: Callable[[int], None] | None = None,
+        error_callback: Callable[[int, int], None] | None = None,
         timeout: int | None = None,
     ) -> Watch: ...
     def operate_write_op(

@@ -4,9 +4,10 @@ librados: rados_watch3, rados_aio_notify. A watcher's client need not do anythin
 that it is gone: its watch ends some seconds after its last sign of life.
 """
 
-import contextlib
+import ctypes
 import errno
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,41 +27,50 @@ _running: dict[int, rados.Completion] = {}  # librados writes into a notificatio
 
 
 class Watch:
-    """This process's watch of one object; `renew` makes it, and makes it again after it broke."""
+    """This process's watch of one object; `renew` makes it, and makes it again after it broke.
 
-    def __init__(self, name: str, answer: Callable[[bytes], str]) -> None:
-        """Create the watch without making it.
+    librados knows the bindings' watch by its bare address, and the bindings crash if the garbage
+    collector takes one, closed or not (rados.pyx, Watch.__dealloc__, after the collector has
+    cleared its fields). So only a finalizer refers to it, until `close` or the end of the process.
+    """
+
+    def __init__(
+        self, name: str, answer: Callable[[bytes], str], broke: Callable[[], None]
+    ) -> None:
+        """Create the watch without making it. Both functions run in a thread of librados.
 
         Args:
             name: the object's.
-            answer: returns the answer to a notification. It runs in a thread of librados, so it
-                must be quick and call no Ceph.
+            answer: returns the answer to a notification; it must be quick and call no Ceph.
+            broke: called when Ceph has ended the watch; it must see that `renew` is called.
         """
         self._name = name
         self._answer = answer
-        self._watch: rados.Watch | None = None
+        self._broke = broke
+        self._finalizer: weakref.finalize[[rados.Watch], Watch] | None = None
         self._ioctx: Ioctx | None = None
 
     def renew(self, ioctx: Ioctx) -> None:
         """Watch the object, unless a watch through this I/O context works already."""
-        if self._watch and self._ioctx is ioctx and self._works(self._watch):
+        if self._ioctx is ioctx and self._works():
             return
         self.close()
         omap.touch(ioctx, [self._name])
         with ceph_errors.translated("watching object", self._name):
-            self._watch = ioctx.watch(self._name, self._notified, timeout=_WATCH_SECONDS)
-        self._ioctx = ioctx
+            watch = ioctx.watch(self._name, self._notified, self._ended, timeout=_WATCH_SECONDS)
+        self._finalizer, self._ioctx = weakref.finalize(self, _close, watch), ioctx
 
     def close(self) -> None:
-        """End the watch."""
-        watch, self._watch = self._watch, None
-        if watch:
-            with contextlib.suppress(rados.Error):  # its connection may be lost
-                watch.close()
+        """End the watch; the connection must still be there."""
+        if self._finalizer:
+            self._finalizer()
 
-    def _works(self, watch: rados.Watch) -> bool:
+    def _works(self) -> bool:
+        held = self._finalizer and self._finalizer.peek()
+        if not held:
+            return False
         try:
-            watch.check()
+            held[2][0].check()
         except rados.Error as error:
             _log.warning("watch broke, to be renewed", object=self._name, error=str(error))
             return False
@@ -73,12 +83,30 @@ class Watch:
             _log.warning("notification not answered", object=self._name, error=str(error))
             return ""
 
+    def _ended(self, _watch_id: int, error: int) -> None:
+        _log.warning("watch ended by Ceph", object=self._name, error=errno.errorcode.get(-error))
+        self._broke()
+
+
+def _close(watch: rados.Watch) -> None:
+    """Close the bindings' watch.
+
+    If that fails, as for a client on the blocklist, librados has forgotten the watch, but the
+    bindings would close it again, by a pointer that is no longer valid, when the object goes. So
+    the object stays for ever.
+    """
+    try:
+        watch.close()
+    except rados.Error:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(watch))
+
 
 @dataclass(frozen=True)
 class Replies:
     """The answers to a notification, and the number of watchers that did not answer in time.
 
-    `clients` are the ids of the clients of all watchers, which answered or not.
+    `clients` are the ids of the clients of all watchers, which answered or not. If a watcher did
+    not answer, the bindings may know neither the other answers nor the clients; `silent` is 1 then.
     """
 
     answers: tuple[bytes, ...] = ()
@@ -110,9 +138,11 @@ def notify(ioctx: Ioctx, name: str, message: str, *, patience: float | None = No
         answers: list[tuple[int, int, bytes]] | None,
         silent: list[tuple[int, int]] | None,
     ) -> None:
+        # Of a notification that a watcher did not answer, the bindings decode nothing.
+        timed_out = code == -errno.ETIMEDOUT
         replies = Replies(
             answers=tuple(data for *_, data in answers or ()),
-            silent=len(silent or ()),
+            silent=len(silent or ()) or int(timed_out),
             clients=frozenset(client for client, *_ in (*(answers or ()), *(silent or ()))),
         )
         results.append((code, replies))

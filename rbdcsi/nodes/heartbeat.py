@@ -43,6 +43,7 @@ class Registration:
         pooled: connections.Connections,
         facts: NodeFacts,
         answer: Callable[[presence.Question], presence.Answer],
+        broke: Callable[[], None],
     ) -> None:
         """Register this node.
 
@@ -50,10 +51,12 @@ class Registration:
             pooled: the connections.
             facts: of this node.
             answer: answers a controller's question at once, without calling Ceph.
+            broke: called when Ceph has ended the watch; it must see that `renew` is called soon.
         """
         self._connections = pooled
         self._facts = facts
         self._answer = answer
+        self._broke = broke
         self._watches: dict[str, Watch] = {}
         self._refusals: dict[str, errors.NodeIdTaken] = {}  # by cluster
 
@@ -74,16 +77,12 @@ class Registration:
         for refusal in self._refusals.values():
             raise errors.NodeIdTaken(str(refusal))
 
-    def close(self) -> None:
-        """End the watches."""
-        for watch in self._watches.values():
-            watch.close()
-
     def _register(self, cluster_id: str) -> bool:
         try:
             with self._connections.use(cluster_id) as connection:
                 watch = self._watches.setdefault(
-                    cluster_id, presence.watch_for(self._facts.node_id, self._answer)
+                    cluster_id,
+                    presence.watch_for(self._facts.node_id, self._answer, self._broke),
                 )
                 watch.renew(connection.home())
                 self._write(connection)

@@ -45,12 +45,15 @@ def object_name(node_id: str) -> str:
     return f"rbdcsi.node.{urllib.parse.quote(node_id, safe='')}"
 
 
-def watch_for(node_id: str, answer: Callable[[Question], Answer]) -> watch.Watch:
+def watch_for(
+    node_id: str, answer: Callable[[Question], Answer], broke: Callable[[], None]
+) -> watch.Watch:
     """Return the watch of a node's plugin.
 
     Args:
         node_id: the node.
         answer: answers a question at once, without calling Ceph.
+        broke: called when Ceph has ended the watch; see `Watch`.
     """
 
     def reply(message: bytes) -> str:
@@ -58,7 +61,7 @@ def watch_for(node_id: str, answer: Callable[[Question], Answer]) -> watch.Watch
         question = Question(json.loads(message).get("release"))
         return json.dumps(dataclasses.asdict(answer(question)))
 
-    return watch.Watch(object_name(node_id), reply)
+    return watch.Watch(object_name(node_id), reply, broke)
 
 
 def ask(home: Ioctx, node_id: str, question: Question) -> Answers:

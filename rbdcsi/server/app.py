@@ -83,10 +83,7 @@ def build(options: Options, clusters: Config) -> Application:
         application.node = Node(
             node.this_node, node.registration, options.max_volumes, options.topology
         )
-        application.background += [
-            PeriodicTask("registration", node.registration.renew),
-            node.reconciling,
-        ]
+        application.background += [node.registering, node.reconciling]
     return application
 
 
@@ -117,7 +114,12 @@ class _NodeSide:
             options.topology,
             node.devices.supported(),
         )
-        self.registration = Registration(pooled, facts, self._answer)
+        self.registration = Registration(pooled, facts, self._answer, self._renew_watch)
+        self.registering = PeriodicTask("registration", self.registration.renew)
+
+    def _renew_watch(self) -> None:
+        """Register again soon; this runs in a thread of librados."""
+        self.registering.wake()
 
     def _answer(self, question: Question) -> Answer:
         """Answer a controller; this runs in a thread of librados."""

@@ -8,7 +8,9 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import store
+from rbdcsi.nodes import presence
 from rbdcsi.nodes import registry as registry
+from tests import faults
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import Lab
 from tests.refusal import refused
@@ -54,6 +56,22 @@ def test_record_in_ceph_has_the_limit_and_the_mapper(described: Driver, ioctx: r
     assert record.max_volumes == 7
     assert record.addresses
     assert "fuse" in record.mappers
+
+
+def test_watch_that_ceph_ended_is_renewed_before_the_next_heartbeat(
+    installation: driver.Installation, lab: Lab
+) -> None:
+    """As after a break of the network: the plugin shows no sign of life for a while."""
+    node = installation.node("node-w").start()
+    wait_until_registered(lab.ioctx, node)
+    with faults.frozen(node.pid):
+        assert presence.lives(lab.ioctx, "node-w")  # it may come back
+        commands.wait_until(
+            lambda: not presence.lives(lab.ioctx, "node-w"), "Ceph ends the watch", timeout=120
+        )
+    commands.wait_until(lambda: presence.lives(lab.ioctx, "node-w"), "the watch is renewed")
+    assert "watch ended by Ceph" in node.words(), node.words()
+    node.stop()
 
 
 def test_node_that_ceph_does_not_know_cannot_have_a_volume(lab: Lab) -> None:

@@ -194,7 +194,7 @@ def fence_past_its_time(bench: Bench) -> Iterator[State]:
 @contextlib.contextmanager
 def node_id_twice(bench: Bench) -> Iterator[State]:
     answer = presence.Answer("another machine", "its boot")
-    watch = presence.watch_for(A, lambda _question: answer)
+    watch = presence.watch_for(A, lambda _question: answer, lambda: None)
     watch.renew(bench.view.ioctx)
     try:
         yield State("node-id-twice", A, watch.close)
