@@ -4,8 +4,10 @@ A node id belongs to one machine. A machine takes over the id of another one onl
 that one watches the node's object any more.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -22,6 +24,8 @@ _log = structlog.get_logger()
 _HEARTBEAT_SECONDS = 60.0
 _RETRY_SECONDS = 2.0
 _TRIES = 5
+_REFUSED_AGAIN = timedelta(seconds=60)  # a machine that is refused notes it so often
+_REFUSED_LATELY = timedelta(seconds=150)  # an older note is removed
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class NodeFacts:
     max_volumes: int
     topology: Mapping[str, str]
     mappers: tuple[str, ...]
+    allowed_watchers: tuple[str, ...] = ()
 
 
 class Registration:
@@ -104,23 +109,33 @@ class Registration:
         nodes = registry.Nodes(home)
         for _ in range(_TRIES):
             text = nodes.text(node_id)
-            self._require_free(home, text)
-            if nodes.swap(text, self._record(connection)):
+            before = _decoded(node_id, text)
+            if before and self._is_another_machines(before):
+                self._require_free(home, nodes, text, before)
+                before = None
+            if nodes.swap(text, self._record(connection, before)):
                 return
         raise errors.Busy(f"the record of node {node_id!r} keeps changing; is its id used twice?")
 
-    def _require_free(self, home: connections.Ioctx, text: str | None) -> None:
-        """Refuse if the record is that of another machine, and a plugin of it may live."""
-        try:
-            record = registry.decode(self._facts.node_id, text) if text else None
-        except errors.Failed:
-            return  # a damaged record is written again
+    def _is_another_machines(self, record: registry.NodeRecord) -> bool:
+        return record.machine_id not in {"", self._facts.machine.machine_id}
+
+    def _require_free(
+        self,
+        home: connections.Ioctx,
+        nodes: registry.Nodes,
+        text: str | None,
+        record: registry.NodeRecord,
+    ) -> None:
+        """Refuse if a plugin of the other machine may live, and note that in its record."""
         machine_id = self._facts.machine.machine_id
-        if record is None or record.machine_id in {"", machine_id}:
-            return
         answers = presence.ask(home, self._facts.node_id, presence.Question())
         others = [a for a in answers.answers if a.machine_id != machine_id]
         if others or answers.silent:
+            noted = record.refused
+            if not (noted and noted.machine_id == machine_id and _since(noted) < _REFUSED_AGAIN):
+                refused = registry.Refused(machine_id, clock.now())
+                nodes.swap(text, dataclasses.replace(record, refused=refused))
             raise errors.NodeIdTaken(
                 f"node id {self._facts.node_id!r} belongs to the machine with addresses "
                 f"{', '.join(record.addresses)} (last seen {record.last_seen}), whose node plugin "
@@ -128,8 +143,11 @@ class Registration:
                 "own (chart: clusterName, if two Kubernetes clusters share a pool)"
             )
 
-    def _record(self, connection: connections.Connection) -> registry.NodeRecord:
+    def _record(
+        self, connection: connections.Connection, before: registry.NodeRecord | None
+    ) -> registry.NodeRecord:
         facts = self._facts
+        refused = before.refused if before else None
         return registry.NodeRecord(
             node_id=facts.node_id,
             addresses=(connection.address(),),
@@ -140,4 +158,18 @@ class Registration:
             mappers=facts.mappers,
             topology=dict(facts.topology),
             machine_id=facts.machine.machine_id,
+            allowed_watchers=facts.allowed_watchers,
+            refused=refused if refused and _since(refused) < _REFUSED_LATELY else None,
         )
+
+
+def _decoded(node_id: str, text: str | None) -> registry.NodeRecord | None:
+    """Return the record in that text; None if there is none, or a damaged one, to be replaced."""
+    try:
+        return registry.decode(node_id, text) if text else None
+    except errors.Failed:
+        return None
+
+
+def _since(refused: registry.Refused) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(refused.at)

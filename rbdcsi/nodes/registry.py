@@ -17,12 +17,21 @@ _REGISTRY = "rbdcsi.nodes"
 
 
 @dataclass(frozen=True)
+class Refused:
+    """Another machine that asked for the node's id and was refused; `at` is in ISO 8601, UTC."""
+
+    machine_id: str
+    at: str
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+
+@dataclass(frozen=True)
 class NodeRecord:
     """One node.
 
     `addresses` are those of the plugin's own Ceph clients. `machine_id` is empty in records of a
     driver that did not note it. `last_seen` is in ISO 8601 and UTC. `max_volumes` is 0 if there is
-    no limit.
+    no limit. `allowed_watchers` are the networks of `--allow-foreign-watchers`.
     """
 
     node_id: str
@@ -34,6 +43,8 @@ class NodeRecord:
     mappers: tuple[str, ...] = ()
     topology: Mapping[str, str] = field(default_factory=dict)
     machine_id: str = stored.later("", key="machine")
+    allowed_watchers: tuple[str, ...] = stored.later(())
+    refused: Refused | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
 

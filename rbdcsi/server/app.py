@@ -113,6 +113,7 @@ class _NodeSide:
             options.max_volumes,
             options.topology,
             node.devices.supported(),
+            tuple(map(str, node.allowed_watchers)),
         )
         self.registration = Registration(pooled, facts, self._answer, self._renew_watch)
         self.registering = PeriodicTask("registration", self.registration.renew)

@@ -30,12 +30,14 @@ def node_id_twice(cluster: Cluster) -> Iterator[Finding]:
     """Find node ids that several machines use."""
     for node in cluster.nodes.values():
         machines = {answer.machine_id for answer in node.answers.answers}
+        if node.record and node.record.refused:
+            machines.add(node.record.refused.machine_id)
         if len(machines) > 1:
             yield Finding(
                 "node-id-twice",
                 cluster.cluster_id,
                 node.node_id,
-                f"node plugins of {len(machines)} machines run with this node id: "
+                f"node plugins of {len(machines)} machines run, or just ran, with this node id: "
                 f"{', '.join(sorted(machines))}",
                 "only one of them serves; a volume that is attached to the id may be staged at the "
                 "wrong machine",

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
 from rbdcsi.operator.doctor.findings import Finding, command, rados
 from rbdcsi.operator.facts import Cluster, Volume
-from rbdcsi.staging import format_mark
+from rbdcsi.staging import format_mark, other_clients
 from rbdcsi.volumes import spec
 
 _DELETION = timedelta(hours=1)  # much longer than it takes to remove a volume's data
@@ -29,6 +30,8 @@ def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
         recorded = {client.address for _, _, client in volume.clients()}
         explained = recorded | volume.mirror_daemons | cluster.blocklist | drivers
         for address in sorted(volume.watchers - explained):
+            if _is_allowed(cluster, address):
+                continue
             yield Finding(
                 "foreign-watcher",
                 cluster.cluster_id,
@@ -41,6 +44,15 @@ def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
                 "backup, a copy); if that cannot be done, shut it out",
                 (command("ceph", "osd", "blocklist", "add", address, _DAY),),
             )
+
+
+def _is_allowed(cluster: Cluster, address: str) -> bool:
+    """Return whether all node plugins that live allow it (`--allow-foreign-watchers`)."""
+    living = [node.record for node in cluster.nodes.values() if node.lives and node.record]
+    return bool(living) and all(
+        other_clients.is_allowed(address, tuple(map(ip_network, record.allowed_watchers)))
+        for record in living
+    )
 
 
 def staged_without_watcher(cluster: Cluster) -> Iterator[Finding]:
@@ -130,7 +142,7 @@ def half_made(cluster: Cluster) -> Iterator[Finding]:
             str(volume.handle),
             f"image {_image(volume)} {wrong}: its creation was cut off",
             "it takes its name, and a little space",
-            "CreateVolume of the same name completes it or makes it anew; if no claim waits for "
+            "CreateVolume of the same name completes it or creates it again; if no claim waits for "
             "it, remove it",
             (command("rbd", "remove", _image(volume)),),
         )

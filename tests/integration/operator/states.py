@@ -17,7 +17,7 @@ from rbdcsi.attachments.fences import OBJECT, Fence, Fences
 from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import omap
 from rbdcsi.ceph.locations import MARKER
-from rbdcsi.nodes import presence, registry
+from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
 from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
@@ -193,13 +193,16 @@ def fence_past_its_time(bench: Bench) -> Iterator[State]:
 
 @contextlib.contextmanager
 def node_id_twice(bench: Bench) -> Iterator[State]:
-    answer = presence.Answer("another machine", "its boot")
-    watch = presence.watch_for(A, lambda _question: answer, lambda: None)
-    watch.renew(bench.view.ioctx)
-    try:
-        yield State("node-id-twice", A, watch.close)
-    finally:
-        watch.close()
+    nodes = registry.Nodes(bench.view.ioctx)
+    twin = bench.installation.node("twin", "--node-id", A).start()  # the last flag counts
+    commands.wait_until(lambda: nodes.get(A).refused is not None, "it is refused")
+
+    def stop_and_forget() -> None:
+        twin.stop()
+        text = nodes.text(A)
+        nodes.swap(text, dataclasses.replace(registry.decode(A, text), refused=None))
+
+    yield State("node-id-twice", A, stop_and_forget)
 
 
 @contextlib.contextmanager

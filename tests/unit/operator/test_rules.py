@@ -11,7 +11,7 @@ from rbdcsi.ceph.objects import Header
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.model.ids import LocationId, VolumeHandle
 from rbdcsi.nodes.presence import Answer, Answers
-from rbdcsi.nodes.registry import NodeRecord
+from rbdcsi.nodes.registry import NodeRecord, Refused
 from rbdcsi.operator.doctor import RULES
 from rbdcsi.operator.doctor.findings import Finding, examine, lasting
 from rbdcsi.operator.facts import Cluster, LocationFacts, Node, NotedFence, Volume
@@ -149,6 +149,25 @@ def test_a_node_id_of_two_machines_is_found() -> None:
     assert kinds(cluster(node=dataclasses.replace(NODE, answers=answers))) == ["node-id-twice"]
     again = Answers((Answer("m-1", "b-1"), Answer("m-1", "b-1")), 0)  # a plugin is being replaced
     assert kinds(cluster(node=dataclasses.replace(NODE, answers=again))) == []
+
+
+def test_a_machine_that_was_refused_makes_its_node_id_used_twice() -> None:
+    record = dataclasses.replace(RECORD, refused=Refused("m-2", THEN))
+    (finding,) = examine([cluster(node=dataclasses.replace(NODE, record=record))], RULES)
+    assert (finding.kind, finding.object) == ("node-id-twice", "n")
+    assert "m-1, m-2" in finding.wrong
+
+
+def test_a_watcher_that_all_living_nodes_allow_is_no_finding() -> None:
+    watched = changed(watchers=frozenset({CLIENT, STRANGER}))
+    allowing = dataclasses.replace(RECORD, allowed_watchers=("10.0.0.9/32",))
+    nodes = {
+        "n": dataclasses.replace(NODE, record=allowing),
+        "lost": dataclasses.replace(SILENT, node_id="lost"),
+    }
+    assert kinds(cluster(watched, nodes=nodes)) == []
+    assert kinds(cluster(watched, nodes={**nodes, "other": NODE})) == ["foreign-watcher"]
+    assert "foreign-watcher" in kinds(cluster(watched, nodes={"n": SILENT}))
 
 
 @pytest.mark.parametrize(
