@@ -132,7 +132,10 @@ def require(record: VolumeRecord, volume: str, node: str, generation: int) -> At
             "an attachment that has ended"
         )
     if attachment.state is State.DETACHING:
-        raise errors.NotAttached(f"volume {volume} is being detached from node {node!r}")
+        raise errors.NotAttached(
+            f"volume {volume} is being detached from node {node!r} since {attachment.since}, so it "
+            "is not staged there; attach it again when that is done"
+        )
     return attachment
 
 

@@ -156,7 +156,10 @@ def test_second_machine_with_the_same_node_id_stages_nothing_until_the_first_is_
         with refused("FAILED_PRECONDITION", "node-1", "another machine"):
             volume.stage(twin, made)
         assert labs.held_at(twin) == []
-        assert registry.Nodes(ioctx).get("node-1").machine_id == owner
+        record = registry.Nodes(ioctx).get("node-1")
+        assert record.machine_id == owner
+        assert record.refused
+        assert record.refused.machine_id != owner
         assert len(lab.record(made, first).clients) == 1
 
         first.kill()
