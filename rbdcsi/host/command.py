@@ -6,18 +6,24 @@ without limit, so that a child in uninterruptible sleep (D state) blocks the thr
 A child dies with the plugin, so that it does not change a device that the next plugin works on. The
 kernel sends the signal when the *thread* that started the child ends (prctl(2), PR_SET_PDEATHSIG),
 and `run` returns only after its child. Of a child that outlives its call, see `host/lasting.py`.
+The thread may end before setpriv(1) has asked for the signal. So setpriv starts the program by a
+path through /proc/PID/task/TID/root: an ending thread loses its root directory before the kernel
+signals its children (kernel/exit.c, do_exit), and then the program is not found.
 
 Errors name the step, its object and the cause; the log has the whole argument list.
 """
 
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import structlog
@@ -29,8 +35,9 @@ _log = structlog.get_logger()
 
 Process: TypeAlias = subprocess.Popen[bytes]
 
-# The shell ends if the plugin died before the kernel knew that the child shall die with it.
-_MORTAL = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+_THREAD_ROOT = re.compile(
+    r"/proc/\d+/task/\d+/root/(\S*/)?"
+)  # before the program's name, see `_mortal`
 
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or only after the kernel ends a system call
 _ENVIRONMENT = {
@@ -163,11 +170,12 @@ def start(
     Raises:
         CommandFailed: the command could not be started.
     """
-    if not shutil.which(argv[0]):
+    program = shutil.which(argv[0])
+    if not program:
         raise CommandFailed(argv, 127, f"{argv[0]} is not installed", step)
     try:
         return subprocess.Popen(
-            (*_MORTAL, str(os.getpid()), *argv) if mortal else argv,
+            _mortal(program, argv) if mortal else argv,
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -194,9 +202,15 @@ def result(
     if ended.exit_code in ok:
         return ended
     output = ended.stderr.strip() or ended.stdout  # e2fsck writes its errors to standard output
-    text = output.decode(errors="replace")
+    text = _THREAD_ROOT.sub("", output.decode(errors="replace"))
     _log.info("command failed", command=shlex.join(argv), exit_code=ended.exit_code, output=text)
     raise CommandFailed(argv, ended.exit_code, text, step)
+
+
+def _mortal(program: str, argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command with which the program dies with this thread, or does not start."""
+    root = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/root"
+    return ("setpriv", "--pdeathsig", "KILL", "--", f"{root}{Path(program).absolute()}", *argv[1:])
 
 
 def _without_arguments(text: str, argv: Sequence[str]) -> str:

@@ -150,6 +150,33 @@ def test_child_with_the_setuid_bit_dies_with_the_plugin(tmp_path: Path) -> None:
     assert _has_ended(int(_text(pid_file)))
 
 
+def test_child_does_not_start_if_the_plugin_died_before_the_kernel_knew(tmp_path: Path) -> None:
+    pid_file, started, gate = tmp_path / "pid", tmp_path / "started", tmp_path / "gate"
+    late = tmp_path / "setpriv"
+    late.write_text(
+        f"#!/bin/sh\necho $$ >{pid_file}; while [ ! -e {gate} ]; do sleep 0.01; done\n"
+        f'exec {shutil.which("setpriv")} "$@"\n'
+    )
+    late.chmod(0o755)
+    plugin_text = f"import os; os.environ['PATH'] = {str(tmp_path)!r} + ':' + os.environ['PATH']"
+    argv = (sys.executable, "-c", f"{plugin_text}\n{PLUGIN}", str(started), "child")
+    with processes.start(argv, 2) as plugin:
+        commands.wait_until(lambda: bool(_text(pid_file)), "the child is about to start")
+        plugin.kill()
+        plugin.wait()
+    gate.touch()
+
+    assert _has_ended(int(_text(pid_file)))
+    assert not started.exists()
+
+
+def test_message_names_the_program_without_the_path_that_it_was_started_by() -> None:
+    with pytest.raises(command.CommandFailed) as caught:
+        command.run(("dd", "if=/never"), seconds=5)
+
+    assert caught.value.stderr.startswith("dd: failed to open '/never'")
+
+
 def test_bytes_that_are_no_text_survive() -> None:
     assert os.fsencode(command.run(("printf", r"\377"), seconds=5).text) == b"\xff"
 
