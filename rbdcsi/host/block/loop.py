@@ -7,11 +7,12 @@ import contextlib
 import os
 from pathlib import Path
 
-from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import sysfs, udev
 
 _SYS_BLOCK = Path("/sys/block")
+_CLOSE_SECONDS = 1.0  # for programs that only look at every device, such as udevd and losetup
 
 
 def device_of_file(file: Path, former_device: Path | None = None) -> Path | None:
@@ -69,14 +70,19 @@ def detach(device: Path, file: Path, *, seconds: float) -> None:
         seconds: how long it may take.
 
     Raises:
-        Busy: the device is mounted or open. For such a device the kernel reports success and
-            detaches it at its last close (LO_FLAGS_AUTOCLEAR), so this function checks for users
-            first, and afterwards checks that the device is detached.
+        Busy: the device is mounted, or open: the kernel then detaches it at its last close
+            (LO_FLAGS_AUTOCLEAR), until when it works.
     """
-    devices.require_unused(device)
+
+    def is_detached() -> bool:
+        return device_of_file(file, device) != device
+
+    devices.require_unclaimed(device)
     detach_at_last_close(device, seconds=seconds)
-    if device_of_file(file, device) == device:
-        raise errors.Busy(
-            f"{device}: another process opened it while it was being detached from {file}; "
-            "repeat the call"
-        )
+    if not is_detached() and not udev.wait_until(is_detached, seconds=_CLOSE_SECONDS):
+        raise devices.in_use_error(device)
+
+
+def is_ending(device: Path) -> bool:
+    """Return whether the kernel detaches the device at its last close."""
+    return sysfs.read(_SYS_BLOCK / device.name / "loop/autoclear") == "1"

@@ -158,6 +158,8 @@ class Fuse:
     def _device(self, directory: Path, record: state_dir.Record, answers: bool) -> MappedDevice:
         device = _loop_in(directory)
         path = device or storage_daemon.file_in(directory)
+        if device and answers and loop.is_ending(device):  # `unmap` found it in use
+            return record.device(self.name, path, "it ends when its last user closes it")
         return record.device(self.name, path, _fault(device is not None, answers))
 
 

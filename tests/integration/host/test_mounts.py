@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e import processes
+from e2e.clusters import commands
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices, loop
@@ -252,17 +253,19 @@ def test_command_held_by_the_kernel_frees_the_thread_and_is_watched(
     assert process.wait(timeout=10)
 
 
-def test_device_opened_while_detached_stays_until_it_is_closed(directory: Path) -> None:
+def test_device_that_is_open_is_busy_and_ends_when_it_is_closed(directory: Path) -> None:
     file = directory / "disk"
     file.write_bytes(bytes(MIB))
     device = loop.attach(file, readonly=False, seconds=10)
-    with device.open("rb"), pytest.raises(errors.Busy, match=f"pid {os.getpid()}"):
-        loop.detach(device, file, seconds=10)
-    assert loop.device_of_file(file) == device
+    with device.open("rb") as opened:
+        assert not loop.is_ending(device)
+        with pytest.raises(errors.Busy, match=f"pid {os.getpid()}"):
+            loop.detach(device, file, seconds=10)
+        assert loop.is_ending(device)
+        assert loop.device_of_file(file) == device
+        assert len(opened.read()) == MIB
 
-    loop.detach(device, file, seconds=10)
-
-    assert loop.device_of_file(file) is None
+    commands.wait_until(lambda: loop.device_of_file(file) is None, "it is detached")
 
 
 @contextlib.contextmanager
