@@ -133,7 +133,6 @@ class Publisher:
                 source,
                 request.target_path,
                 readonly=request.readonly or device.readonly,
-                seconds=MOUNT_SECONDS,
             )
         except errors.RbdCsiError as error:
             with undo.after(error, f"removing {request.target_path} again"):

@@ -120,7 +120,7 @@ class Stager:
             format.prepare_raw(volume.marked(request.generation), volume.fs_type(""))
         block = request.staging_path / BLOCK_FILE
         paths.create_target(block, self._node.kubelet_dir, "file")
-        self._node.mounts.bind(device.path, block, readonly=readonly, seconds=MOUNT_SECONDS)
+        self._node.mounts.bind(device.path, block, readonly=readonly)
         _mounted(request)
 
     def _mount(self, call: StageCall, device: Path, *, readonly: bool) -> None:

@@ -4,6 +4,7 @@ The format is in the kernel's Documentation/filesystems/proc.rst, section 3.5, a
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,36 @@ class MountEntry:
 def parse(text: str) -> tuple[MountEntry, ...]:
     """Return the mounts in the kernel's order: of several at one target, the last one is on top."""
     return tuple(_entry(line) for line in text.split("\n") if line)
+
+
+def find(text: str, mount_id: int) -> MountEntry | None:
+    """Return the mount with that id, None if the text has none; the other lines are not parsed."""
+    lines = (line for line in text.split("\n") if line.startswith(f"{mount_id} "))
+    return next(map(_entry, lines), None)
+
+
+def is_last(entry: MountEntry, mounts: Sequence[MountEntry]) -> bool:
+    """Return whether the filesystem ends with this mount: no other one keeps it.
+
+    A copy that the kernel has propagated to a peer keeps nothing, as it ends with this mount.
+
+    Args:
+        entry: one of the mounts.
+        mounts: every mount that this process sees.
+    """
+    directory = _directory(entry, mounts)
+    same = (each for each in mounts if each.major_minor == entry.major_minor)
+    others = {_directory(each, mounts) for each in same} - {directory, None}
+    return directory is None or not others
+
+
+def _directory(entry: MountEntry, mounts: Sequence[MountEntry]) -> tuple[str, Path] | None:
+    """Return the directory under the mount, by its filesystem; None if that is not mounted here."""
+    for parent in mounts:
+        if parent.mount_id == entry.parent_id and entry.target.is_relative_to(parent.target):
+            below = entry.target.relative_to(parent.target)
+            return parent.major_minor, Path(parent.root) / below
+    return None
 
 
 def _entry(line: str) -> MountEntry:

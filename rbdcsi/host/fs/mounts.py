@@ -1,23 +1,23 @@
 """Mounts at targets below one directory (the kubelet's): list, mount, bind and unmount them.
 
-mount(8) and umount(8) run as children, so that a mount that hangs blocks no thread. They get the
-target as an open descriptor, so that no link can lead them to another path.
+mount(8) and umount(8) run as children, so that a mount that hangs blocks no thread; what cannot
+hang is a system call of this process (`mount_calls`). Both get the target as an open descriptor, so
+that no link can lead them to another path.
 """
 
+import contextlib
 import errno
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.host import command, processes
 from rbdcsi.host.block import devices, signature
-from rbdcsi.host.fs import mountinfo, paths, selinux
+from rbdcsi.host.fs import mount_calls, mountinfo, paths, selinux
 from rbdcsi.runtime import deadlines
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-_BINDER = Path(__file__).with_name("bind_readonly.py")
 _MOUNT = ("mount", "--no-canonicalize", "--internal-only")
 _NEEDS_WRITES = "read-only"  # mount(8) says this for EROFS, when read-only was asked for
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
@@ -46,8 +46,8 @@ class Mounts:
                 mount_id = _mount_id(opened.fd)
         except errors.NotFound:
             return None
-        entries = (entry for entry in self.mounts_below(target) if entry.mount_id == mount_id)
-        return next((entry for entry in entries if entry.target == self._real(target)), None)
+        entry = mountinfo.find(_mountinfo(), mount_id)
+        return entry if entry and entry.target == self._real(target) else None
 
     def mounts_below(self, path: Path) -> tuple[mountinfo.MountEntry, ...]:
         """Return every mount at or below the path, which may be `base`; hidden mounts too."""
@@ -56,7 +56,7 @@ class Mounts:
 
     def all_mounts(self) -> tuple[mountinfo.MountEntry, ...]:
         """Return every mount that this process sees."""
-        return tuple(mountinfo.parse(os.fsdecode(_MOUNTINFO.read_bytes())))
+        return mountinfo.parse(_mountinfo())
 
     def mount(
         self, device: Path, target: Path, fs_type: str, options: Sequence[str], *, seconds: float
@@ -92,7 +92,7 @@ class Mounts:
                     raise errors.Refused(_journal_message(device, fs_type)) from error
                 raise
 
-    def bind(self, source: Path, target: Path, *, readonly: bool, seconds: float) -> None:
+    def bind(self, source: Path, target: Path, *, readonly: bool) -> None:
         """Bind the source to the target; a read-only bind is read-only from its first moment.
 
         Args:
@@ -100,19 +100,19 @@ class Mounts:
             target: an existing directory, or for a device an existing file.
             readonly: refuse writes through this mount. This does not protect the data of a device;
                 to protect it, map the device read-only.
-            seconds: how long it may take.
 
         Raises:
-            Failed: the kernel refuses a read-only bind; the error has the kernel's message.
-            Others: as `mount`.
+            NotFound: the source or the target does not exist.
+            Failed: the kernel refuses; the error has its message.
         """
-        with deadlines.within(deadlines.remaining(seconds)):
-            bind = self._bind_readonly if readonly else self._bind
-            if self._base in source.parents:
-                with paths.open_target(source, self._base) as origin:
-                    bind(origin.proc, origin.fd, target, origin.kind, seconds)
-            else:
-                bind(str(source), None, target, "file", seconds)
+        with (
+            self._opened_source(source) as (fd, kind),
+            paths.open_target(target, self._base, kind) as opened,
+        ):
+            try:
+                mount_calls.bind(fd, opened.fd, readonly=readonly)
+            except OSError as error:
+                raise _bind_error(target, error, readonly) from error
 
     def unmount(self, target: Path, *, seconds: float) -> None:
         """Unmount every mount that is stacked on the target; do nothing if there is none.
@@ -142,48 +142,44 @@ class Mounts:
                     argv = (*_UMOUNT, "--lazy", "--", f"/proc/self/fd/{parent}/{target.name}")
                     command.run(argv, seconds=seconds, pass_fds=(parent,))
 
-    def _bind(
-        self, source: str, source_fd: int | None, target: Path, kind: paths.Kind, seconds: float
-    ) -> None:
-        with paths.open_target(target, self._base, kind) as opened:
-            fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
-            argv = (*_MOUNT, "--bind", "--", source, opened.proc)
-            command.run(argv, seconds=seconds, pass_fds=fds, step=f"binding at {target}")
-
-    def _bind_readonly(
-        self, source: str, source_fd: int | None, target: Path, kind: paths.Kind, seconds: float
-    ) -> None:
-        with paths.open_target(target, self._base, kind) as opened:
-            fds = [fd for fd in (source_fd, opened.fd) if fd is not None]
-            argv = (sys.executable, "-I", "-S", str(_BINDER), source, str(opened.fd))
-            result = command.run(
-                argv,
-                seconds=seconds,
-                pass_fds=fds,
-                ok=range(256),
-                step=f"binding read-only at {target}",
-            )
-        if result.exit_code:
-            cure = "; this needs Linux 5.12 or later" if result.exit_code == errno.ENOSYS else ""
-            reason = f"{os.strerror(result.exit_code)}{cure}"
-            raise errors.Failed(f"{target}: cannot be bound read-only: {reason}")
+    @contextlib.contextmanager
+    def _opened_source(self, source: Path) -> Iterator[tuple[int, paths.Kind]]:
+        if self._base in source.parents:
+            with paths.open_target(source, self._base) as opened:
+                yield opened.fd, opened.kind
+            return
+        try:
+            fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise errors.NotFound(f"{source}: cannot be bound: {error.strerror}") from error
+        try:
+            yield fd, "file"
+        finally:
+            os.close(fd)
 
     def _unmount_top(self, target: Path, entry: mountinfo.MountEntry, seconds: float) -> None:
         with paths.open_parent(target, self._base) as parent:
-            argv = (*_UMOUNT, "--", f"/proc/self/fd/{parent}/{target.name}")
+            path = f"/proc/self/fd/{parent}/{target.name}"
             try:
-                command.run(argv, seconds=seconds, pass_fds=(parent,), step=f"unmounting {target}")
-            except command.CommandFailed as error:
+                if mountinfo.is_last(entry, self.all_mounts()):
+                    argv, step = (*_UMOUNT, "--", path), f"unmounting {target}"
+                    command.run(argv, seconds=seconds, pass_fds=(parent,), step=step)
+                else:
+                    mount_calls.unmount(path)
+            except (command.CommandFailed, OSError) as error:
                 if self.mount_at(target) != entry:
                     return  # another process unmounted it just now
                 raise self._busy_error(target, entry, error) from error
 
     def _busy_error(
-        self, target: Path, entry: mountinfo.MountEntry, error: command.CommandFailed
+        self, target: Path, entry: mountinfo.MountEntry, error: command.CommandFailed | OSError
     ) -> errors.Busy:
+        reason = (
+            error.stderr.strip() if isinstance(error, command.CommandFailed) else error.strerror
+        )
         users = processes.users_of_path(self._real(target)) or processes.HIDDEN_USER
         return errors.Busy(
-            f"{target}: cannot be unmounted ({error.stderr.strip()}), {entry.source} is in use by "
+            f"{target}: cannot be unmounted ({reason}), {entry.source} is in use by "
             f"{users}; end the users or close their files, then repeat the call"
         )
 
@@ -201,12 +197,22 @@ def _needs_writes(device: Path, fs_type: str, error: command.CommandFailed, seco
     return _NEEDS_WRITES in error.stderr
 
 
+def _bind_error(target: Path, error: OSError, readonly: bool) -> errors.Failed:
+    how, release = (" read-only", "5.12") if readonly else ("", "5.2")
+    cure = f"; this needs Linux {release} or later" if error.errno == errno.ENOSYS else ""
+    return errors.Failed(f"{target}: cannot be bound{how}: {error.strerror}{cure}")
+
+
 def _journal_message(device: Path, fs_type: str) -> str:
     return (
         f"{device}: {fs_type} was not unmounted in order, so its journal must be replayed before "
         "it is mounted, which a read-only attachment cannot do; attach the volume once "
         "read-write, then read-only again"
     )
+
+
+def _mountinfo() -> str:
+    return os.fsdecode(_MOUNTINFO.read_bytes())
 
 
 def _mount_id(fd: int) -> int:

@@ -85,7 +85,7 @@ def test_stacked_mounts_of_one_target_are_all_taken_away(
 ) -> None:
     work.mount(device, base / "stage", "ext4", (), seconds=10)
     for _ in range(3):
-        work.bind(base / "stage", base / "publish", readonly=False, seconds=10)
+        work.bind(base / "stage", base / "publish", readonly=False)
     assert len(work.mounts_below(base / "publish")) == 3
 
     work.unmount(base / "publish", seconds=10)
@@ -121,7 +121,7 @@ def test_bind_shows_the_directory_and_writes_go_through(
     work: mounts.Mounts, base: Path, device: Path
 ) -> None:
     work.mount(device, base / "stage", "ext4", (), seconds=10)
-    work.bind(base / "stage", base / "publish", readonly=False, seconds=10)
+    work.bind(base / "stage", base / "publish", readonly=False)
 
     (base / "publish/written").write_text("text")
 
@@ -132,7 +132,7 @@ def test_readonly_bind_refuses_writes_and_keeps_the_other_options(
     work: mounts.Mounts, base: Path, device: Path
 ) -> None:
     work.mount(device, base / "stage", "ext4", ("noexec", "nosuid", "noatime"), seconds=10)
-    work.bind(base / "stage", base / "publish", readonly=True, seconds=10)
+    work.bind(base / "stage", base / "publish", readonly=True)
 
     with pytest.raises(OSError, match="Read-only"):
         (base / "publish/written").write_text("text")
@@ -150,7 +150,7 @@ def test_readonly_bind_is_readonly_wherever_it_is_propagated_to(
     work.mount(device, base / "stage", "ext4", (), seconds=10)
     with _peer_of(base / "publish", directory / "host") as host:
         (base / "publish/volume").mkdir()
-        work.bind(base / "stage", base / "publish/volume", readonly=True, seconds=10)
+        work.bind(base / "stage", base / "publish/volume", readonly=True)
 
         with pytest.raises(OSError, match="Read-only"):
             (host / "volume/written").write_text("text")
@@ -165,13 +165,13 @@ def test_readonly_bind_that_the_kernel_refuses_is_told_and_leaves_nothing(
     command.run(("mount", "--make-unbindable", str(base / "stage")), seconds=10)
 
     with pytest.raises(errors.Failed, match=f"{base}/publish: cannot be bound read-only: Invalid"):
-        work.bind(base / "stage", base / "publish", readonly=True, seconds=10)
+        work.bind(base / "stage", base / "publish", readonly=True)
 
     assert work.mount_at(base / "publish") is None
 
 
 def test_device_is_bound_to_a_file(work: mounts.Mounts, base: Path, device: Path) -> None:
-    work.bind(device, base / "device", readonly=False, seconds=10)
+    work.bind(device, base / "device", readonly=False)
 
     assert (base / "device").stat().st_rdev == device.stat().st_rdev
     assert work.mount_at(base / "device")
@@ -179,15 +179,15 @@ def test_device_is_bound_to_a_file(work: mounts.Mounts, base: Path, device: Path
 
 def test_bound_device_can_be_bound_on(work: mounts.Mounts, base: Path, device: Path) -> None:
     (base / "publish/device").touch()
-    work.bind(device, base / "device", readonly=False, seconds=10)
-    work.bind(base / "device", base / "publish/device", readonly=True, seconds=10)
+    work.bind(device, base / "device", readonly=False)
+    work.bind(base / "device", base / "publish/device", readonly=True)
 
     assert (base / "publish/device").stat().st_rdev == device.stat().st_rdev
 
 
 def test_directory_cannot_be_bound_to_a_file(work: mounts.Mounts, base: Path) -> None:
     with pytest.raises(errors.InvalidRequest, match="must be a directory"):
-        work.bind(base / "stage", base / "device", readonly=False, seconds=10)
+        work.bind(base / "stage", base / "device", readonly=False)
 
 
 def test_mount_does_not_follow_a_link(work: mounts.Mounts, base: Path, device: Path) -> None:

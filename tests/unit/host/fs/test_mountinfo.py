@@ -49,3 +49,33 @@ def test_this_hosts_own_mounts_are_understood() -> None:
     entries = mountinfo.parse(Path("/proc/self/mountinfo").read_text())
 
     assert Path("/") in [entry.target for entry in entries]
+
+
+STAGED = """\
+21 1 8:1 / / rw - ext4 /dev/sda1 rw
+22 21 8:1 /kubelet /kubelet rw shared:1 - ext4 /dev/sda1 rw
+23 21 8:1 /kubelet /host rw shared:1 - ext4 /dev/sda1 rw
+30 22 252:0 / /kubelet/stage rw - ext4 /dev/rbd0 rw
+31 23 252:0 / /host/stage rw - ext4 /dev/rbd0 rw
+32 22 252:0 / /kubelet/pod rw - ext4 /dev/rbd0 rw
+33 23 252:0 / /host/pod rw - ext4 /dev/rbd0 rw
+34 22 252:1 / /kubelet/other rw - ext4 /dev/rbd1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("gone", "is_last"), [((), False), ((31,), False), ((30, 31), True), ((22, 23), True)]
+)
+def test_mount_is_the_last_if_only_its_copies_at_peers_are_left(
+    gone: tuple[int, ...], is_last: bool
+) -> None:
+    mounts = [each for each in mountinfo.parse(STAGED) if each.mount_id not in gone]
+    (published,) = (each for each in mounts if each.mount_id == 32)
+
+    assert mountinfo.is_last(published, mounts) is is_last
+
+
+def test_mount_is_found_by_its_id() -> None:
+    found = mountinfo.find(STAGED, 3), mountinfo.find(STAGED, 34)
+
+    assert found == (None, mountinfo.parse(STAGED)[-1])
