@@ -86,6 +86,31 @@ def prepare_raw(image: MarkedImage, made_for: str) -> None:
         steps.done("stage.raw", image=image.name)
 
 
+def read(image: MarkedImage, device: Path, *, readonly: bool) -> signature.Content:
+    """Read the content of the device, and of an image that is to be formatted its objects in Ceph.
+
+    Args:
+        image: with its mark.
+        device: where it is mapped.
+        readonly: the image is not to be formatted.
+
+    Raises:
+        UnexpectedContent: the image was never formatted, and has data in the part that is not read.
+        Others: see `signature.reading`.
+    """
+    with signature.reading(device, seconds=READ_SECONDS) as reading:
+        is_new = image.mark is None and not image.unmanaged and not readonly
+        has_objects = is_new and image.images.holds_data(image.image_id)
+        content = reading.result()
+    if has_objects and content == signature.BlankContent():
+        raise errors.UnexpectedContent(
+            f"image {image.name} was never formatted by this driver, and reads as blank at its "
+            "start and end, but holds data between them (`rbd diff` lists where), so it is not "
+            "formatted. If the data is not needed, delete the volume and make another one"
+        )
+    return content
+
+
 def prepare(
     image: MarkedImage,
     device: Path,
@@ -102,7 +127,7 @@ def prepare(
         image: its mark is written before and after mkfs. If another node changed the mark, mkfs
             does not run.
         device: where it is mapped.
-        content: the result of reading the device after the metadata was read.
+        content: the result of `read` after the metadata was read.
         fs_type: the filesystem that the call asks for.
         mkfs_text: options for mkfs from the metadata; empty for the defaults.
         children: of this plugin, which may outlive a call.
@@ -122,8 +147,6 @@ def prepare(
         content = signature.Signature(fs_type)
     match decide(mark, content, fs_type, readonly=readonly, image=name, unmanaged=image.unmanaged):
         case Action.MAKE | Action.MAKE_AGAIN:
-            if mark is None:
-                _require_empty(image)
             arguments = _mkfs_arguments(mkfs_text, fs_type, name)
             begun = image.next_mark(Phase.FORMATTING, fs_type)
             image.set(image.text, begun)
@@ -136,16 +159,6 @@ def prepare(
             filesystems.check(device, fs_type, image.runner(children, "check"))
         case Action.MOUNT:
             pass
-
-
-def _require_empty(image: MarkedImage) -> None:
-    """Refuse an image with objects in Ceph: it holds data in the part that was not read."""
-    if image.images.holds_data(image.image_id):
-        raise errors.UnexpectedContent(
-            f"image {image.name} was never formatted by this driver, and reads as blank at its "
-            "start and end, but holds data between them (`rbd diff` lists where), so it is not "
-            "formatted. If the data is not needed, delete the volume and make another one"
-        )
 
 
 def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.host.block import signature
 from rbdcsi.host.fs import paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.nodes.registry import Nodes
@@ -131,10 +130,11 @@ class Stager:
                 "without a signature, so it gets no filesystem; use it as a block device"
             )
         fs_type = volume.fs_type(request.capability.fs_type)
-        content = signature.content(device, seconds=format.READ_SECONDS)
+        image = volume.marked(request.generation)
+        content = format.read(image, device, readonly=readonly)
         call.require_attached()
         format.prepare(
-            volume.marked(request.generation),
+            image,
             device,
             content,
             fs_type,

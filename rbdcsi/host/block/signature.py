@@ -136,9 +136,10 @@ def _is_zero(device: Path, offset: int, length: int, seconds: float) -> bool:
 def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:
     """Read with O_DIRECT in a child, because a device that hangs would block this thread."""
     flags = "direct,fullblock,skip_bytes,count_bytes"
-    argv = ("dd", f"if={device}", f"iflag={flags}", "bs=1M", f"skip={offset}", f"count={length}")
+    part = (f"bs={length}", f"skip={offset}", f"count={length}")
+    argv = ("dd", f"if={device}", f"iflag={flags}", *part, "status=none")
     try:
-        return command.run((*argv, "status=none"), seconds=seconds, step=f"reading {device}").stdout
+        return command.run(argv, seconds=seconds, step=f"reading {device}").stdout
     except command.CommandFailed as error:
         raise DeviceUnreadable(
             f"{device}: {length} bytes at {offset} cannot be read, so its content is not known and "
