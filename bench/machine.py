@@ -14,6 +14,7 @@ from bench.metric import Result, from_raw
 from e2e import processes, vm
 from e2e.clusters import existing
 from e2e.clusters.local import LocalCluster
+from e2e.vm.node import compile_driver
 
 _ROOT = Path(__file__).parents[1]
 _CONF, _KEYRING = "/etc/ceph/ceph.conf", "/etc/ceph/ceph.client.admin.keyring"
@@ -22,6 +23,7 @@ _SECONDS = 3600.0
 
 def measure(scale: float, store: lab.Store) -> tuple[list[Result], dict[str, str]]:
     """Measure in a machine; returns the results, and what is otherwise there than here."""
+    compile_driver()
     with (
         vm.network() as network,
         LocalCluster(backend=store, address=network.host) as cluster,
