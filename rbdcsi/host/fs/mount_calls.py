@@ -12,6 +12,7 @@ import ctypes
 import os
 import struct
 
+_BIND = 4096  # MS_BIND
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # since Linux 5.2, 5.2, 5.12
 _AT_EMPTY_PATH = 0x1000
 _CLONE = 1  # OPEN_TREE_CLONE
@@ -22,21 +23,30 @@ _NOFOLLOW = 8  # UMOUNT_NOFOLLOW
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bind(source: int, target: int, *, readonly: bool) -> None:
+def bind(source: int, target: int) -> None:
     """Bind the source to the target.
 
     Args:
         source: a descriptor, O_PATH is enough.
         target: the same; both are directories or neither is.
-        readonly: refuse writes through the new mount.
 
     Raises:
         OSError: the kernel refuses.
     """
+    paths = (f"/proc/self/fd/{fd}".encode() for fd in (source, target))
+    if _libc.mount(*paths, None, ctypes.c_ulong(_BIND), None) < 0:
+        raise _error()
+
+
+def bind_readonly(source: int, target: int) -> None:
+    """Bind the source to the target, and refuse writes through the new mount; see `bind`.
+
+    Raises:
+        OSError: the kernel refuses, or is older than Linux 5.12.
+    """
     tree = _call(_OPEN_TREE, source, b"", _CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     try:
-        if readonly:
-            _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, _READONLY, len(_READONLY))
+        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, _READONLY, len(_READONLY))
         _call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_AND_TO_BY_DESCRIPTOR)
     finally:
         os.close(tree)

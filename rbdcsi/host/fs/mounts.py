@@ -110,7 +110,8 @@ class Mounts:
             paths.open_target(target, self._base, kind) as opened,
         ):
             try:
-                mount_calls.bind(fd, opened.fd, readonly=readonly)
+                bind = mount_calls.bind_readonly if readonly else mount_calls.bind
+                bind(fd, opened.fd)
             except OSError as error:
                 raise _bind_error(target, error, readonly) from error
 
@@ -198,8 +199,8 @@ def _needs_writes(device: Path, fs_type: str, error: command.CommandFailed, seco
 
 
 def _bind_error(target: Path, error: OSError, readonly: bool) -> errors.Failed:
-    how, release = (" read-only", "5.12") if readonly else ("", "5.2")
-    cure = f"; this needs Linux {release} or later" if error.errno == errno.ENOSYS else ""
+    how = " read-only" if readonly else ""
+    cure = "; this needs Linux 5.12 or later" if error.errno == errno.ENOSYS else ""
     return errors.Failed(f"{target}: cannot be bound{how}: {error.strerror}{cure}")
 
 
