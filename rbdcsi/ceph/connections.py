@@ -7,6 +7,7 @@ local map lacks waits for the monitors without limit. So a bounded command asks 
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -16,10 +17,16 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, monitor
+from rbdcsi.ceph.recent_failures import RecentFailures
 from rbdcsi.config import clusters
 from rbdcsi.config.credentials import Credentials
+from rbdcsi.config.secret import Secret
+from rbdcsi.runtime.turns import Turns
 
 Ioctx: TypeAlias = rados.Ioctx  # an open pool and RADOS namespace
+
+_IDLE_SECONDS = 600.0  # a connection of a call's own user that is not used for so long is closed
+_LOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Connection:
         self.key = credentials.key
         self.fsid: str = client.get_fsid()
         self._ioctxs: dict[tuple[int, str], Ioctx] = {}
+        self._pools: frozenset[int] = frozenset()  # that the monitors listed last
+        self.uses = 0  # bodies of `Connections.use` that run
+        self.last_used = time.monotonic()
 
     @classmethod
     def open(cls, cluster: clusters.Cluster, credentials: Credentials, timeout: float) -> Self:
@@ -154,7 +164,9 @@ class Connection:
 
     def pools(self) -> list[Pool]:
         """Return every pool of the cluster, from the monitors' newest map."""
-        return [Pool(pool["poolnum"], pool["poolname"]) for pool in self.command("osd lspools")]
+        pools = [Pool(pool["poolnum"], pool["poolname"]) for pool in self.command("osd lspools")]
+        self._pools = frozenset(pool.pool_id for pool in pools)
+        return pools
 
     def ioctx(self, pool_id: int, namespace: str) -> Ioctx:
         """Return the I/O context of a pool and RADOS namespace; it may be used by any thread.
@@ -164,7 +176,8 @@ class Connection:
         """
         ioctx = self._ioctxs.get((pool_id, namespace))
         if ioctx is None:
-            self.pool_numbered(pool_id)
+            if pool_id not in self._pools:
+                self.pool_numbered(pool_id)
             with ceph_errors.translated("opening pool number", pool_id):
                 ioctx = self._rados.open_ioctx2(pool_id)
             ioctx.set_namespace(namespace)
@@ -186,6 +199,13 @@ class Connection:
         with ceph_errors.translated("listing the RADOS namespaces of pool", pool.name):
             return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
 
+    def close(self) -> None:
+        """End the connection; nothing may use it or its I/O contexts any more."""
+        for ioctx in self._ioctxs.values():
+            ioctx.close()
+        self._ioctxs.clear()
+        self._rados.shutdown()
+
 
 class Connections:
     """The pool of connections; `get` opens those that it lacks."""
@@ -196,10 +216,15 @@ class Connections:
         self.timeout = timeout
         self._open: dict[tuple[str, str], Connection] = {}
         self._fsids: dict[str, str] = {}
-        self._locks = {c.cluster_id: threading.Lock() for c in configured.clusters}
+        self._failures = RecentFailures(timeout)
+        self._connecting = Turns(1)
+        self._mutex = threading.Lock()  # of the numbers of uses
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
         """Return the pooled connection, or a new one if there is none with this key.
+
+        A cluster that did not answer is not asked again by each call: for some seconds, and while
+        one call tries again, all others fail at once.
 
         Args:
             cluster_id: a configured cluster.
@@ -208,19 +233,24 @@ class Connections:
         Raises:
             InvalidRequest: no such cluster is configured.
             Unauthenticated, Unavailable: see `Connection.open`.
+            DeadlineExceeded: another call still connects.
         """
         cluster = self.configured.cluster(cluster_id)
         credentials = credentials or cluster.credentials()
         slot = (cluster_id, credentials.user)
-        connection = self._open.get(slot)
-        if connection and connection.key == credentials.key:
+        connection = self._pooled(slot, credentials.key)
+        if connection:
             return connection
-        with self._locks[cluster_id]:
-            connection = self._open.get(slot)
-            if not connection or connection.key != credentials.key:
+        self._failures.require_none(slot, credentials.key)
+        with self._connecting.take(slot, f"another call that connects to cluster {cluster_id}"):
+            connection = self._pooled(slot, credentials.key)
+            if connection:
+                return connection
+            self._failures.require_none(slot, credentials.key)
+            with self._failures.attempt(slot, credentials.key):
                 connection = Connection.open(cluster, credentials, self.timeout)
-                self._open[slot] = connection
-                self._fsids[cluster_id] = connection.fsid
+            self._open[slot] = connection
+            self._fsids[cluster_id] = connection.fsid
         return connection
 
     def fsid(self, cluster_id: str) -> str | None:
@@ -233,11 +263,47 @@ class Connections:
 
         The call fails with that error; the next call opens a new connection.
         """
-        connection = self.get(cluster_id, credentials)
+        connection = self._begin_use(cluster_id, credentials)
+        slot = (cluster_id, connection.user)
         try:
             yield connection
         except ceph_errors.ConnectionLost:
-            slot = (cluster_id, connection.user)
             if self._open.get(slot) is connection:  # another call may have opened a new one
                 self._open.pop(slot, None)
             raise
+        finally:
+            with self._mutex:
+                connection.uses -= 1
+                connection.last_used = time.monotonic()
+
+    def close_idle(self) -> float:
+        """Close connections that no call uses any more; return the seconds until the next look.
+
+        Those of the configured users stay: node plugins watch by them.
+        """
+        configured = {(each.cluster_id, each.user) for each in self.configured.clusters}
+        before = time.monotonic() - _IDLE_SECONDS
+        with self._mutex:
+            idle = [
+                slot
+                for slot, connection in self._open.items()
+                if slot not in configured
+                and not connection.uses
+                and connection.last_used < before
+            ]
+            closing = [self._open.pop(slot) for slot in idle]
+        for connection in closing:
+            connection.close()
+        return _LOOK_SECONDS
+
+    def _begin_use(self, cluster_id: str, credentials: Credentials | None) -> Connection:
+        while True:
+            connection = self.get(cluster_id, credentials)
+            with self._mutex:
+                if self._open.get((cluster_id, connection.user)) is connection:
+                    connection.uses += 1
+                    return connection
+
+    def _pooled(self, slot: tuple[str, str], key: Secret) -> Connection | None:
+        connection = self._open.get(slot)
+        return connection if connection and connection.key == key else None

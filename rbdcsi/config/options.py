@@ -201,10 +201,22 @@ class Options:
         ),
     ] = "info"
     workers: Annotated[
-        int, Flag("Calls that are served at the same time.", kind=int, least=1, most=1024)
+        int,
+        Flag(
+            "Calls that are served at the same time for one pool; further ones wait.",
+            kind=int,
+            least=1,
+            most=1024,
+        ),
     ] = 32
     max_concurrent: Annotated[
-        int, Flag("Calls that are served and waiting; more are refused.", kind=int, least=1)
+        int,
+        Flag(
+            "Calls that are served and waiting, a thread for each; more are refused.",
+            kind=int,
+            least=1,
+            most=1024,
+        ),
     ] = 256
     fence: Annotated[
         Literal["always", "never"],

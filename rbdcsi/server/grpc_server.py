@@ -20,6 +20,7 @@ from rbdcsi.server.interceptors.layered import LayerInterceptor
 from rbdcsi.server.locks import KeyedLocks
 
 _log = structlog.get_logger()
+_Code = grpc.StatusCode
 
 LONGEST_CALL = 300.0  # seconds of a call without a deadline; sidecars and kubelet set shorter ones
 PROBE_SECONDS = 5.0
@@ -47,8 +48,11 @@ def serve(
     Raises:
         Refused: the socket cannot be opened.
     """
-    workers = _started_workers(options.workers)
-    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity)
+    # A thread for each call: those that wait for a sick cluster hold none that others need.
+    workers = _started_workers(options.max_concurrent)
+    layers = interceptors.standard(
+        options.node_id, LONGEST_CALL, locks, activity, options.workers
+    )
     server = grpc.server(
         workers,
         interceptors=[LayerInterceptor(layers)],
@@ -72,9 +76,9 @@ def probe(
 ) -> Health:
     """Return the driver's health for the kubelet's probes.
 
-    While every worker serves a slow call, a Probe has to wait, and a busy driver must not be
+    While every thread serves a slow call, a Probe is refused, and a busy driver must not be
     killed. But no call may last longer than `patience` seconds, so if no call has ended for that
-    time, all workers hang.
+    time, all threads hang.
 
     Args:
         socket: the driver's socket.
@@ -88,20 +92,20 @@ def probe(
                 csi_pb2.ProbeRequest(), timeout=seconds
             )
         except grpc.RpcError as error:  # it is also a grpc.Call
-            age = activity.age()
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and age < patience:
-                message = f"busy: every worker serves a call; the last one ended {age:.0f} s ago"
-                return Health(True, False, message)
-            return _failed_probe(error)
+            return _failed_probe(error, activity.age(), patience)
     ready = answer.ready.value or not answer.HasField("ready")  # CSI: a missing field means ready
     return Health(True, ready, "ready" if ready else "not ready yet: see the driver's log")
 
 
-def _failed_probe(error: Any) -> Health:
+def _failed_probe(error: Any, age: float, patience: float) -> Health:
     """Return the health of a driver whose Probe failed: it is alive if the error came from it."""
-    answered = any(key == REQUEST_ID for key, _ in error.trailing_metadata() or ())
-    busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # max_concurrent calls are running
-    return Health(answered or busy, False, error.details() or error.code().name)
+    if any(key == REQUEST_ID for key, _ in error.trailing_metadata() or ()):
+        return Health(True, False, error.details() or error.code().name)
+    # refused because max_concurrent calls are running, or not answered in time
+    if error.code() in {_Code.RESOURCE_EXHAUSTED, _Code.DEADLINE_EXCEEDED} and age < patience:
+        message = f"busy: every thread serves a call; the last one ended {age:.0f} s ago"
+        return Health(True, False, message)
+    return Health(False, False, error.details() or error.code().name)
 
 
 def _started_workers(count: int) -> futures.ThreadPoolExecutor:

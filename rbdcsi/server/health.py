@@ -1,6 +1,6 @@
 """The HTTP server: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet.
 
-`/livez` succeeds if the driver answers its own Probe, or if all workers are busy but calls still
+`/livez` succeeds if the driver answers its own Probe, or if all threads are busy but calls still
 complete. `/readyz` succeeds only if Probe reports `ready`.
 """
 

@@ -83,7 +83,7 @@ def leave(*, finished: bool) -> None:
 
 
 def _share_memory() -> None:
-    """Use two heaps for all threads: by default each of 32 workers keeps the most it ever needed.
+    """Use two heaps for all threads: by default each of 256 threads keeps the most it ever needed.
 
     mallopt(3): M_ARENA_MAX; glibc applies it to heaps that are made later.
     """

@@ -1,13 +1,12 @@
 """Finds the location of a new volume from the request's parameters, and prepares it once."""
 
-import threading
-
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, objects, omap
 from rbdcsi.ceph.locations import Location
 from rbdcsi.model import ids
 from rbdcsi.model.storage_class import Parameters
+from rbdcsi.runtime.turns import Turns
 
 
 class Placement:
@@ -16,7 +15,7 @@ class Placement:
     def __init__(self, pooled: connections.Connections) -> None:
         self._connections = pooled
         self._prepared: set[tuple[ids.LocationId, str]] = set()
-        self._preparing = threading.Lock()
+        self._preparing = Turns(1)
 
     def cluster_of(self, parameters: Parameters) -> str:
         """Return the clusterID in the parameters, otherwise the only configured cluster.
@@ -59,7 +58,7 @@ class Placement:
         """Create the objects that later writes need even if the pool is full, once per process."""
         if (location.id, prefix) in self._prepared:
             return
-        with self._preparing:
+        with self._preparing.take(location.id, f"another call that prepares pool {location.pool}"):
             _require_namespace(connection, location)
             if not location.has_prefix(prefix):
                 omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])

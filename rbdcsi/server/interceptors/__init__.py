@@ -9,12 +9,15 @@ from rbdcsi.server.interceptors.call import Layer
 from rbdcsi.server.interceptors.deadline import bounded
 from rbdcsi.server.interceptors.logging import logged
 from rbdcsi.server.interceptors.metrics import counted
+from rbdcsi.server.interceptors.place import limited
 from rbdcsi.server.interceptors.status import errors_to_status
 from rbdcsi.server.interceptors.volume_lock import locked
 from rbdcsi.server.locks import KeyedLocks
 
 
-def standard(node_id: str, longest: float, locks: KeyedLocks, activity: Activity) -> list[Layer]:
+def standard(
+    node_id: str, longest: float, locks: KeyedLocks, activity: Activity, at_once: int
+) -> list[Layer]:
     """Return the driver's layers, the outermost first.
 
     Args:
@@ -22,6 +25,7 @@ def standard(node_id: str, longest: float, locks: KeyedLocks, activity: Activity
         longest: the longest time of a call in seconds, even if its caller allows more.
         locks: the locks that calls, and background work, take while they change a volume.
         activity: records the end of each call.
+        at_once: the calls that are served at the same time for one pool.
     """
     return [
         noted(activity),
@@ -30,4 +34,5 @@ def standard(node_id: str, longest: float, locks: KeyedLocks, activity: Activity
         errors_to_status,
         bounded(longest),
         locked(locks),
+        limited(at_once),
     ]

@@ -189,12 +189,12 @@ def test_who_cannot_be_reached_is_not_alive(path: Path) -> None:
 
 
 def test_who_is_busy_lives_until_no_call_has_ended_for_too_long(path: Path) -> None:
-    with running(path, workers=1) as driver:
+    with running(path, max_concurrent=1) as driver:
         first = driver.delete("v1")
         assert driver.tiny.controller.entered.wait(10)
         health = grpc_server.probe(path, driver.activity, seconds=0.2)
         assert (health.alive, health.ready) == (True, False)
-        assert health.message.startswith("busy: every worker serves a call; the last one ended ")
+        assert health.message.startswith("busy: every thread serves a call; the last one ended ")
         assert not grpc_server.probe(path, driver.activity, seconds=0.2, patience=0.1).alive
         driver.tiny.controller.released.set()
         first.result()

@@ -21,7 +21,7 @@ from tests.unit.server.interceptors.context import (
 
 def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO) -> None:
     entered, leave = threading.Event(), threading.Event()
-    layers = interceptors.standard("n1", 300, KeyedLocks(), Activity())
+    layers = interceptors.standard("n1", 300, KeyedLocks(), Activity(), 32)
 
     def slow(_request: object, _context: object) -> Any:
         entered.set()

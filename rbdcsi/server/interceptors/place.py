@@ -1,0 +1,65 @@
+"""Limits the calls that are served at once for one pool, so that a sick pool delays only its own.
+
+Each call has a thread, and calls that wait for Ceph wait in theirs. So calls for other pools and
+clusters are served, however many wait for one that does not answer.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from rbdcsi import errors
+from rbdcsi.model import ids
+from rbdcsi.runtime.turns import Turns
+from rbdcsi.server.interceptors.call import Call, Layer
+
+# Calls that ask Ceph about one volume, or make one; the others must not wait behind them.
+LIMITED = frozenset(
+    {
+        "CreateVolume",
+        "DeleteVolume",
+        "ControllerPublishVolume",
+        "ControllerUnpublishVolume",
+        "ControllerExpandVolume",
+        "ControllerGetVolume",
+        "ValidateVolumeCapabilities",
+        "GetCapacity",
+        "NodeStageVolume",
+        "NodeUnstageVolume",
+        "NodeExpandVolume",
+    }
+)
+
+
+def limited(at_once: int) -> Layer:
+    """Return the layer; `at_once` calls are served for one pool, further ones wait."""
+    turns = Turns(at_once)
+
+    def layer(
+        call: Call, request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
+    ) -> Message:
+        place = place_of(request) if call.method in LIMITED else None
+        if place is None:
+            return proceed()
+        with turns.take((call.service, place), f"{at_once} other calls for the same pool"):
+            return proceed()
+
+    return layer
+
+
+def place_of(request: Any) -> Hashable | None:
+    """Return cluster and pool of a request: by number or by name, as it has them; None if neither.
+
+    A pool that is known by both counts twice, which does no harm: there are threads for both.
+    """
+    volume_id = getattr(request, "volume_id", "")
+    if volume_id:
+        try:
+            location = ids.parse(volume_id).location
+        except errors.NotFound:
+            return None
+        return location.cluster_id, location.pool_id
+    parameters = request.parameters
+    return parameters.get("clusterID", ""), parameters.get("pool", "")
