@@ -22,7 +22,8 @@ from e2e.clusters import Cluster
 from rbdcsi.host.mappers import storage_daemon
 
 PREFIX = "rbdcsi."  # of the driver's own objects
-LASTING = {"rbdcsi.location", "rbdcsi.nodes"}  # a place stays prepared, a node known
+# A location stays prepared and known, a node registered, with the locations of its volumes.
+LASTING = re.compile(r"rbdcsi\.(locations?|nodes|node\..*)")
 
 LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h, and `struct loop_info64`
 LOOP_INFO_BYTES = 232
@@ -166,7 +167,7 @@ def _images(ioctx: rados.Ioctx, pool: str) -> Iterator[str]:
 def _keys(ioctx: rados.Ioctx, pool: str) -> Iterator[str]:
     ioctx.set_namespace(rados.LIBRADOS_ALL_NSPACES)
     names = [found for found in ioctx.list_objects() if found.key.startswith(PREFIX)]
-    ours = [found for found in names if found.key not in LASTING]
+    ours = [found for found in names if not LASTING.fullmatch(found.key)]
     for found in ours:
         ioctx.set_namespace(found.nspace)
         for key in _omap_keys(ioctx, found.key):

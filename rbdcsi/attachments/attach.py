@@ -4,17 +4,23 @@ The compare-and-swap of the volume's record excludes other nodes. Everything is 
 node, so a call that comes late or twice never harms a newer attachment.
 """
 
+import contextlib
+
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import Attachment, State
-from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph import ceph_errors, connections, locations
 from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities, ids
-from rbdcsi.model.storage_class import Parameters
+from rbdcsi.nodes.locations import NodeLocations, locations_of
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.runtime import clock
+from rbdcsi.runtime.futures import Future
 from rbdcsi.telemetry import steps
+
+_SICK_SECONDS = 60.0
 
 
 class Attacher:
@@ -23,7 +29,7 @@ class Attacher:
     def __init__(self, pooled: connections.Connections, all_locations: locations.Locations) -> None:
         self._connections = pooled
         self._locations = all_locations
-        self._marked: set[ids.LocationId] = set()
+        self._sick_pools = SickPools(_SICK_SECONDS)
 
     def attach(
         self,
@@ -53,15 +59,19 @@ class Attacher:
         with self._connections.use(location_id.cluster_id, credentials) as connection:
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             records = store.Records(ioctx)
-            # The three reads are under way together.
+            node_locations = NodeLocations(connection.home(), location_id.cluster_id, node_id)
+            # The four reads are under way together.
             reading_record = records.begin_read(image_id)
             reading_node = Nodes(connection.home()).begin_get(node_id)
             reading_name = Images(ioctx).begin_name_of(image_id)
+            reading_location = node_locations.begin_has(location_id)
             node, stored = reading_node.result(), reading_record.result()
             if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
-            self._mark(locations.Location(location_id, "", ioctx))
             before = node_id in stored.record.attachments
+            self._locations.register(location_id)  # a static volume may be anywhere
+            if not reading_location.result():
+                node_locations.add(location_id)
             stored = records.change(
                 image_id,
                 lambda record: rules.attach(record, volume, node_id, capability, readonly, now),
@@ -73,14 +83,26 @@ class Attacher:
                 self._require_room(handle, node, attachment, records, may_revert=not before)
             return attachment.generation
 
-    def _mark(self, location: locations.Location) -> None:
-        """Make the location one that the driver looks at: a static volume may be its first one."""
-        if location.id in self._marked:
-            return
-        if not location.prefixes():
-            location.add_prefix(Parameters.name_prefix)
-            steps.done("attach.location", pool=location.id.pool_id)
-        self._marked.add(location.id)
+    def _attached(self, cluster_id: str, node_id: str) -> list[ids.VolumeHandle]:
+        """Return the volumes that a node has attached, but those in pools that do not answer."""
+        readings: list[tuple[ids.LocationId, Future[list[str]]]] = []
+        attached: list[ids.VolumeHandle] = []
+        places = locations_of(self._connections, self._locations, cluster_id, node_id)
+        with self._connections.use(cluster_id) as connection:
+            for place in places:
+                if place in self._sick_pools:
+                    continue
+                with contextlib.suppress(errors.NotFound):  # the pool is gone
+                    ioctx = connection.ioctx(place.pool_id, place.namespace)
+                    readings.append((place, store.Records(ioctx).begin_attached_to(node_id)))
+            for place, reading in readings:
+                try:
+                    attached += [ids.VolumeHandle(place, image_id) for image_id in reading.result()]
+                except ceph_errors.ConnectionLost:
+                    raise
+                except errors.Unavailable as error:
+                    self._sick_pools.add(place, error, "they do not count for --max-volumes")
+        return attached
 
     def _require_room(
         self,
@@ -96,13 +118,11 @@ class Attacher:
         The count follows the write, so two controllers cannot both exceed the limit. A repeated
         call counts again until the node stages, so the limit holds even if a controller died
         between the write and the count. An attachment from an earlier call is not reverted,
-        because that call may have succeeded.
+        because that call may have succeeded. Volumes in a pool that does not answer are not
+        counted: they keep no volume of another pool from being attached.
         """
-        others = sum(
-            (location.id, image_id) != (handle.location, handle.image_id)
-            for location in self._locations.of_cluster(handle.location.cluster_id)
-            for image_id in store.Records(location.ioctx).attached_to(node.node_id)
-        )
+        attached = self._attached(handle.location.cluster_id, node.node_id)
+        others = sum(each != handle for each in attached)
         if others < node.max_volumes:
             return
         if may_revert:

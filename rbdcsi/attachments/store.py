@@ -1,14 +1,15 @@
 """Attachment records in Ceph: next to the images, in objects sharded by image id.
 
-Beside a record stands a key for each node that has the volume attached, written in the same
-operation. So the volumes of a node are listed without reading every record, and the list cannot
-differ from the records.
+Beside a record stands a key for each node that has the volume attached, and one while the volume is
+being deleted, written in the same operation. So the volumes of a node, and the deleted ones, are
+listed without reading every record, and the lists cannot differ from the records.
 """
 
+import contextlib
 import itertools
 import urllib.parse
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rbdcsi import errors
@@ -19,6 +20,7 @@ from rbdcsi.runtime.futures import Future
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
 _TRIES = 20
 _NODE = "~node/"  # image ids are digits and lower-case letters: they all come before it
+_TRASH = "~trash/"  # after _NODE: drivers that do not know it read no further than that
 
 
 def object_names() -> list[str]:
@@ -90,8 +92,11 @@ class Records:
             after = StoredRecord(
                 None if record is None else RECORD.encode(record), record or _EMPTY
             )
-            node_keys = _node_keys(image_id, before.record, after.record)
-            if shard.swap(image_id, before.text, after.text, node_keys):
+            lists = {
+                **_node_keys(image_id, before.record, after.record),
+                **_trash_key(image_id, before.record, after.record),
+            }
+            if shard.swap(image_id, before.text, after.text, lists):
                 return after
             stored = None
         raise errors.Busy(f"the attachment record of image {image_id} keeps changing; try again")
@@ -115,22 +120,57 @@ class Records:
             except errors.Failed as error:
                 yield image_id, error
 
+    def several(self, image_ids: Sequence[str]) -> dict[str, VolumeRecord]:
+        """Return the records of those of the images that have one.
+
+        Raises:
+            Failed: one is damaged.
+        """
+        texts = self._texts_of(image_ids)
+        return {image_id: _stored(image_id, text).record for image_id, text in texts.items()}
+
     def deleting(self) -> list[str]:
-        """Return the ids of the images that are being deleted; damaged records are left out."""
+        """Return the ids of the images that are being deleted; damaged records are left out.
+
+        Drivers before 0.2 did not list them, so this reads every record.
+        """
         return [
             image_id
             for image_id, record in self.each()
             if isinstance(record, VolumeRecord) and record.deleting
         ]
 
+    def listed_as_deleting(self) -> list[str]:
+        """Return the ids of the images that are being deleted, by the keys for that.
+
+        A driver before 0.2 may have ended a deletion and left the key, so the record decides.
+        """
+        return self.deleting_among([image_id for image_id, _ in self._keys(_TRASH)])
+
+    def deleting_among(self, image_ids: Sequence[str]) -> list[str]:
+        """Return those of the images that are being deleted; damaged records are left out."""
+        texts, deleting = self._texts_of(image_ids), list[str]()
+        for image_id in image_ids:
+            text = texts.get(image_id)
+            with contextlib.suppress(errors.Failed):
+                if _stored(image_id, text).record.deleting:
+                    deleting.append(image_id)
+                else:
+                    self._shard(image_id).swap(image_id, text, text, {_TRASH + image_id: None})
+        return deleting
+
     def attached_to(self, node_id: str) -> list[str]:
         """Return the ids of the images that the node has attached."""
-        prefix = _node_key(node_id, "")
-        return [
-            key.removeprefix(prefix)
-            for name in object_names()
-            for key, _ in omap.Omap(self._ioctx, name).items(prefix)
-        ]
+        return self.begin_attached_to(node_id).result()
+
+    def begin_attached_to(self, node_id: str) -> Future[list[str]]:
+        """Begin to read `attached_to`."""
+        reading = self._begin_keys(_node_key(node_id, ""))
+        return reading.then(lambda keys: [image_id for image_id, _ in keys])
+
+    def nodes(self) -> set[str]:
+        """Return the ids of all nodes that have volumes attached here."""
+        return {urllib.parse.unquote(key.partition("/")[0]) for key, _ in self._keys(_NODE)}
 
     def node_keys(self, image_id: str) -> list[str]:
         """Return the keys of the nodes that have the volume attached; damage does not hide them."""
@@ -138,9 +178,34 @@ class Records:
         return [key for key, _ in items if key.endswith(f"/{image_id}")]
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        for name in object_names():
-            items = omap.Omap(self._ioctx, name).items()
+        for items in self._begin_items("").result():
             yield from itertools.takewhile(lambda item: item[0] < _NODE, items)
+
+    def _texts_of(self, image_ids: Sequence[str]) -> dict[str, str]:
+        by_shard: dict[str, list[str]] = {}
+        for image_id in image_ids:
+            by_shard.setdefault(object_name(image_id), []).append(image_id)
+        readings = [
+            omap.Omap(self._ioctx, name).begin_get_several(shard_ids)
+            for name, shard_ids in by_shard.items()
+        ]
+        return {key: text for reading in readings for key, text in reading.result().items()}
+
+    def _keys(self, prefix: str) -> Iterator[tuple[str, str]]:
+        return self._begin_keys(prefix).result()
+
+    def _begin_keys(self, prefix: str) -> Future[Iterator[tuple[str, str]]]:
+        """Begin to read the keys with this prefix in all objects; it is not in the results."""
+        return self._begin_items(prefix).then(
+            lambda objects: (
+                (key.removeprefix(prefix), value) for items in objects for key, value in items
+            )
+        )
+
+    def _begin_items(self, prefix: str) -> Future[list[Iterator[tuple[str, str]]]]:
+        """Begin to read the items with this prefix in each object."""
+        readings = [omap.Omap(self._ioctx, name).begin_items(prefix) for name in object_names()]
+        return Future(lambda: [reading.result() for reading in readings])
 
     def _shard(self, image_id: str) -> omap.Omap:
         return omap.Omap(self._ioctx, object_name(image_id))
@@ -166,3 +231,10 @@ def _node_keys(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict
     added = after.attachments.keys() - before.attachments.keys()
     removed = before.attachments.keys() - after.attachments.keys()
     return {_node_key(node, image_id): "1" if node in added else None for node in added | removed}
+
+
+def _trash_key(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict[str, str | None]:
+    """Return the key to set or remove if a deletion begins or ends."""
+    if bool(before.deleting) == bool(after.deleting):
+        return {}
+    return {_TRASH + image_id: "1" if after.deleting else None}

@@ -51,27 +51,25 @@ def next_action(fence: Fence, node: NodeRecord | None, now: datetime) -> Action:
 
 
 class FenceUpkeep:
-    """Renews and lifts the fences of every configured cluster; one controller at a time."""
+    """Renews and lifts the fences of one cluster; one controller at a time."""
 
-    def __init__(self, pooled: connections.Connections) -> None:
+    def __init__(self, cluster_id: str, pooled: connections.Connections) -> None:
+        self._cluster_id = cluster_id
         self._connections = pooled
 
     def run(self) -> float:
         """Look at every fence once; return the seconds until the next time."""
-        in_force: dict[tuple[str, ...], float] = {}
-        for cluster in self._connections.configured.clusters:
-            metrics.FENCED.labels(cluster.cluster_id)  # from 0: Prometheus sees the first one
-            metrics.FAIL_OVER_SECONDS.labels(cluster.cluster_id)
-            try:
-                with self._connections.use(cluster.cluster_id) as connection:
-                    in_force[(cluster.cluster_id,)] = _keep_up(connection)
-            except errors.RbdCsiError as error:
-                _log.warning(
-                    "fences not looked at, to be repeated",
-                    cluster=cluster.cluster_id,
-                    error=str(error),
-                )
-        metrics.FENCES.replace(in_force)
+        cluster_id, in_force = self._cluster_id, dict[tuple[str, ...], float]()
+        metrics.FENCED.labels(cluster_id)  # from 0: Prometheus sees the first one
+        metrics.FAIL_OVER_SECONDS.labels(cluster_id)
+        try:
+            with self._connections.use(cluster_id) as connection:
+                in_force[(cluster_id,)] = _keep_up(connection)
+        except errors.RbdCsiError as error:
+            _log.warning(
+                "fences not looked at, to be repeated", cluster=cluster_id, error=str(error)
+            )
+        metrics.FENCES.replace(cluster_id, in_force)
         return _SHORT_PAUSE_SECONDS if any(in_force.values()) else _PAUSE_SECONDS
 
 

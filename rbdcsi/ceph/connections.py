@@ -287,9 +287,7 @@ class Connections:
             idle = [
                 slot
                 for slot, connection in self._open.items()
-                if slot not in configured
-                and not connection.uses
-                and connection.last_used < before
+                if slot not in configured and not connection.uses and connection.last_used < before
             ]
             closing = [self._open.pop(slot) for slot in idle]
         for connection in closing:

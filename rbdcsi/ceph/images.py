@@ -19,6 +19,7 @@ from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a location
+_NAME = "name_"  # keys of rbd_directory; the value is the image's id
 _ID_BYTES = 4096  # an id object holds one short string
 
 
@@ -211,9 +212,31 @@ class Images:
         return sum(lengths)
 
     def all(self) -> list[tuple[str, str]]:
-        """Return id and name of every image outside the trash."""
-        with ceph_errors.translated("listing images"):
-            return [(image["id"], image["name"]) for image in self._rbd.list2(self._ioctx)]
+        """Return id and name of every image outside the trash, sorted by name."""
+        return [image for page in self.pages() for image in page]
+
+    def pages(
+        self, after: str = "", first: Future[omap.Pairs] | None = None
+    ) -> Iterator[list[tuple[str, str]]]:
+        """Yield pages with id and name of the images outside the trash, sorted by name.
+
+        librbd keeps the names as sorted keys, and `RBD.list2` always reads all of them.
+
+        Args:
+            after: only images with a name after this one; empty: all.
+            first: the first page if `begin_page` was called for it.
+        """
+        reading = first or self.begin_page(after)
+        while pairs := reading.result():
+            yield [(objects.text(value), key.removeprefix(_NAME)) for key, value in pairs]
+            if len(pairs) < omap.PAGE:
+                return
+            reading = omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, pairs[-1][0])
+
+    def begin_page(self, after: str = "") -> Future[omap.Pairs]:
+        """Begin to read the first page of `pages`."""
+        start = _NAME + after if after else ""
+        return omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, start)
 
     def trash(self, image_id: str, name: str) -> None:
         """Move the image to the trash: its name is free, clients that have it open keep its data.

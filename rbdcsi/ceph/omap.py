@@ -5,8 +5,9 @@ librados: `omap_cmp` treats a missing key as an empty value, and returns ECANCEL
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 import rados
 
@@ -14,34 +15,40 @@ from rbdcsi.ceph import ceph_errors
 from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
-_PAGE = 1000  # OSDs return at most osd_max_omap_entries_per_request (1024) at once
+PAGE = 1000  # OSDs return at most osd_max_omap_entries_per_request (1024) at once
+_Values: TypeAlias = Iterator[tuple[str, bytes | None]]
 _NONE: Mapping[str, str | None] = MappingProxyType({})
 
 
+Pairs: TypeAlias = list[tuple[str, bytes]]
+
+
 class _Reading:
-    """A running read of one key.
+    """A running read of keys of one object.
 
     librados writes the answer into memory that `_values` owns, so this object waits for the answer
     before it is freed.
     """
 
-    def __init__(self, ioctx: rados.Ioctx, name: str, key: str) -> None:
-        self._on = f"{name}, key {key!r}"
+    def __init__(
+        self, ioctx: rados.Ioctx, name: str, on: str, ask: Callable[[rados.ReadOp], _Values]
+    ) -> None:
+        self._on = f"{name}{on}"
         with ceph_errors.translated("sending a read to object", self._on), rados.ReadOpCtx() as op:
-            self._values, _ = ioctx.get_omap_vals_by_keys(op, (key,))
+            self._values = ask(op)
             self._completion = ioctx.operate_aio_read_op(op, name)
 
-    def result(self) -> bytes | None:
-        """Wait and return the value, None if the key is absent."""
+    def result(self) -> Pairs:
+        """Wait and return keys and values, none if there is no such object."""
         with ceph_errors.measured("reading object"):
             self._completion.wait_for_complete()
             code = self._completion.get_return_value()
             if code == -errno.ENOENT:
-                return None
+                return []
             if code < 0:
                 raise ceph_errors.from_errno(code, "", f"reading object {self._on}")
         # the bindings return None for an empty value
-        return next((value or b"" for _, value in self._values), None)
+        return [(key, value or b"") for key, value in self._values]
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # the read was never sent
@@ -59,7 +66,26 @@ def begin_read(ioctx: rados.Ioctx, name: str, key: str) -> Future[bytes | None]:
     Returns:
         The future of the value, which is None if the object or the key does not exist.
     """
-    return Future(_Reading(ioctx, name, key).result)
+    reading = _Reading(
+        ioctx, name, f", key {key!r}", lambda op: ioctx.get_omap_vals_by_keys(op, (key,))[0]
+    )
+    return Future(reading.result).then(lambda pairs: next((value for _, value in pairs), None))
+
+
+def begin_page(
+    ioctx: rados.Ioctx, name: str, prefix: str, after: str = "", most: int = PAGE
+) -> Future[Pairs]:
+    """Begin to read the next keys of an object with their values, in the keys' order.
+
+    Args:
+        ioctx: the location of the object.
+        name: the name of the object; it need not exist.
+        prefix: of the keys.
+        after: only keys after this one; empty: from the first.
+        most: the most keys, at most `PAGE`.
+    """
+    reading = _Reading(ioctx, name, "", lambda op: ioctx.get_omap_vals(op, after, prefix, most)[0])
+    return Future(reading.result)
 
 
 class Omap:
@@ -78,25 +104,31 @@ class Omap:
         reading = begin_read(self._ioctx, self._name, key)
         return reading.then(lambda value: None if value is None else _text(value))
 
+    def begin_get_several(self, keys: Sequence[str]) -> Future[dict[str, str]]:
+        """Begin to read the values of those keys that exist."""
+        reading = _Reading(
+            self._ioctx,
+            self._name,
+            "",
+            lambda op: self._ioctx.get_omap_vals_by_keys(op, tuple(keys))[0],
+        )
+        return Future(reading.result).then(_texts)
+
     def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield keys with this prefix and their values, in the keys' order; read page by page."""
-        after = ""
-        while True:
-            page = self._page(after, prefix)
-            yield from page
-            if len(page) < _PAGE:
-                return
-            after = page[-1][0]
+        return self.begin_items(prefix).result()
 
-    def _page(self, after: str, prefix: str) -> list[tuple[str, str]]:
-        with ceph_errors.translated("reading a page of object", self._name):
-            try:
-                with rados.ReadOpCtx() as op:
-                    values, _ = self._ioctx.get_omap_vals(op, after, prefix, _PAGE)
-                    self._ioctx.operate_read_op(op, self._name)
-                    return [(key, _text(value)) for key, value in values]
-            except rados.ObjectNotFound:
-                return []
+    def begin_items(self, prefix: str = "") -> Future[Iterator[tuple[str, str]]]:
+        """Begin to read the first page of `items`; further ones are read when they are needed."""
+        reading = begin_page(self._ioctx, self._name, prefix)
+        return reading.then(lambda pairs: self._pages(pairs, prefix))
+
+    def _pages(self, pairs: Pairs, prefix: str) -> Iterator[tuple[str, str]]:
+        while True:
+            yield from _texts(pairs).items()
+            if len(pairs) < PAGE:
+                return
+            pairs = begin_page(self._ioctx, self._name, prefix, pairs[-1][0]).result()
 
     def swap(
         self, key: str, old: str | None, new: str | None, beside: Mapping[str, str | None] = _NONE
@@ -158,6 +190,10 @@ def remove(ioctx: rados.Ioctx, name: str) -> None:
         ioctx.remove_object(name)
 
 
-def _text(value: bytes | None) -> str:
-    """Decode a value. None is an empty value; damaged UTF-8 becomes a text that is no JSON."""
-    return (value or b"").decode(errors="backslashreplace")
+def _texts(pairs: Pairs) -> dict[str, str]:
+    return {key: _text(value) for key, value in pairs}
+
+
+def _text(value: bytes) -> str:
+    """Decode a value; damaged UTF-8 becomes a text that is no JSON."""
+    return value.decode(errors="backslashreplace")

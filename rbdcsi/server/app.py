@@ -28,6 +28,7 @@ from rbdcsi.staging.notes import Notes
 from rbdcsi.staging.reconcile import Reconciler
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.volumes.purge import Purger
+from rbdcsi.volumes.search import LocationSearch
 from rbdcsi.volumes.usage_metrics import Census
 
 
@@ -77,6 +78,7 @@ def build(options: Options, clusters: Config) -> Application:
     node = _NodeSide(options, pooled, locks) if options.role != "controller" else None
     identity = Identity(probe.Readiness(pooled), node.registration if node else None)
     application = Application(identity, locks=locks)
+    application.background.append(PeriodicTask("connections", pooled.close_idle))
     if options.role != "node":
         _add_controller(application, options, pooled)
     if node:
@@ -91,11 +93,21 @@ def _add_controller(
     application: Application, options: Options, pooled: connections.Connections
 ) -> None:
     for_removal = connections.Connections(pooled.configured, timeout=options.operation_timeout)
-    purger = Purger(pooled, for_removal)
     policy = Policy(options.fence == "always", options.detach_grace)
-    application.controller = Controller(pooled, policy, purger.wake)
-    application.background += [purger, PeriodicTask("census", Census(pooled).take)]
-    application.background.append(PeriodicTask("fences", FenceUpkeep(pooled).run))
+    purgers: dict[str, Purger] = {}
+    # One of each for each cluster: none waits for a cluster that does not answer.
+    for cluster in pooled.configured.clusters:
+        cluster_id = cluster.cluster_id
+        purgers[cluster_id] = Purger(cluster_id, pooled, for_removal)
+        application.background += [
+            PeriodicTask("search", LocationSearch(cluster_id, pooled).run),
+            purgers[cluster_id],
+            PeriodicTask("census", Census(cluster_id, pooled).take),
+            PeriodicTask("fences", FenceUpkeep(cluster_id, pooled).run),
+        ]
+    application.controller = Controller(
+        pooled, policy, lambda location_id: purgers[location_id.cluster_id].wake(location_id)
+    )
 
 
 class _NodeSide:

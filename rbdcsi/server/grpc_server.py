@@ -50,9 +50,7 @@ def serve(
     """
     # A thread for each call: those that wait for a sick cluster hold none that others need.
     workers = _started_workers(options.max_concurrent)
-    layers = interceptors.standard(
-        options.node_id, LONGEST_CALL, locks, activity, options.workers
-    )
+    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity, options.workers)
     server = grpc.server(
         workers,
         interceptors=[LayerInterceptor(layers)],

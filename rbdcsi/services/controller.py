@@ -39,18 +39,18 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         self,
         pooled: connections.Connections,
         policy: Policy,
-        deleted: Callable[[], None],
+        deleted: Callable[[ids.LocationId], None],
     ) -> None:
         """Serve volumes.
 
         Args:
             pooled: the connections.
             policy: of detaching.
-            deleted: called after a deletion, when there is data to remove.
+            deleted: called with its location after a deletion, when there is data to remove.
         """
         self._connections = pooled
-        self._placement = Placement(pooled)
         volume_locations = locations.Locations(pooled)
+        self._placement = Placement(pooled, volume_locations)
         self._provisioner = Provisioner(pooled, self._placement)
         self._deleter = Deleter(pooled, volume_locations, deleted)
         self._attacher = Attacher(pooled, volume_locations)

@@ -37,7 +37,7 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     def Probe(
         self, request: csi_pb2.ProbeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ProbeResponse:
-        """Return ready if every configured cluster answers.
+        """Return ready if a configured cluster answers: its volumes can be served.
 
         A node is not ready while its id belongs to another machine.
         """

@@ -21,6 +21,7 @@ from rbdcsi.attachments.records import Attachment, Client, State
 from rbdcsi.ceph.connections import Connection
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
+from rbdcsi.nodes.locations import locations_of
 from rbdcsi.runtime import clock
 from rbdcsi.staging import fenced
 from rbdcsi.staging.client import client_of_existing
@@ -203,19 +204,25 @@ class Reconciler:
     def _reconcile_attachments(self, connection: Connection) -> None:
         """Release each attachment of this node that has clients of this machine but no device."""
         node = self._node
-        for location in node.locations.of_cluster(connection.cluster_id):
-            for image_id in store.Records(location.ioctx).attached_to(node.node_id):
-                handle = ids.VolumeHandle(location.id, image_id)
-                with _tolerated(str(handle)):
-                    attachment = self._attachment(handle)
-                    if attachment is None or not any(map(self._may_be_here, attachment.clients)):
-                        continue
-                    if node.devices.find(handle):
-                        continue
-                    with self._hold(handle):
-                        if node.devices.find(handle) is None:
-                            _log.info("releasing a volume without a device", volume=str(handle))
-                            self._unstager.release(handle, None)
+        cluster_id = connection.cluster_id
+        for place in locations_of(node.connections, node.locations, cluster_id, node.node_id):
+            gone = contextlib.suppress(errors.NotFound, errors.Forbidden)  # or not this user's
+            with _tolerated(f"pool number {place.pool_id}"), gone:
+                ioctx = connection.ioctx(place.pool_id, place.namespace)
+                for image_id in store.Records(ioctx).attached_to(node.node_id):
+                    self._reconcile_attachment(ids.VolumeHandle(place, image_id))
+
+    def _reconcile_attachment(self, handle: ids.VolumeHandle) -> None:
+        with _tolerated(str(handle)):
+            attachment = self._attachment(handle)
+            if attachment is None or not any(map(self._may_be_here, attachment.clients)):
+                return
+            if self._node.devices.find(handle):
+                return
+            with self._hold(handle):
+                if self._node.devices.find(handle) is None:
+                    _log.info("releasing a volume without a device", volume=str(handle))
+                    self._unstager.release(handle, None)
 
     def _may_be_here(self, client: Client) -> bool:
         return client.machine_id in {"", self._node.machine.machine_id}

@@ -93,22 +93,26 @@ _BUILD.info({"version": rbdcsi.__version__, "python": platform.python_version()}
 
 
 class SnapshotGauge(Collector):
-    """A gauge whose labels come and go: each snapshot replaces all values, so none goes stale."""
+    """A gauge whose labels come and go, the first of which is the cluster.
+
+    Each snapshot of a cluster replaces its values, so none goes stale.
+    """
 
     def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
         self.name, self.documentation, self.labels = name, documentation, labels
-        self._values: Mapping[tuple[str, ...], float] = {}
+        self._values: dict[str, Mapping[tuple[str, ...], float]] = {}
         REGISTRY.register(self)
 
-    def replace(self, values: Mapping[tuple[str, ...], float]) -> None:
-        """Replace all values by these, by their labels."""
-        self._values = dict(values)
+    def replace(self, cluster_id: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Replace the values of a cluster by these, by their labels."""
+        self._values[cluster_id] = dict(values)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Return the gauge with its values to the registry."""
         family = GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
-        for labels, value in self._values.items():
-            family.add_metric(labels, value)
+        for values in list(self._values.values()):
+            for labels, value in values.items():
+                family.add_metric(labels, value)
         yield family
 
 
@@ -128,6 +132,11 @@ VOLUMES = SnapshotGauge("rbdcsi_volumes", "Volumes.", ("cluster", "pool", "names
 DELETING = SnapshotGauge(
     "rbdcsi_volumes_deleting",
     "Deleted volumes whose data is still to be removed.",
+    ("cluster", "pool", "namespace"),
+)
+LOCATION_READY = SnapshotGauge(
+    "rbdcsi_location_ready",
+    "1 if a pool and RADOS namespace with volumes could be read, otherwise 0.",
     ("cluster", "pool", "namespace"),
 )
 POOL_STORED = SnapshotGauge(

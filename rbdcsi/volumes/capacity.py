@@ -1,5 +1,6 @@
 """GetCapacity: the free space of a pool, from the monitors' statistics and the pool's quota."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rbdcsi import errors
@@ -68,11 +69,17 @@ def pool_capacity(
 
 def usage(connection: connections.Connection, pool_id: int) -> Usage | None:
     """Return the usage of a pool, None if the pool does not exist or has no statistics yet."""
-    for pool in connection.command("df", detail="detail")["pools"]:
-        if pool["id"] == pool_id:
-            stats = pool["stats"]
-            available, quota = stats["max_avail"], stats.get("quota_bytes")
-            if quota:
-                available = min(available, max(0, quota - stats["stored"]))
-            return Usage(stats["stored"], available)
-    return None
+    return usages(connection).get(pool_id)
+
+
+def usages(connection: connections.Connection) -> dict[int, Usage]:
+    """Return the usage of every pool that has statistics, by the pool's number."""
+    pools = connection.command("df", detail="detail")["pools"]
+    return {pool["id"]: _usage(pool["stats"]) for pool in pools}
+
+
+def _usage(stats: Mapping[str, int]) -> Usage:
+    available, quota = stats["max_avail"], stats.get("quota_bytes")
+    if quota:
+        available = min(available, max(0, quota - stats["stored"]))
+    return Usage(stats["stored"], available)

@@ -28,14 +28,14 @@ class Deleter:
         self,
         pooled: connections.Connections,
         all_locations: Locations,
-        on_deleted: Callable[[], None],
+        on_deleted: Callable[[ids.LocationId], None],
     ) -> None:
         """Delete volumes of every configured cluster.
 
         Args:
             pooled: the connections to the clusters.
             all_locations: their locations.
-            on_deleted: called after each deletion.
+            on_deleted: called with its location after each deletion.
         """
         self._connections = pooled
         self._locations = all_locations
@@ -53,8 +53,9 @@ class Deleter:
                 location = self._locations.open(connection, handle.location)
             except errors.NotFound:
                 return
+            self._locations.register(location.id)  # its data is to be removed
             _delete(location, handle)
-        self._on_deleted()
+        self._on_deleted(handle.location)
 
 
 def _delete(location: Location, handle: ids.VolumeHandle) -> None:

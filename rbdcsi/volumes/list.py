@@ -5,16 +5,18 @@ Neither opens an image.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph import connections, locations, omap
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
+from rbdcsi.runtime.futures import Future
 from rbdcsi.volumes import spec
 
 _log = structlog.get_logger()
@@ -53,6 +55,7 @@ class VolumeInfo:
 
 
 _Position = tuple[ids.LocationId, str]
+_AHEAD = 8  # locations whose first reads are under way together
 
 
 class Catalogue:
@@ -63,11 +66,13 @@ class Catalogue:
     ) -> None:
         self._connections = pooled
         self._locations = volume_locations
+        self._empty: set[str] = set()  # clusters that held no volumes when they answered last
 
     def page(self, most: int, token: str) -> Page:
         """Return a page of volumes, ordered by location and image name.
 
-        A volume that exists during the whole listing is on exactly one page.
+        A volume that exists during the whole listing is on exactly one page. An image that is
+        attached counts as one, although another program made it (a static volume).
 
         Args:
             most: the most entries of the page; 0 takes the driver's own limit.
@@ -76,18 +81,16 @@ class Catalogue:
         Raises:
             Busy: this driver did not issue the token (CSI: ABORTED).
             InvalidRequest: `most` is negative.
+            Unavailable: a cluster or pool that holds volumes does not answer.
         """
         if most < 0:
             raise errors.InvalidRequest(f"max_entries is {most}; it must not be negative")
         most = min(most or MOST_ENTRIES, MOST_ENTRIES)
-        after = _parse(token) if token else None
         volumes: list[VolumeEntry] = []
-        for location in self._locations.all():
-            if after and location.id < after[0]:
-                continue
-            volumes += _volumes_in(location, after)
-            if len(volumes) > most:
-                return Page(tuple(volumes[:most]), _token(volumes[most - 1]))
+        for volume in self._from(_parse(token) if token else None):
+            if len(volumes) == most:
+                return Page(tuple(volumes), _token(volumes[-1]))
+            volumes.append(volume)
         return Page(tuple(volumes), "")
 
     def get(self, handle: ids.VolumeHandle, credentials: Credentials | None = None) -> VolumeInfo:
@@ -107,22 +110,82 @@ class Catalogue:
             nodes = tuple(sorted(record.attachments))
             return VolumeInfo(handle, header.size, name, location.pool, volume_spec, nodes)
 
+    def _from(self, position: _Position | None) -> Iterator[VolumeEntry]:
+        """Yield the volumes after a position; None is before the first one."""
+        clusters = self._connections.configured.clusters
+        for cluster_id in sorted(cluster.cluster_id for cluster in clusters):
+            if position and cluster_id < position[0].cluster_id:
+                continue
+            location_ids = [
+                each for each in self._known(cluster_id) if not position or each >= position[0]
+            ]
+            with self._connections.use(cluster_id) as connection:
+                for begun in _begun_ahead(self._locations, connection, location_ids, position):
+                    yield from begun.volumes()
 
-def _volumes_in(location: locations.Location, after: _Position | None) -> Iterator[VolumeEntry]:
-    prefixes = location.prefixes()
-    nodes = _nodes_by_image(location)
-    start = after[1] if after and after[0] == location.id else ""
-    for image_id, name in sorted(location.images.all(), key=lambda image: image[1]):
-        if name > start and name.startswith(prefixes):
-            handle = ids.VolumeHandle(location.id, image_id)
-            yield VolumeEntry(handle, name, nodes.get(image_id, ()))
+    def _known(self, cluster_id: str) -> list[ids.LocationId]:
+        """Return the locations of a cluster; none if it does not answer and had none before."""
+        try:
+            location_ids = self._locations.known(cluster_id)
+        except errors.Unavailable as error:
+            if cluster_id in self._empty:
+                return []
+            raise errors.Unavailable(
+                f"volumes cannot be listed, because cluster {cluster_id} does not answer: {error}"
+            ) from error
+        (self._empty.discard if location_ids else self._empty.add)(cluster_id)
+        return location_ids
 
 
-def _nodes_by_image(location: locations.Location) -> dict[str, tuple[str, ...]]:
-    return {
-        image_id: tuple(sorted(record.attachments))
-        for image_id, record in store.Records(location.ioctx).all()
-    }
+@dataclass(frozen=True)
+class _Begun:
+    """A location whose first reads are under way; images up to the name `after` are left out."""
+
+    location: locations.Location
+    after: str
+    prefixes: Future[tuple[str, ...]]
+    images: Future[omap.Pairs]
+
+    def volumes(self) -> Iterator[VolumeEntry]:
+        """Yield the location's volumes, sorted by name; none if the user may not read it."""
+        location = self.location
+        try:
+            prefixes, records = self.prefixes.result(), store.Records(location.ioctx)
+            for images in location.images.pages(self.after, self.images):
+                attached = records.several([image_id for image_id, _ in images])
+                for image_id, name in images:
+                    record = attached.get(image_id)
+                    nodes = tuple(sorted(record.attachments)) if record else ()
+                    if nodes or name.startswith(prefixes):
+                        yield VolumeEntry(ids.VolumeHandle(location.id, image_id), name, nodes)
+        except (errors.Forbidden, errors.NotFound):  # the pool may be gone by now
+            return
+        except errors.Unavailable as error:
+            raise type(error)(
+                f"volumes cannot be listed, because pool {location.pool} of cluster "
+                f"{location.id.cluster_id} does not answer: {error}"
+            ) from error
+
+
+def _begun_ahead(
+    every: locations.Locations,
+    connection: connections.Connection,
+    location_ids: Iterable[ids.LocationId],
+    position: _Position | None,
+) -> Iterator[_Begun]:
+    """Yield the locations in their order, with the reads of the next ones under way."""
+    begun: deque[_Begun] = deque()
+    for location_id in location_ids:
+        try:
+            location = every.open(connection, location_id)
+        except errors.NotFound:  # the pool is gone
+            continue
+        after = position[1] if position and position[0] == location_id else ""
+        images = location.images.begin_page(after)
+        begun.append(_Begun(location, after, location.begin_prefixes(), images))
+        if len(begun) > _AHEAD:
+            yield begun.popleft()
+    yield from begun
 
 
 def _token(last: VolumeEntry) -> str:

@@ -3,7 +3,7 @@
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, objects, omap
-from rbdcsi.ceph.locations import Location
+from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.model import ids
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.runtime.turns import Turns
@@ -12,8 +12,9 @@ from rbdcsi.runtime.turns import Turns
 class Placement:
     """Chooses and prepares locations for new volumes."""
 
-    def __init__(self, pooled: connections.Connections) -> None:
+    def __init__(self, pooled: connections.Connections, locations: Locations) -> None:
         self._connections = pooled
+        self._locations = locations
         self._prepared: set[tuple[ids.LocationId, str]] = set()
         self._preparing = Turns(1)
 
@@ -60,6 +61,7 @@ class Placement:
             return
         with self._preparing.take(location.id, f"another call that prepares pool {location.pool}"):
             _require_namespace(connection, location)
+            self._locations.register(location.id)
             if not location.has_prefix(prefix):
                 omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])
                 location.add_prefix(prefix)

@@ -1,6 +1,8 @@
 """Removes the data of deleted volumes, in the background of a controller.
 
-The volumes' records say which images are left, so any controller carries on after any crash. Two
+The volumes' records say which images are left, so any controller carries on after any crash. A
+thread for each cluster looks at a location after a deletion there, and at all known ones each
+minute; a pool or cluster that does not answer is left out, and keeps no other one from it. Two
 processes must not remove one image at the same time: librbd then ends its process by an assertion
 (TrimRequest: the exclusive lock was lost). So a lease lets one controller purge a location.
 
@@ -10,6 +12,7 @@ for it, and keeps it until the placement group peers again. So the watchers are 
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +24,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, lease, locations, trash
 from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes.unfinished import UnfinishedDeletions
@@ -29,6 +33,8 @@ _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 60.0
 _RETRY_SECONDS = 5.0  # if an image is left
+_SHARE = 20  # the pause after a look at all locations is at least so many times as long as the look
+_READ_SECONDS = 3600.0  # drivers before 0.2 listed no deletions: they are found in the records
 _RENEW_SECONDS = lease.SECONDS / 3
 _SETTLE_SECONDS = 1.0  # after a deletion's purge: others that come with it are purged together
 _MOVE_SECONDS = 300.0  # much longer than a call that moves an image to the trash can take
@@ -37,32 +43,36 @@ _REMOVALS = 2  # images whose data is removed at the same time
 
 
 class Purger:
-    """Removes deleted images, in a thread of its own."""
+    """Removes deleted images of one cluster, in a thread of its own."""
 
     def __init__(
         self,
+        cluster_id: str,
         pooled: connections.Connections,
         removal_connections: connections.Connections,
         *,
         move_seconds: float = _MOVE_SECONDS,
     ) -> None:
-        """Purge every location of every configured cluster.
+        """Purge every known location of a cluster.
 
         librbd processes a large object map in the connection's only completion thread, so
         CreateVolume on the same connection would wait for that.
 
         Args:
+            cluster_id: the cluster.
             pooled: the connections that list locations and change records.
             removal_connections: the connections that remove data; nothing else uses them.
             move_seconds: a move to the trash that is seen for so long was cut off.
         """
+        self._cluster_id = cluster_id
+        self._connections = pooled
         self._locations = locations.Locations(pooled)
         self._removal_connections = removal_connections
         self._move_seconds = move_seconds
-        self._unfinished = UnfinishedDeletions(
-            cluster.cluster_id for cluster in pooled.configured.clusters
-        )
+        self._unfinished = UnfinishedDeletions(cluster_id)
         self._first_seen: dict[tuple[ids.LocationId, str], float] = {}  # moves, monotonic
+        self._read_at: dict[ids.LocationId, float] = {}  # every record, monotonic
+        self._due: set[ids.LocationId] = set()  # to be purged soon
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -80,40 +90,79 @@ class Purger:
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
 
-    def wake(self) -> None:
-        """Purge soon, because a volume was deleted."""
+    def wake(self, location_id: ids.LocationId) -> None:
+        """Purge a location soon, because a volume was deleted there."""
+        self._due.add(location_id)
         self._wake.set()
 
     def _purge_until_stopped(self) -> None:
-        woken = False
+        all_due = 0.0  # monotonic
         while not self._stopping.is_set():
-            done = False
+            begun = time.monotonic()
             try:
-                done = self._purge_all()
+                if begun >= all_due:
+                    self._due |= set(self._all())
+                    all_due = begun + _PAUSE_SECONDS
+                self._purge_due()
             except Exception as error:  # noqa: BLE001  the thread must go on
+                all_due = begun + _RETRY_SECONDS
                 _log.warning("purge failed, to be repeated", exc_info=error)
-            if woken:
+            ended = time.monotonic()
+            all_due = max(all_due, ended + _SHARE * (ended - begun))
+            pause = _RETRY_SECONDS if self._due else all_due - ended
+            if self._wake.wait(max(0.0, pause)):
                 self._stopping.wait(_SETTLE_SECONDS)
-            woken = self._wake.wait(_PAUSE_SECONDS if done else _RETRY_SECONDS)
             self._wake.clear()
 
-    def _purge_all(self) -> bool:
-        """Purge every location; return False if an image is left."""
-        done, location_ids = True, set()
-        for location in self._locations.all():
-            location_ids.add(location.id)
+    def _all(self) -> list[ids.LocationId]:
+        """Return the known locations of the cluster."""
+        location_ids = self._locations.known(self._cluster_id)
+        self._unfinished.keep_locations(location_ids)
+        self._read_at = {each: self._read_at.get(each, -math.inf) for each in location_ids}
+        return location_ids
+
+    def _purge_due(self) -> None:
+        """Purge the locations that are due; they stay due if an image is left."""
+        sick = SickPools(_RETRY_SECONDS)
+        for location_id in sorted(self._due):
+            if self._stopping.is_set():
+                return
+            if location_id in sick:
+                continue
+            self._due.discard(location_id)  # a deletion from now on makes it due again
             try:
-                done &= self._purge(location)
+                done = self._purge_location(location_id)
+            except errors.Unavailable as error:
+                done = False
+                sick.add(location_id, error, "deleted data is not removed")
             except Exception as error:  # noqa: BLE001  the other locations must not wait for it
                 done = False
                 _log.warning(
-                    "purge of a pool failed, to be repeated", pool=location.pool, exc_info=error
+                    "purge of a pool failed, to be repeated",
+                    pool=location_id.pool_id,
+                    exc_info=error,
                 )
-        self._unfinished.keep_locations(location_ids)
-        return done
+            if not done:
+                self._due.add(location_id)
+
+    def _purge_location(self, location_id: ids.LocationId) -> bool:
+        """Purge a location; return False if an image is left."""
+        with self._connections.use(self._cluster_id) as connection:
+            try:
+                return self._purge(self._locations.open(connection, location_id))
+            except errors.NotFound:
+                self._remove_lost(connection, location_id)
+            except errors.Forbidden:  # the configured user may not read it
+                pass
+        return True
+
+    def _remove_lost(self, connection: connections.Connection, location_id: ids.LocationId) -> None:
+        """Remove a location from the known ones if its pool is gone."""
+        if all(pool.pool_id != location_id.pool_id for pool in connection.pools()):
+            locations.Registry(connection.home(), self._cluster_id).remove(location_id)
 
     def _purge(self, location: locations.Location) -> bool:
-        deleting = store.Records(location.ioctx).deleting()
+        deleting = self._deleting(location)
         self._unfinished.keep(location.id, deleting)
         if not deleting:
             return True
@@ -121,15 +170,28 @@ class Purger:
         if not location_lease.take():
             return False
         try:
-            return self._remove_all(location, location_lease)
+            # Another controller may have had the lease since they were listed.
+            deleting = store.Records(location.ioctx).deleting_among(deleting)
+            return self._remove_all(location, deleting, location_lease)
         finally:
             location_lease.release()
 
-    def _remove_all(self, location: locations.Location, location_lease: lease.Lease) -> bool:
-        location_id, records = location.id, store.Records(location.ioctx)
+    def _deleting(self, location: locations.Location) -> list[str]:
+        """Return the ids of the deleted images, now and then by a look at every record."""
+        records, now = store.Records(location.ioctx), time.monotonic()
+        if now - self._read_at.get(location.id, -math.inf) < _READ_SECONDS:
+            return records.listed_as_deleting()
+        deleting = records.deleting()
+        self._read_at[location.id] = now
+        return deleting
+
+    def _remove_all(
+        self, location: locations.Location, deleting: list[str], location_lease: lease.Lease
+    ) -> bool:
+        location_id = location.id
         with self._removal_connections.use(location_id.cluster_id) as connection:
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
-            reading = {each: trash.begin_entry(ioctx, each) for each in records.deleting()}
+            reading = {each: trash.begin_entry(ioctx, each) for each in deleting}
             entries = {image_id: entry.result() for image_id, entry in reading.items()}
         moving_now = self._moving_now(location_id, entries)
         lost = threading.Event()

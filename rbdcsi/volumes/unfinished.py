@@ -2,18 +2,18 @@
 
 import datetime
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from rbdcsi.model.ids import LocationId
 from rbdcsi.telemetry import metrics
 
 
 class UnfinishedDeletions:
-    """The deleted images that were still there after the last attempt to remove their data."""
+    """The deleted images of a cluster whose data the last attempt did not remove."""
 
-    def __init__(self, cluster_ids: Iterable[str]) -> None:
-        """Show the number of these clusters also if it is 0."""
-        self._cluster_ids = tuple(cluster_ids)
+    def __init__(self, cluster_id: str) -> None:
+        """Show the number of this cluster's also if it is 0."""
+        self._cluster_id = cluster_id
         self._begun: dict[tuple[LocationId, str], float] = {}  # by image id, seconds since 1970
         self._lock = threading.Lock()
 
@@ -55,11 +55,8 @@ class UnfinishedDeletions:
             self._show()
 
     def _show(self) -> None:
-        numbers: dict[tuple[str, ...], float] = {(each,): 0 for each in self._cluster_ids}
-        oldest: dict[tuple[str, ...], float] = {}
-        for (location_id, _), seconds in self._begun.items():
-            cluster = (location_id.cluster_id,)
-            numbers[cluster] += 1
-            oldest[cluster] = min(seconds, oldest.get(cluster, seconds))
-        metrics.DELETIONS_UNFINISHED.replace(numbers)
-        metrics.DELETIONS_UNFINISHED_OLDEST.replace(oldest)
+        cluster: tuple[str, ...] = (self._cluster_id,)
+        begun = self._begun.values()
+        oldest = {cluster: min(begun)} if begun else {}
+        metrics.DELETIONS_UNFINISHED.replace(self._cluster_id, {cluster: len(begun)})
+        metrics.DELETIONS_UNFINISHED_OLDEST.replace(self._cluster_id, oldest)

@@ -1,5 +1,6 @@
 """Counts volumes, attachments and bytes for the metrics, once a minute."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -8,7 +9,8 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
-from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph import ceph_errors, connections, locations
+from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.nodes import presence
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity
@@ -16,6 +18,7 @@ from rbdcsi.volumes import capacity
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 60.0
+_SHARE = 20  # the pause is at least so many times as long as the count
 
 
 @dataclass
@@ -23,55 +26,94 @@ class _Count:
     attachments: Counter[tuple[str, ...]] = field(default_factory=Counter)
     volumes: dict[tuple[str, ...], float] = field(default_factory=dict)
     deleting: dict[tuple[str, ...], float] = field(default_factory=dict)
+    ready: dict[tuple[str, ...], float] = field(default_factory=dict)
     stored: dict[tuple[str, ...], float] = field(default_factory=dict)
     available: dict[tuple[str, ...], float] = field(default_factory=dict)
-
     without_node: dict[tuple[str, ...], float] = field(default_factory=dict)
 
-    def show(self) -> None:
-        metrics.WITHOUT_NODE.replace(self.without_node)
-        metrics.ATTACHMENTS.replace(self.attachments)
-        metrics.VOLUMES.replace(self.volumes)
-        metrics.DELETING.replace(self.deleting)
-        metrics.POOL_STORED.replace(self.stored)
-        metrics.POOL_AVAILABLE.replace(self.available)
+    def show(self, cluster_id: str) -> None:
+        metrics.WITHOUT_NODE.replace(cluster_id, self.without_node)
+        metrics.ATTACHMENTS.replace(cluster_id, self.attachments)
+        metrics.VOLUMES.replace(cluster_id, self.volumes)
+        metrics.DELETING.replace(cluster_id, self.deleting)
+        metrics.LOCATION_READY.replace(cluster_id, self.ready)
+        metrics.POOL_STORED.replace(cluster_id, self.stored)
+        metrics.POOL_AVAILABLE.replace(cluster_id, self.available)
 
 
 class Census:
-    """Sets the metrics about volumes; if a cluster does not answer, it removes their values."""
+    """Sets the metrics about the volumes of one cluster.
 
-    def __init__(self, pooled: connections.Connections) -> None:
+    If the cluster does not answer, it removes their values; of a location that does not answer,
+    those of that location.
+    """
+
+    def __init__(self, cluster_id: str, pooled: connections.Connections) -> None:
+        self._cluster_id = cluster_id
         self._connections = pooled
         self._locations = locations.Locations(pooled)
 
     def take(self) -> float:
         """Count and set the metrics; return the seconds until the next count is due."""
-        count = _Count()
+        count, begun = _Count(), time.monotonic()
         try:
-            self._count(count)
+            with self._connections.use(self._cluster_id) as connection:
+                self._count(connection, count)
         except errors.RbdCsiError as error:
             count = _Count()
-            _log.warning("volumes not counted for the metrics, to be repeated", error=str(error))
-        count.show()
-        return _PAUSE_SECONDS
+            _log.warning(
+                "volumes not counted for the metrics, to be repeated",
+                cluster=self._cluster_id,
+                error=str(error),
+            )
+        count.show(self._cluster_id)
+        return max(_PAUSE_SECONDS, _SHARE * (time.monotonic() - begun))
 
-    def _count(self, count: _Count) -> None:
-        for location in self._locations.all():
-            _count_volumes(location, count)
-            with self._connections.use(location.id.cluster_id) as connection:
-                pool = location.id.cluster_id, location.pool
-                usage = capacity.usage(connection, location.id.pool_id)
-                if usage is not None:
-                    count.stored[pool], count.available[pool] = usage.stored, usage.available
+    def _count(self, connection: connections.Connection, count: _Count) -> None:
+        sick, pools = SickPools(_PAUSE_SECONDS), dict[int, str]()
+        names = {pool.pool_id: pool.name for pool in connection.pools()}
+        for location_id in self._locations.known(self._cluster_id):
+            name = names.get(location_id.pool_id)
+            if name is None:  # the pool is gone
+                continue
+            labels = self._cluster_id, name, location_id.namespace
+            count.ready[labels] = 0
+            if location_id in sick:
+                continue
+            try:
+                _count_volumes(self._locations.open(connection, location_id), labels, count)
+            except ceph_errors.ConnectionLost:
+                raise
+            except errors.Unavailable as error:
+                sick.add(location_id, error, "its volumes are not counted")
+                continue
+            except (errors.Forbidden, errors.NotFound):
+                del count.ready[labels]
+                continue
+            except errors.Failed as error:  # a damaged record
+                _log.warning("volumes of a pool not counted", pool=name, error=str(error))
+            count.ready[labels] = 1
+            pools[location_id.pool_id] = name
+        self._count_bytes(connection, pools, count)
+        self._count_without_node(connection, count)
+
+    def _count_bytes(
+        self, connection: connections.Connection, pools: dict[int, str], count: _Count
+    ) -> None:
+        usages = capacity.usages(connection) if pools else {}
+        for pool_id, name in pools.items():
+            if usage := usages.get(pool_id):
+                labels = self._cluster_id, name
+                count.stored[labels], count.available[labels] = usage.stored, usage.available
+
+    def _count_without_node(self, connection: connections.Connection, count: _Count) -> None:
         for (cluster_id, node, state), volumes in count.attachments.items():
             if state == State.STAGED.value:
-                with self._connections.use(cluster_id) as connection:
-                    lives = presence.lives(connection.home(), node)
+                lives = presence.lives(connection.home(), node)
                 count.without_node[cluster_id, node] = 0 if lives else volumes
 
 
-def _count_volumes(location: locations.Location, count: _Count) -> None:
-    labels = location.id.cluster_id, location.pool, location.id.namespace
+def _count_volumes(location: locations.Location, labels: tuple[str, ...], count: _Count) -> None:
     prefixes = location.prefixes()
     count.volumes[labels] = sum(name.startswith(prefixes) for _, name in location.images.all())
     count.deleting[labels] = 0

@@ -61,5 +61,7 @@ def place_of(request: Any) -> Hashable | None:
         except errors.NotFound:
             return None
         return location.cluster_id, location.pool_id
-    parameters = request.parameters
+    parameters = getattr(request, "parameters", None)
+    if parameters is None:
+        return None
     return parameters.get("clusterID", ""), parameters.get("pool", "")

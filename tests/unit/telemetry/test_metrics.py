@@ -17,9 +17,11 @@ def test_a_counted_gauge_forgets_labels_that_are_gone() -> None:
         labels = {"cluster": "c", "node": node, "state": "staged"}
         return metrics.REGISTRY.get_sample_value("rbdcsi_attachments", labels)
 
-    metrics.ATTACHMENTS.replace({("c", "a", "staged"): 2})
+    metrics.ATTACHMENTS.replace("c", {("c", "a", "staged"): 2})
     assert (shown("a"), shown("b")) == (2, None)
-    metrics.ATTACHMENTS.replace({("c", "b", "staged"): 1})
+    metrics.ATTACHMENTS.replace("c", {("c", "b", "staged"): 1})
     assert (shown("a"), shown("b")) == (None, 1)
-    metrics.ATTACHMENTS.replace({})
+    metrics.ATTACHMENTS.replace("other", {})
+    assert (shown("a"), shown("b")) == (None, 1)
+    metrics.ATTACHMENTS.replace("c", {})
     assert (shown("a"), shown("b")) == (None, None)

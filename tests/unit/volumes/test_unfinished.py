@@ -8,14 +8,14 @@ from rbdcsi.model.ids import LocationId
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes.unfinished import UnfinishedDeletions
 
-HERE, THERE, OTHER = (LocationId(*each) for each in (("a", 1, ""), ("a", 2, ""), ("b", 1, "n")))
+HERE, THERE, OTHER = (LocationId(*each) for each in (("a", 1, ""), ("a", 2, ""), ("a", 1, "n")))
 
 
 @pytest.fixture
 def unfinished() -> Iterator[UnfinishedDeletions]:
-    yield UnfinishedDeletions(["a", "b"])
-    metrics.DELETIONS_UNFINISHED.replace({})
-    metrics.DELETIONS_UNFINISHED_OLDEST.replace({})
+    yield UnfinishedDeletions("a")
+    metrics.DELETIONS_UNFINISHED.replace("a", {})
+    metrics.DELETIONS_UNFINISHED_OLDEST.replace("a", {})
 
 
 def _shown(cluster: str) -> tuple[float | None, float | None]:
@@ -28,10 +28,10 @@ def _shown(cluster: str) -> tuple[float | None, float | None]:
 
 
 def test_number_and_oldest_are_by_cluster(unfinished: UnfinishedDeletions) -> None:
+    UnfinishedDeletions("b").add(LocationId("b", 1, ""), "1", "1970-01-01T00:03:00+00:00")
     unfinished.add(HERE, "1", "1970-01-01T00:02:00+00:00")
     unfinished.add(HERE, "1", "1970-01-01T00:02:00Z")
     unfinished.add(THERE, "1", "1970-01-01T00:01:00+00:00")
-    unfinished.add(OTHER, "1", "1970-01-01T00:03:00+00:00")
     assert (_shown("a"), _shown("b")) == ((2, 60), (1, 180))
     unfinished.remove(THERE, "1")
     unfinished.remove(THERE, "unknown")
@@ -45,8 +45,8 @@ def test_deletions_that_another_controller_finished_are_not_counted(
         for image_id in "12":
             unfinished.add(location_id, image_id, "1970-01-01T00:01:00Z")
     unfinished.keep(HERE, ["2", "3"])
-    assert (_shown("a"), _shown("b")) == ((3, 60), (2, 60))
+    assert _shown("a") == (5, 60)
     unfinished.keep_locations({HERE, THERE})
-    assert (_shown("a"), _shown("b")) == ((3, 60), (0, None))
+    assert _shown("a") == (3, 60)
     unfinished.keep_locations(set())
-    assert (_shown("a"), _shown("b")) == ((0, None), (0, None))
+    assert _shown("a") == (0, None)

@@ -29,6 +29,7 @@ def serve(layer: Layer, method: str, request: Any, body: Any = csi_pb2.DeleteVol
         ("ControllerPublishVolume", delete("v1:a:7:tenant:3"), True),
         ("DeleteVolume", delete("v1:a:8::2"), False),
         ("DeleteVolume", delete("v1:b:7::2"), False),
+        ("DeleteVolume", delete(""), False),
         ("DeleteVolume", delete("none of this driver's"), False),
         ("CreateVolume", csi_pb2.CreateVolumeRequest(parameters={"pool": "p"}), False),
         ("ListVolumes", csi_pb2.ListVolumesRequest(), False),
