@@ -7,7 +7,19 @@ from typing import get_args
 import click
 from rich.console import Console
 
-from bench import attach, create, data_path, delete, journey, lab, listing, machine, report, start
+from bench import (
+    attach,
+    create,
+    data_path,
+    delete,
+    journey,
+    lab,
+    listing,
+    machine,
+    neighbours,
+    report,
+    start,
+)
 from bench.metric import Result
 from e2e import processes
 
@@ -21,6 +33,7 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     "journey": journey.measure,
     "delete": delete.measure,
     "listing": listing.measure,
+    "neighbours": neighbours.measure,
     "data-path": data_path.measure,
 }
 

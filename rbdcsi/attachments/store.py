@@ -92,10 +92,7 @@ class Records:
             after = StoredRecord(
                 None if record is None else RECORD.encode(record), record or _EMPTY
             )
-            lists = {
-                **_node_keys(image_id, before.record, after.record),
-                **_trash_key(image_id, before.record, after.record),
-            }
+            lists = _changed(listed_by(image_id, before.record), listed_by(image_id, after.record))
             if shard.swap(image_id, before.text, after.text, lists):
                 return after
             stored = None
@@ -226,15 +223,15 @@ def _node_key(node_id: str, image_id: str) -> str:
     return f"{_NODE}{urllib.parse.quote(node_id, safe='')}/{image_id}"
 
 
-def _node_keys(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict[str, str | None]:
-    """Return the keys to set for nodes that are new in the record, and to remove (None)."""
-    added = after.attachments.keys() - before.attachments.keys()
-    removed = before.attachments.keys() - after.attachments.keys()
-    return {_node_key(node, image_id): "1" if node in added else None for node in added | removed}
+def listed_by(image_id: str, record: VolumeRecord) -> dict[str, str]:
+    """Return the keys, with values, that stand beside a record: of its nodes and its deletion."""
+    keys = [_node_key(node, image_id) for node in record.attachments]
+    if record.deleting:
+        keys.append(_TRASH + image_id)
+    return dict.fromkeys(keys, "1")
 
 
-def _trash_key(image_id: str, before: VolumeRecord, after: VolumeRecord) -> dict[str, str | None]:
-    """Return the key to set or remove if a deletion begins or ends."""
-    if bool(before.deleting) == bool(after.deleting):
-        return {}
-    return {_TRASH + image_id: "1" if after.deleting else None}
+def _changed(before: dict[str, str], after: dict[str, str]) -> dict[str, str | None]:
+    """Return the keys to set, and to remove (None)."""
+    removed = dict.fromkeys(before.keys() - after.keys())
+    return {**removed, **{key: after[key] for key in after.keys() - before.keys()}}

@@ -1,5 +1,6 @@
 """Runs the gRPC server on its unix socket, stops it in order, and calls its Probe."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -49,7 +50,8 @@ def serve(
         Refused: the socket cannot be opened.
     """
     # A thread for each call: those that wait for a sick cluster hold none that others need.
-    workers = _started_workers(options.max_concurrent)
+    workers = _Threads(options.max_concurrent, thread_name_prefix="rpc")
+    workers.start(min(options.workers, options.max_concurrent))
     layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity, options.workers)
     server = grpc.server(
         workers,
@@ -106,14 +108,23 @@ def _failed_probe(error: Any, age: float, patience: float) -> Health:
     return Health(False, False, error.details() or error.code().name)
 
 
-def _started_workers(count: int) -> futures.ThreadPoolExecutor:
-    """Start all threads now: gRPC's serving loop would die if a thread could not start later."""
-    workers = futures.ThreadPoolExecutor(count, thread_name_prefix="rpc")
-    all_started = threading.Barrier(count + 1)
-    for _ in range(count):
-        workers.submit(all_started.wait)
-    all_started.wait()
-    return workers
+class _Threads(futures.ThreadPoolExecutor):
+    """Threads for calls; some are started at once, others when those are busy."""
+
+    def start(self, count: int) -> None:
+        """Start so many threads."""
+        all_started = threading.Barrier(count + 1)
+        for _ in range(count):
+            self.submit(all_started.wait)
+        all_started.wait()
+
+    def _adjust_thread_count(self) -> None:
+        """Start a thread if the machine lets one start; otherwise the call waits for one.
+
+        The error would end gRPC's serving loop.
+        """
+        with contextlib.suppress(RuntimeError):
+            super()._adjust_thread_count()
 
 
 def _finished(workers: futures.ThreadPoolExecutor) -> bool:

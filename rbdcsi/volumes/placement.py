@@ -61,7 +61,7 @@ class Placement:
             return
         with self._preparing.take(location.id, f"another call that prepares pool {location.pool}"):
             _require_namespace(connection, location)
-            self._locations.register(location.id)
+            self._locations.register(connection, location.id)
             if not location.has_prefix(prefix):
                 omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])
                 location.add_prefix(prefix)

@@ -28,14 +28,16 @@ def call(calls: Sequence[Callable[[], Answer]]) -> tuple[list[Answer], list[str]
     return [end for end in ends if not isinstance(end, grpc.StatusCode)], codes
 
 
-def repeated(call: Callable[[], Answer], seconds: float = 30) -> Answer:
-    """Make the call again while another one on the same volume is still under way."""
+def repeated(
+    call: Callable[[], Answer], seconds: float = 30, codes: Sequence[str] = ("ABORTED",)
+) -> Answer:
+    """Make the call again while it ends with one of these codes; by default: it is under way."""
     ends_at = time.monotonic() + seconds
     while True:
         try:
             return call()
         except grpc.RpcError as error:
-            busy = cast(grpc.Call, error).code() is grpc.StatusCode.ABORTED
-            if not busy or time.monotonic() > ends_at:
+            again = cast(grpc.Call, error).code().name in codes
+            if not again or time.monotonic() > ends_at:
                 raise
             time.sleep(0.1)

@@ -49,7 +49,7 @@ def sweeper(controller: Driver) -> Iterator[Purger]:
     """Give a sweeper that takes a move for cut off after a second."""
     configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
     pooled, apart = (connections.Connections(configured, timeout=10) for _ in range(2))
-    made = Purger(pooled, apart, move_seconds=1)
+    made = Purger(driver.CLUSTER_ID, pooled, apart, move_seconds=1)
     yield made
     made.stop()
 

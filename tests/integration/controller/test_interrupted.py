@@ -21,6 +21,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.ceph import connections, creation, names, objects
+from rbdcsi.ceph.locations import Locations
 from rbdcsi.config import clusters_file
 from rbdcsi.model import storage_class
 from rbdcsi.volumes import interrupted, spec
@@ -59,7 +60,9 @@ def creating(controller: Driver) -> Callable[[float], Create]:
 
     def make(seconds: float) -> Create:
         pooled = connections.Connections(configured, timeout=10)
-        provisioner = Provisioner(pooled, Placement(pooled), creation_seconds=seconds)
+        provisioner = Provisioner(
+            pooled, Placement(pooled, Locations(pooled)), creation_seconds=seconds
+        )
 
         def create(name: str, parameters: Mapping[str, str]) -> Volume:
             parsed = storage_class.parse({"clusterID": CLUSTER_ID, **parameters})

@@ -16,6 +16,7 @@ from e2e.volume import MIB
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections
 from rbdcsi.config import clusters_file
+from rbdcsi.model import ids
 from rbdcsi.volumes.purge import Purger
 from tests.integration.controller.scrape import Scrape, wait_for
 from tests.integration.controller.view import View
@@ -84,7 +85,7 @@ def purger(installation: driver.Installation) -> Iterator[Purger]:
     flags = installation.controller("unused").flags
     configured = clusters_file.load(Path(flags[flags.index("--config") + 1]))
     pooled, apart = (connections.Connections(configured, timeout=10) for _ in range(2))
-    made = Purger(pooled, apart)
+    made = Purger(CLUSTER_ID, pooled, apart)
     yield made
     made.stop()
 
@@ -113,5 +114,5 @@ def test_purge_goes_on_after_an_unexpected_error(
     monkeypatch.setattr(store.Records, "deleting", broken)
     purger.start()
     commands.wait_until(lambda: bool(failed), "the error has come")
-    purger.wake()
+    purger.wake(ids.parse(made.id).location)
     view.wait_until_gone(image_id(made))

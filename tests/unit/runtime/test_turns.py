@@ -24,7 +24,7 @@ def test_as_many_as_allowed_are_inside_and_all_get_their_turn() -> None:
         list(threads.map(work, range(500)))
     assert most[0] <= 3
     assert done[0] == 500
-    assert not turns._objects  # noqa: SLF001  it would be a leak
+    assert not turns._objects
 
 
 def test_another_object_need_not_wait() -> None:
@@ -45,7 +45,7 @@ def test_who_waits_gives_up_at_its_deadline_and_says_for_what_it_waited() -> Non
         assert raised.value.__notes__ == ["it waited for 1 other call for the same pool"]
     with turns.take("a", "others"):  # it is free for the next one
         pass
-    assert not turns._objects  # noqa: SLF001
+    assert not turns._objects
 
 
 def test_a_turn_ends_with_its_body_even_if_that_fails() -> None:
