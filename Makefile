@@ -93,6 +93,9 @@ lint: .venv/bin/rbdcsi ## check style, types and the direction of imports
 bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ratios
 	$(PYTHON) -m bench
 
+bench-scale: .venv/bin/rbdcsi ## measure what calls cost beside 1,000, 10,000 and 100,000 volumes
+	$(PYTHON) -m bench.scale
+
 bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
 	$(PYTHON) -m bench --machine
 
@@ -163,7 +166,7 @@ e2e-long: test-vm prepare-kubernetes ## run every test of Kubernetes and in virt
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools .cache build site rbdcsi/api/csi_pb2*
 
-.PHONY: bench bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
+.PHONY: bench bench-scale bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
   e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
   prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image \
   test-integration test-unit test-vm

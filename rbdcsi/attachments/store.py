@@ -129,7 +129,7 @@ class Records:
     def deleting(self) -> list[str]:
         """Return the ids of the images that are being deleted; damaged records are left out.
 
-        Drivers before 0.2 did not list them, so this reads every record.
+        Older drivers did not list them, so this reads every record.
         """
         return [
             image_id
@@ -140,7 +140,7 @@ class Records:
     def listed_as_deleting(self) -> list[str]:
         """Return the ids of the images that are being deleted, by the keys for that.
 
-        A driver before 0.2 may have ended a deletion and left the key, so the record decides.
+        An older driver may have ended a deletion and left the key, so the record decides.
         """
         return self.deleting_among([image_id for image_id, _ in self._keys(_TRASH)])
 

@@ -70,7 +70,7 @@ class Registry:
     def all(self) -> list[ids.LocationId] | None:
         """Return the locations, sorted; None if the cluster was never searched for them.
 
-        Drivers before 0.2 registered none; see `volumes/search.py`.
+        Older drivers registered none; see `volumes/search.py`.
         """
         keys = dict(self._omap.items())
         if _SEARCHED not in keys:
@@ -83,13 +83,13 @@ class Registry:
 
     def add(self, location: ids.LocationId) -> None:
         """Add a location; it may be there already."""
-        key = _LOCATION + location_key(location)
+        key = registry_key(location)
         if self._omap.get(key) is None:
             self._omap.put(key, "1")
 
     def remove(self, location: ids.LocationId) -> None:
         """Remove a location whose pool is gone; Ceph uses no number of a pool twice."""
-        self._omap.put(_LOCATION + location_key(location), None)
+        self._omap.put(registry_key(location), None)
 
     def searched(self) -> str | None:
         """Return when the cluster was searched first, in ISO 8601 and UTC; None if never."""
@@ -102,6 +102,11 @@ class Registry:
     def note_search(self, now: str) -> None:
         """Note that all locations were added, unless that was noted before."""
         self._omap.swap(_SEARCHED, None, now)
+
+
+def registry_key(location: ids.LocationId) -> str:
+    """Return the key of a location in the object of known locations."""
+    return _LOCATION + location_key(location)
 
 
 def location_key(location: ids.LocationId) -> str:

@@ -28,7 +28,8 @@ class LocationFacts:
     """A pool and RADOS namespace.
 
     `prefixes` are those of its volumes' names; if there are none, the driver does not know that it
-    holds volumes. `failure` is why it could not be read.
+    holds volumes. `failure` is why it could not be read. `registered` is whether the object of known
+    locations has it, so that the driver looks into it.
     """
 
     id: LocationId
@@ -36,6 +37,7 @@ class LocationFacts:
     prefixes: tuple[str, ...] = ()
     failure: str | None = None
     may_change: bool = True
+    registered: bool = True
 
     def __str__(self) -> str:
         return f"{self.pool}/{self.id.namespace}" if self.id.namespace else self.pool
@@ -120,6 +122,7 @@ class Cluster:
     now: datetime
     user: str = ""
     home_pool: str = ""
+    home_namespace: str = ""
     failure: str | None = None
     lacks: frozenset[str] = frozenset()
     locations: tuple[LocationFacts, ...] = ()

@@ -4,6 +4,7 @@ It looks at every pool and RADOS namespace that the user can read, not only at t
 driver made volumes: a static volume may be anywhere.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from rbdcsi.attachments.store import Records
 from rbdcsi.ceph import blocklist, rights
 from rbdcsi.ceph.connections import Connection, Connections, Ioctx
 from rbdcsi.ceph.images import Images
-from rbdcsi.ceph.locations import Location
+from rbdcsi.ceph.locations import Location, Registry
 from rbdcsi.config.clusters import Cluster as ConfiguredCluster
 from rbdcsi.model.ids import LocationId, VolumeHandle
 from rbdcsi.nodes.presence import Answers, Question, ask
@@ -127,6 +128,7 @@ def _read(
         now,
         configured.user,
         configured.pool,
+        home_namespace=configured.rados_namespace,
         lacks=frozenset(_lacking(connection)) if depth is Depth.ALL else frozenset(),
         locations=tuple(locations),
         volumes=tuple(all_volumes),
@@ -140,6 +142,7 @@ def _locations(
     connection: Connection, depth: Depth
 ) -> Iterator[tuple[LocationFacts, Location | None]]:
     """Yield pools and namespaces, each with its open location, None if it cannot be opened."""
+    registered = Registry(connection.home(), connection.cluster_id).all()
     for pool in sorted(connection.pools(), key=lambda each: each.pool_id):
         namespaces = [""]
         while namespaces:
@@ -150,12 +153,14 @@ def _locations(
                     namespaces = connection.namespaces(pool)
                 open_location = Location(location_id, pool.name, ioctx)
                 may_change = depth is not Depth.ALL or rights.may_change_images(ioctx)
-                yield (
-                    LocationFacts(
-                        location_id, pool.name, open_location.prefixes(), None, may_change
-                    ),
-                    open_location,
+                facts = LocationFacts(
+                    location_id,
+                    pool.name,
+                    open_location.prefixes(),
+                    may_change=may_change,
+                    registered=registered is None or location_id in registered,
                 )
+                yield facts, open_location
             except (errors.Forbidden, errors.NotFound):  # not the driver's, or just removed
                 continue
             except errors.RbdCsiError as error:
@@ -172,10 +177,7 @@ def _in_location(
         candidates = volumes.candidates(location, open_location)
         read = _all(lambda each: volumes.read(location, open_location, each, depth), candidates)
     except errors.RbdCsiError as error:
-        failed = LocationFacts(
-            location.id, location.pool, location.prefixes, str(error), location.may_change
-        )
-        return failed, []
+        return dataclasses.replace(location, failure=str(error)), []
     return location, [each for each in read if each]
 
 

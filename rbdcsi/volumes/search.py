@@ -1,6 +1,6 @@
 """Finds the locations of volumes that an older driver made, and makes them known, once.
 
-Drivers before 0.2 registered neither locations nor those of a node, and looked into every pool. The
+Older drivers registered neither locations nor those of a node, and looked into every pool. The
 search is repeated for a day, because a controller of an older driver may run beside this one.
 """
 

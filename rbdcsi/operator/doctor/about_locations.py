@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from rbdcsi.ceph.locations import MARKER, PREFIX
+from rbdcsi.ceph.locations import MARKER, PREFIX, REGISTRY, registry_key
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.operator.doctor.findings import Finding, command, rados
 from rbdcsi.operator.facts import Cluster, Volume
@@ -44,8 +44,7 @@ def unknown_location(cluster: Cluster) -> Iterator[Finding]:
         volumes = [
             volume
             for volume in cluster.volumes
-            if volume.location == location
-            and (volume.spec or volume.record.attachments or volume.record.deleting)
+            if volume.location == location and (volume.spec or volume.record.deleting)
         ]
         if location.prefixes or not volumes:
             continue
@@ -55,10 +54,37 @@ def unknown_location(cluster: Cluster) -> Iterator[Finding]:
             str(location),
             f"it holds volumes ({len(volumes)}, such as {volumes[0].handle}), and no object "
             f"{MARKER} that says so",
-            "they are not listed, do not count for --max-volumes, and their data is not removed "
-            "when they are deleted",
+            "they are not listed, and their data is not removed when they are deleted",
             "make the object; its key ends with the prefix of the images (volumeNamePrefix)",
             (rados(location, "setomapval", MARKER, PREFIX + _prefix(volumes), "1"),),
+        )
+
+
+def unregistered_location(cluster: Cluster) -> Iterator[Finding]:
+    """Find a location with volumes or attachments that the object of known locations lacks."""
+    for location in cluster.locations:
+        attached = any(
+            volume.record.attachments for volume in cluster.volumes if volume.location == location
+        )
+        if location.registered or location.failure or not (location.prefixes or attached):
+            continue
+        namespace = ("--namespace", cluster.home_namespace) if cluster.home_namespace else ()
+        key = registry_key(location.id)
+        yield Finding(
+            "unknown-location",
+            cluster.cluster_id,
+            str(location),
+            f"it holds volumes, and object {REGISTRY} in pool {cluster.home_pool} has no key {key} "
+            "that says so",
+            "they are not listed, and their data is not removed when they are deleted, until a "
+            "call creates, attaches or deletes a volume there",
+            "write the key",
+            (
+                command(
+                    *("rados", "--pool", cluster.home_pool, *namespace),
+                    *("setomapval", REGISTRY, key, "1"),
+                ),
+            ),
         )
 
 
@@ -125,4 +151,4 @@ def _caps(cluster: Cluster) -> str:
     return command("ceph", "auth", "caps", f"client.{cluster.user}", "mon", mon, "osd", osd)
 
 
-RULES = (unreadable, missing_right, unknown_location)
+RULES = (unreadable, missing_right, unknown_location, unregistered_location)

@@ -10,11 +10,12 @@ import rbd
 
 from e2e import driver, volume
 from e2e.clusters import Cluster
-from e2e.driver import Driver
+from e2e.driver import CLUSTER_ID, Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import store
+from rbdcsi.model.ids import LocationId, VolumeHandle
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -52,6 +53,21 @@ def volumes(controller: Driver, places: list[dict[str, str]]) -> Iterator[list[V
     for each in made:
         volume.detach(controller, each, "")
         volume.delete(controller, each)
+
+
+@pytest.fixture
+def static(cluster: Cluster, admin: rados.Rados, second_pool: str) -> Iterator[Volume]:
+    """Give an image that another program made, in a namespace where the driver made none."""
+    cluster.rbd("namespace", "create", f"{second_pool}/by-hand")
+    with admin.open_ioctx(second_pool) as ioctx:
+        ioctx.set_namespace("by-hand")
+        rbd.RBD().create(ioctx, "image", 16 * MIB, old_format=False)
+        with rbd.Image(ioctx, "image") as image:
+            location = LocationId(CLUSTER_ID, ioctx.get_pool_id(), "by-hand")
+            handle = VolumeHandle(location, image.id())
+        yield Volume(str(handle), volume.mounted())
+        store.Records(ioctx).change(handle.image_id, lambda _: None)
+        rbd.RBD().remove(ioctx, "image")
 
 
 def _list(controller: Driver, most: int = 0, token: str = "") -> csi_pb2.ListVolumesResponse:
@@ -143,6 +159,25 @@ def test_images_of_others_are_not_listed(
         assert sorted(_ids(_list(controller))) == sorted(made.id for made in volumes)
     finally:
         rbd.RBD().remove(view.ioctx, "somebody-elses")
+
+
+def test_an_image_of_others_is_listed_with_its_nodes_while_it_is_attached(
+    controller: Driver,
+    known_nodes: tuple[str, str],
+    view: View,
+    volumes: list[Volume],
+    static: Volume,
+) -> None:
+    ours = {made.id for made in volumes}
+    assert set(_ids(_list(controller))) == ours
+    volume.attach(controller, static, known_nodes[0])
+    nodes = {
+        entry.volume.volume_id: list(entry.status.published_node_ids)
+        for entry in _list(controller).entries
+    }
+    assert nodes == dict.fromkeys(ours, []) | {static.id: [known_nodes[0]]}
+    volume.detach(controller, static, known_nodes[0])
+    assert set(_ids(_list(controller))) == ours
 
 
 def test_a_second_controller_lists_what_the_first_made(

@@ -99,8 +99,8 @@ def _is_ready(controller: Driver) -> bool:
     return controller.identity.Probe(csi_pb2.ProbeRequest(), timeout=SECONDS).ready.value
 
 
-def _wait_until_searched(view: View) -> None:
-    registry = locations.Registry(view.ioctx, driver.CLUSTER_ID)
+def _wait_until_searched(view: View, cluster_id: str = driver.CLUSTER_ID) -> None:
+    registry = locations.Registry(view.ioctx, cluster_id)
     commands.wait_until(lambda: registry.searched() is not None, "all pools were searched")
 
 
@@ -271,27 +271,35 @@ def _lists(controller: Driver, made: Volume) -> bool:
         return False
 
 
-def test_a_dead_cluster_that_held_no_volumes_keeps_no_others_from_being_listed(
-    two: _Two, view: View
-) -> None:
+@pytest.fixture
+def empty_home(two: _Two) -> Iterator[str]:
+    """Give a new pool of the other cluster, and its user no other one: there are no volumes."""
     home = f"empty-{uuid.uuid4().hex[:8]}"
     two.other.create_pool(home)
-    two.other.ceph("auth", "caps", "client.two", *_words(controller_caps("home", home)))
+    two.other.ceph("auth", "caps", "client.two", *_words(controller_caps(home)))
+    yield home
+    two.other.ceph("auth", "caps", "client.two", *_words(controller_caps("home")))
+    two.other.delete_pool(home)
+
+
+def test_a_dead_cluster_that_held_no_volumes_keeps_no_others_from_being_listed(
+    two: _Two, view: View, empty_home: str
+) -> None:
     config = two.installation.config.with_name("empty.yaml")
-    config.write_text(two.installation.config.read_text().replace("pool: home", f"pool: {home}"))
+    text = two.installation.config.read_text()
+    config.write_text(text.replace("pool: home", f"pool: {empty_home}"))
     controller = replace(two.installation, config=config).controller("empty", *HASTY).start()
     made = volume.create(
         controller, "made", size=16 * MIB, parameters={"clusterID": driver.CLUSTER_ID}
     )
-    with two.other.connection() as connection, connection.open_ioctx(home) as ioctx:
-        _wait_until_searched(View(ioctx))
+    with two.other.connection() as connection, connection.open_ioctx(empty_home) as ioctx:
+        _wait_until_searched(View(ioctx), OTHER_CLUSTER)
     assert _list(controller) == {made.id}
     with _dead(two.other):
         assert _list(controller) == {made.id}
     volume.delete(controller, made)
     view.wait_until_gone(image_id(made))
     controller.stop()
-    two.other.delete_pool(home)
 
 
 def _words(caps: Mapping[str, str]) -> list[str]:

@@ -10,13 +10,14 @@ import rbd
 
 from e2e import volume
 from e2e.clusters import commands
-from e2e.driver import Driver, Installation
+from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.volume import Volume
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.fences import OBJECT, Fence, Fences
 from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import omap
-from rbdcsi.ceph.locations import MARKER
+from rbdcsi.ceph.locations import MARKER, Registry
+from rbdcsi.model.ids import LocationId
 from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
 from rbdcsi.staging import format_mark
@@ -257,6 +258,17 @@ def unknown_location(bench: Bench) -> Iterator[State]:
     commands.wait_until(lambda: _removed(ioctx, "apart"), "the namespace is empty", timeout=120)
 
 
+@contextlib.contextmanager
+def unregistered_location(bench: Bench) -> Iterator[State]:
+    ioctx, pool = bench.view.ioctx, bench.view.ioctx.get_pool_name()
+    locations, here = Registry(ioctx, CLUSTER_ID), LocationId(CLUSTER_ID, ioctx.get_pool_id(), "")
+    commands.wait_until(lambda: locations.searched() is not None, "all pools were searched")
+    with bench.volume("unlisted"):
+        locations.remove(here)
+        yield State("unknown-location", pool)
+    locations.add(here)
+
+
 def _removed(ioctx: rados.Ioctx, namespace: str) -> bool:
     try:
         rbd.RBD().namespace_remove(ioctx, namespace)
@@ -284,4 +296,5 @@ MAKERS: tuple[Make, ...] = (
     damaged_mark,
     damaged_spec,
     unknown_location,
+    unregistered_location,
 )
