@@ -28,8 +28,8 @@ class LocationFacts:
     """A pool and RADOS namespace.
 
     `prefixes` are those of its volumes' names; if there are none, the driver does not know that it
-    holds volumes. `failure` is why it could not be read. `registered` is whether the object of known
-    locations has it, so that the driver looks into it.
+    holds volumes. `failure` is why it could not be read. `registered` is whether the object of
+    known locations has it, so that the driver looks into it.
     """
 
     id: LocationId

@@ -164,7 +164,6 @@ def test_images_of_others_are_not_listed(
 def test_an_image_of_others_is_listed_with_its_nodes_while_it_is_attached(
     controller: Driver,
     known_nodes: tuple[str, str],
-    view: View,
     volumes: list[Volume],
     static: Volume,
 ) -> None:
@@ -175,7 +174,7 @@ def test_an_image_of_others_is_listed_with_its_nodes_while_it_is_attached(
         entry.volume.volume_id: list(entry.status.published_node_ids)
         for entry in _list(controller).entries
     }
-    assert nodes == dict.fromkeys(ours, []) | {static.id: [known_nodes[0]]}
+    assert nodes == {volume_id: [] for volume_id in ours} | {static.id: [known_nodes[0]]}
     volume.detach(controller, static, known_nodes[0])
     assert set(_ids(_list(controller))) == ours
 
