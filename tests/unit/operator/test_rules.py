@@ -8,6 +8,7 @@ import pytest
 from rbdcsi.attachments.fences import Fence
 from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.ceph.objects import Header
+from rbdcsi.model import storage_class
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.model.ids import LocationId, VolumeHandle
 from rbdcsi.nodes.presence import Answer, Answers
@@ -15,6 +16,7 @@ from rbdcsi.nodes.registry import NodeRecord, Refused
 from rbdcsi.operator.doctor import RULES
 from rbdcsi.operator.doctor.findings import Finding, examine, lasting
 from rbdcsi.operator.facts import Cluster, LocationFacts, Node, NotedFence, Volume
+from rbdcsi.volumes import spec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 THEN = "2026-01-01T00:00:00+00:00"
@@ -200,13 +202,30 @@ def test_an_entry_without_a_note_is_a_finding_for_a_client_of_an_attachment_only
 
 def test_a_location_with_volumes_that_is_not_known_is_found_with_their_prefix() -> None:
     unknown = dataclasses.replace(LOCATION, prefixes=(), id=LocationId("c", 1, "apart"))
-    volume = changed(location=unknown)
+    its_spec = spec.from_request("a", "ext4", storage_class.parse({}))
+    volume = changed(location=unknown, spec=its_spec)
     (finding,) = examine([cluster(volume, locations=(LOCATION, unknown))], RULES)
     assert (finding.kind, finding.object) == ("unknown-location", "p/apart")
     assert finding.commands == (
         "rados --pool p --namespace apart setomapval rbdcsi.location prefix.csi- 1",
     )
     assert kinds(cluster(locations=(LOCATION, unknown))) == []  # it holds nothing
+    static = changed(location=unknown)
+    assert kinds(cluster(static, locations=(LOCATION, unknown))) == []
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_a_location_that_is_not_registered_is_found(static: bool) -> None:
+    apart = LocationFacts(
+        LocationId("c", 7, "apart"), "q", () if static else ("csi-",), registered=False
+    )
+    volumes = (changed(location=apart),) if static else ()
+    facts = cluster(*volumes, locations=(LOCATION, apart), home_namespace="home")
+    (finding,) = examine([facts], RULES)
+    assert (finding.kind, finding.object) == ("unknown-location", "q/apart")
+    assert finding.commands == (
+        "rados --pool p --namespace home setomapval rbdcsi.locations location/7/apart 1",
+    )
 
 
 @pytest.mark.parametrize(
