@@ -216,7 +216,10 @@ class Images:
         return [image for page in self.pages() for image in page]
 
     def pages(
-        self, after: str = "", first: Future[omap.Pairs] | None = None
+        self,
+        after: str = "",
+        first: Future[omap.Pairs] | None = None,
+        most: int = omap.PAGE,
     ) -> Iterator[list[tuple[str, str]]]:
         """Yield pages with id and name of the images outside the trash, sorted by name.
 
@@ -225,18 +228,19 @@ class Images:
         Args:
             after: only images with a name after this one; empty: all.
             first: the first page if `begin_page` was called for it.
+            most: the most images of a page.
         """
-        reading = first or self.begin_page(after)
+        reading = first or self.begin_page(after, most)
         while pairs := reading.result():
             yield [(objects.text(value), key.removeprefix(_NAME)) for key, value in pairs]
-            if len(pairs) < omap.PAGE:
+            if len(pairs) < most:
                 return
-            reading = omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, pairs[-1][0])
+            reading = omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, pairs[-1][0], most)
 
-    def begin_page(self, after: str = "") -> Future[omap.Pairs]:
+    def begin_page(self, after: str = "", most: int = omap.PAGE) -> Future[omap.Pairs]:
         """Begin to read the first page of `pages`."""
         start = _NAME + after if after else ""
-        return omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, start)
+        return omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, start, most)
 
     def trash(self, image_id: str, name: str) -> None:
         """Move the image to the trash: its name is free, clients that have it open keep its data.

@@ -4,7 +4,9 @@ Neither opens an image.
 """
 
 import base64
+import contextlib
 import json
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from rbdcsi.volumes import spec
 _log = structlog.get_logger()
 
 # A page is in memory three times: as entries, as a message, and encoded. gRPC lets 4 MiB through.
-MOST_ENTRIES = 2_000
+MOST_ENTRIES = 5_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Catalogue:
             raise errors.InvalidRequest(f"max_entries is {most}; it must not be negative")
         most = min(most or MOST_ENTRIES, MOST_ENTRIES)
         volumes: list[VolumeEntry] = []
-        for volume in self._from(_parse(token) if token else None):
+        for volume in self._from(_parse(token) if token else None, _images_read(most + 1)):
             if len(volumes) == most:
                 return Page(tuple(volumes), _token(volumes[-1]))
             volumes.append(volume)
@@ -110,8 +112,13 @@ class Catalogue:
             nodes = tuple(sorted(record.attachments))
             return VolumeInfo(handle, header.size, name, location.pool, volume_spec, nodes)
 
-    def _from(self, position: _Position | None) -> Iterator[VolumeEntry]:
-        """Yield the volumes after a position; None is before the first one."""
+    def _from(self, position: _Position | None, images: int) -> Iterator[VolumeEntry]:
+        """Yield the volumes after a position; None is before the first one.
+
+        Args:
+            position: of the last volume of the page before.
+            images: how many images to read at once.
+        """
         clusters = self._connections.configured.clusters
         for cluster_id in sorted(cluster.cluster_id for cluster in clusters):
             if position and cluster_id < position[0].cluster_id:
@@ -120,8 +127,9 @@ class Catalogue:
                 each for each in self._known(cluster_id) if not position or each >= position[0]
             ]
             with self._connections.use(cluster_id) as connection:
-                for begun in _begun_ahead(self._locations, connection, location_ids, position):
-                    yield from begun.volumes()
+                opened = _opened(self._locations, connection, location_ids)
+                for begun in _begun_ahead(opened, position, images):
+                    yield from begun.volumes(images)
 
     def _known(self, cluster_id: str) -> list[ids.LocationId]:
         """Return the locations of a cluster; none if it does not answer and had none before."""
@@ -146,12 +154,12 @@ class _Begun:
     prefixes: Future[tuple[str, ...]]
     images: Future[omap.Pairs]
 
-    def volumes(self) -> Iterator[VolumeEntry]:
+    def volumes(self, at_once: int) -> Iterator[VolumeEntry]:
         """Yield the location's volumes, sorted by name; none if the user may not read it."""
         location = self.location
         try:
             prefixes, records = self.prefixes.result(), store.Records(location.ioctx)
-            for images in location.images.pages(self.after, self.images):
+            for images in location.images.pages(self.after, self.images, at_once):
                 attached = records.several([image_id for image_id, _ in images])
                 for image_id, name in images:
                     record = attached.get(image_id)
@@ -167,25 +175,34 @@ class _Begun:
             ) from error
 
 
-def _begun_ahead(
+def _opened(
     every: locations.Locations,
     connection: connections.Connection,
     location_ids: Iterable[ids.LocationId],
-    position: _Position | None,
+) -> Iterator[locations.Location]:
+    for location_id in location_ids:
+        with contextlib.suppress(errors.NotFound):  # the pool is gone
+            yield every.open(connection, location_id)
+
+
+def _begun_ahead(
+    opened: Iterable[locations.Location], position: _Position | None, images: int
 ) -> Iterator[_Begun]:
     """Yield the locations in their order, with the reads of the next ones under way."""
     begun: deque[_Begun] = deque()
-    for location_id in location_ids:
-        try:
-            location = every.open(connection, location_id)
-        except errors.NotFound:  # the pool is gone
-            continue
-        after = position[1] if position and position[0] == location_id else ""
-        images = location.images.begin_page(after)
-        begun.append(_Begun(location, after, location.begin_prefixes(), images))
+    for location in opened:
+        after = position[1] if position and position[0] == location.id else ""
+        first = location.images.begin_page(after, images)
+        begun.append(_Begun(location, after, location.begin_prefixes(), first))
         if len(begun) > _AHEAD:
             yield begun.popleft()
     yield from begun
+
+
+def _images_read(wanted: int) -> int:
+    """Return how many images to read at once, so that full reads give hardly more than `wanted`."""
+    reads = math.ceil(wanted / omap.PAGE)
+    return math.ceil(wanted / reads)
 
 
 def _token(last: VolumeEntry) -> str:
