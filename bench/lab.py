@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -69,16 +69,6 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def as_in_the_image(directory: Path) -> Mapping[str, str]:
-    """Return the environment of a driver without `rich`, which the image has not.
-
-    structlog imports it where it is there, and that takes 5 MB.
-    """
-    (directory / "hidden").mkdir()
-    (directory / "hidden/rich.py").write_text("raise ImportError\n")
-    return {"PYTHONPATH": str(directory / "hidden")}
-
-
 @contextlib.contextmanager
 def start(scale: float, store: Store) -> Iterator[Lab]:
     """Start Ceph, a controller and two nodes; all ends with the body."""
@@ -95,9 +85,7 @@ def at_work(cluster: Cluster, scale: float, mapper: str = "fuse") -> Iterator[La
         installation = undo.enter_context(
             driver.installed(cluster, directory, "home", further_pools=_POOLS)
         )
-        controller = installation.controller("controller", *_QUIET)
-        controller.environment = as_in_the_image(directory)
-        controller.start()
+        controller = installation.controller("controller", *_QUIET).start()
         first, second = (
             installation.node(name, "--mapper", mapper, *_QUIET).start() for name in ("a", "b")
         )

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import report, scale_picture
-from bench.lab import as_in_the_image, timed
+from bench.lab import timed
 from bench.listing import resident
 from e2e import driver, processes, volume
 from e2e.clusters.local import LocalCluster
@@ -190,7 +190,6 @@ def _costs(
     installation: Installation, size: int, pool: str
 ) -> Iterator[tuple[tuple[str, str], float]]:
     controller = installation.controller("controller", "--log-level", "info")
-    controller.environment = as_in_the_image(controller.directory)
     yield ("start-up to the first Probe", "ms"), 1000 * timed(lambda: _probe(controller.start()))
     _wait_until_idle(controller)  # its first looks at everything are over
     yield (

@@ -50,8 +50,7 @@ def serve(
         Refused: the socket cannot be opened.
     """
     # A thread for each call: those that wait for a sick cluster hold none that others need.
-    workers = _Threads(options.max_concurrent, thread_name_prefix="rpc")
-    workers.start(min(options.workers, options.max_concurrent))
+    workers = _Threads(options.max_concurrent)
     layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity, options.workers)
     server = grpc.server(
         workers,
@@ -109,14 +108,11 @@ def _failed_probe(error: Any, age: float, patience: float) -> Health:
 
 
 class _Threads(futures.ThreadPoolExecutor):
-    """Threads for calls; some are started at once, others when those are busy."""
+    """Threads for calls, each started when all others are busy; there is always one."""
 
-    def start(self, count: int) -> None:
-        """Start so many threads."""
-        all_started = threading.Barrier(count + 1)
-        for _ in range(count):
-            self.submit(all_started.wait)
-        all_started.wait()
+    def __init__(self, most: int) -> None:
+        super().__init__(most, thread_name_prefix="rpc")
+        self.submit(lambda: None).result()
 
     def _adjust_thread_count(self) -> None:
         """Start a thread if the machine lets one start; otherwise the call waits for one.
