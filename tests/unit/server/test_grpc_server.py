@@ -195,7 +195,7 @@ def test_who_is_busy_lives_until_no_call_has_ended_for_too_long(path: Path) -> N
         health = grpc_server.probe(path, driver.activity, seconds=0.2)
         assert (health.alive, health.ready) == (True, False)
         assert health.message.startswith("busy: every thread serves a call; the last one ended ")
-        assert not grpc_server.probe(path, driver.activity, seconds=0.2, patience=0.1).alive
+        assert not grpc_server.probe(path, driver.activity, seconds=0.2, patience=0).alive
         driver.tiny.controller.released.set()
         first.result()
         assert grpc_server.probe(path, driver.activity, patience=0.1).ready
