@@ -32,6 +32,7 @@ from rbdcsi.volumes.unfinished import UnfinishedDeletions
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 600.0
 _RETRY_SECONDS = 5.0  # if an image is left
 _SHARE = 20  # the pause after a look at all locations is at least so many times as long as the look
 _READ_SECONDS = 3600.0  # older drivers listed no deletions: they are found in the records
@@ -96,22 +97,25 @@ class Purger:
         self._wake.set()
 
     def _purge_until_stopped(self) -> None:
-        all_due = 0.0  # monotonic
+        all_due, woken = 0.0, False  # monotonic
         while not self._stopping.is_set():
             begun = time.monotonic()
             try:
                 if begun >= all_due:
                     self._due |= set(self._all())
-                    all_due = begun + _PAUSE_SECONDS
-                self._purge_due()
+                    self._purge_due()
+                    seconds = _SHARE * (time.monotonic() - begun)
+                    pause = min(max(seconds, _PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+                    all_due = time.monotonic() + pause
+                else:
+                    self._purge_due()
             except Exception as error:  # noqa: BLE001  the thread must go on
                 all_due = begun + _RETRY_SECONDS
                 _log.warning("purge failed, to be repeated", exc_info=error)
-            ended = time.monotonic()
-            all_due = max(all_due, ended + _SHARE * (ended - begun))
-            pause = _RETRY_SECONDS if self._due else all_due - ended
-            if self._wake.wait(max(0.0, pause)):
+            if woken:
                 self._stopping.wait(_SETTLE_SECONDS)
+            pause = _RETRY_SECONDS if self._due else all_due - time.monotonic()
+            woken = self._wake.wait(max(0.0, pause))
             self._wake.clear()
 
     def _all(self) -> list[ids.LocationId]:
