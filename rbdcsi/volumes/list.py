@@ -126,6 +126,8 @@ class Catalogue:
             location_ids = [
                 each for each in self._known(cluster_id) if not position or each >= position[0]
             ]
+            if not location_ids:
+                continue  # it may be a cluster that does not answer
             with self._connections.use(cluster_id) as connection:
                 opened = _opened(self._locations, connection, location_ids)
                 for begun in _begun_ahead(opened, position, images):
