@@ -23,8 +23,8 @@ from rbdcsi.volumes import spec
 
 _log = structlog.get_logger()
 
-# One read of a location's images fills a page, and shows whether more follow. Ten thousand fit into a
-# message of gRPC, but such a page takes 10 MB of memory in its three forms.
+# One read of a location's images fills a page, and shows whether more follow. Ten thousand fit into
+# a message of gRPC, but such a page takes 10 MB of memory in its three forms.
 MOST_ENTRIES = omap.PAGE - 1
 
 
