@@ -77,6 +77,10 @@ def _labels(rows: Sequence[Row], y: Any) -> list[tuple[float, Row]]:
     return placed
 
 
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def publish(rows: Sequence[Row], facts: Mapping[str, Any], document: Path) -> None:
     """Put the figures between their markers in the document, and the picture beside it."""
     begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
@@ -89,7 +93,7 @@ def publish(rows: Sequence[Row], facts: Mapping[str, Any], document: Path) -> No
         f"| | {' | '.join(f'{size:,} volumes' for size in sizes)} |",
         f"| --- |{' ---: |' * len(sizes)}",
         *(
-            f"| {row.what} | {' | '.join(f'{row.costs[size]:.3g} {row.unit}' for size in sizes)} |"
+            f"| {row.what} | {' | '.join(f'{_amount(row.costs[size])} {row.unit}' for size in sizes)} |"
             for row in rows
         ),
         "",
