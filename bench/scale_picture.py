@@ -93,7 +93,9 @@ def publish(rows: Sequence[Row], facts: Mapping[str, Any], document: Path) -> No
         f"| | {' | '.join(f'{size:,} volumes' for size in sizes)} |",
         f"| --- |{' ---: |' * len(sizes)}",
         *(
-            f"| {row.what} | {' | '.join(f'{_amount(row.costs[size])} {row.unit}' for size in sizes)} |"
+            f"| {row.what} | "
+            + " | ".join(f"{_amount(row.costs[size])} {row.unit}" for size in sizes)
+            + " |"
             for row in rows
         ),
         "",
