@@ -16,7 +16,7 @@ import structlog
 import yaml
 
 from rbdcsi import errors
-from rbdcsi.config import keys, monitors
+from rbdcsi.config import credentials, keys, monitors
 from rbdcsi.config.clusters import Cluster, Config
 from rbdcsi.config.secret import Secret
 
@@ -226,11 +226,7 @@ def _namespace(value: object) -> str:
 
 
 def _user(value: object) -> str:
-    user = _text(value)
-    name = user.removeprefix("client.")
-    if not re.fullmatch(r"[^\s=,\[\]]+", name):
-        raise ValueError(f"{user!r} is not a Ceph user; give a name such as `rbdcsi`")
-    return name
+    return credentials.user(_text(value))
 
 
 def _key(value: object) -> Secret | None:

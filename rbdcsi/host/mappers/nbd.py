@@ -16,9 +16,8 @@ from rbdcsi.host.block import devices
 from rbdcsi.host.kernel import cgroup, memfd, sysfs
 from rbdcsi.host.mappers import interface, state_dir
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
+from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
-
-_OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook, which runs a program
 
 
 class Nbd:
@@ -189,15 +188,12 @@ def _require_usable_names(image: Image) -> None:
 
 
 def _flags(options: str) -> list[str]:
-    flags = []
-    for option in filter(None, options.split(",")):
-        name, _, value = option.partition("=")
-        if name not in _OPTIONS:
-            raise errors.InvalidRequest(
-                f"map option {option!r} of the nbd mapper: must be one of {', '.join(_OPTIONS)}"
-            )
-        flags += [f"--{name}", value] if value else [f"--{name}"]
-    return flags
+    pairs = (option.partition("=") for option in map_options.parse("nbd", options))
+    return [
+        text
+        for name, _, value in pairs
+        for text in ("--io-timeout" if name == "timeout" else f"--{name}", value)
+    ]
 
 
 def _fault(device: NbdDevice | None) -> str | None:

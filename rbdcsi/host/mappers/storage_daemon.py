@@ -22,6 +22,7 @@ from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.kernel import cgroup, memfd
 from rbdcsi.host.mappers.interface import Access, Image
+from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
 
 PROGRAM = "qemu-storage-daemon"
@@ -57,7 +58,7 @@ def start(
             the daemon, in a session of its own, may still appear, so call `stop`.
 
     Raises:
-        InvalidRequest: a setting does not begin with rbd_ or rados_.
+        InvalidRequest: a setting is not allowed.
         CommandFailed: the daemon failed, for one because the image does not exist; the error has
             the daemon's message.
         CommandTimedOut: Ceph does not answer.
@@ -190,15 +191,8 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
 
 def _conf(monitors: str, options: str, seconds: float) -> str:
     lines = ["[global]", f"mon_host = {monitors}", f"client_mount_timeout = {math.ceil(seconds)}"]
-    for option in filter(None, options.split(",")):
-        setting, equals, value = option.partition("=")
-        if not equals or not setting.startswith(("rbd_", "rados_")) or "\n" in option:
-            raise errors.InvalidRequest(
-                f"map option {option!r} of the fuse mapper: must be a Ceph setting, "
-                "rbd_*=value or rados_*=value"
-            )
-        lines.append(f"{setting} = {value}")
-    return "\n".join((*lines, ""))
+    settings = (option.partition("=") for option in map_options.parse("fuse", options))
+    return "\n".join((*lines, *(f"{name} = {value}" for name, _, value in settings), ""))
 
 
 def _pids() -> Iterator[int]:

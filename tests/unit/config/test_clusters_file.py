@@ -68,7 +68,7 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
             user: u
             key: {KEY}
           - clusterID: east
-            monitors: [10.0.0.1, 'a b']
+            monitors: [10.0.0.1, a_b]
             keyFile: {tmp_path}/none
             user: "a b"
             radosNamespac: x
@@ -82,7 +82,7 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
     assert all(line.startswith(f"{path}: ") for line in found)
     assert [line.removeprefix(f"{path}: ") for line in found] == [
         "clusters[1].clusterID: 'east' is the clusterID of a cluster above; choose another",
-        "clusters[1].monitors: 'a b' is not a monitor's address; give one such as 10.0.0.1, "
+        "clusters[1].monitors: 'a_b' is not a monitor's address; give one such as 10.0.0.1, "
         "mon-a:6789, [fd00::1]:6789 or [v2:10.0.0.1:3300,v1:10.0.0.1:6789]",
         "clusters[1].pool: is missing: name the pool of StorageClasses without one; node records "
         "live there, too",
