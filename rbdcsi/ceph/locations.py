@@ -4,6 +4,7 @@ A location with volumes has one small object, which lists the name prefixes of t
 list of volumes needs neither a journal of volumes nor the metadata of any image.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,11 +86,10 @@ class Locations:
 
 
 def _locations_in(connection: connections.Connection, pool: connections.Pool) -> Iterator[Location]:
-    try:
+    with contextlib.suppress(errors.Forbidden, errors.NotFound):
         for namespace in ("", *connection.namespaces(pool)):
             location_id = ids.LocationId(connection.cluster_id, pool.pool_id, namespace)
             location = Location(location_id, pool.name, connection.ioctx(pool.pool_id, namespace))
-            if location.prefixes():
-                yield location
-    except (errors.Forbidden, errors.NotFound):
-        return
+            with contextlib.suppress(errors.Forbidden):  # the user is limited to other namespaces
+                if location.prefixes():
+                    yield location
