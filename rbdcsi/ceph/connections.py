@@ -76,7 +76,7 @@ class Connection:
         """
         seconds = str(math.ceil(timeout))
         settings = {
-            "key": credentials.key.reveal(),
+            "key": credentials.key.reveal() if credentials.key else "",
             "keyring": "",
             "rados_osd_op_timeout": seconds,
             "rados_mon_op_timeout": seconds,
@@ -89,6 +89,8 @@ class Connection:
             # attachments/fencing.py puts clients on the blocklist, for longer than librbd would
             "rbd_blocklist_on_break_lock": "false",
         }
+        if cluster.without_keys:
+            settings["auth_client_required"] = "none"
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
         target = f"{cluster.cluster_id} as client.{credentials.user}"
@@ -256,6 +258,8 @@ class Connections:
         """
         cluster = self.configured.cluster(cluster_id)
         credentials = credentials or cluster.credentials()
+        if cluster.without_keys:
+            credentials = Credentials(credentials.user, None)
         slot = (cluster_id, credentials.user)
         connection = self._pooled(slot, credentials.key)
         if connection:
@@ -297,7 +301,7 @@ class Connections:
             with self._mutex:
                 connection.uses -= 1
 
-    def _pooled(self, slot: tuple[str, str], key: Secret) -> Connection | None:
+    def _pooled(self, slot: tuple[str, str], key: Secret | None) -> Connection | None:
         connection = self._open.get(slot)
         if connection is None or connection.key != key:
             return None

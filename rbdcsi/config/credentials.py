@@ -23,7 +23,7 @@ def user(text: str) -> str:
 
 @dataclass(frozen=True)
 class Credentials:
-    """A Ceph user (without the leading `client.`) and its key."""
+    """A Ceph user (without the leading `client.`) and its key, None where Ceph checks no keys."""
 
     user: str
-    key: Secret
+    key: Secret | None

@@ -28,11 +28,13 @@ def parse(text: str) -> Secret:
     return Secret(text)
 
 
-def remark(key: Secret) -> str | None:
+def remark(key: Secret | None) -> str | None:
     """Return a sentence for errors that may come from the key's type; None for the common type.
 
     librados and the kernel refuse a key of a type that they do not know without naming it.
     """
+    if key is None:
+        return None
     kind = int.from_bytes(base64.b64decode(key.reveal())[:2], "little")
     if kind == _AES:
         return None

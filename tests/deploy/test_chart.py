@@ -175,6 +175,7 @@ def test_node_plugins_have_a_user_of_their_own_and_never_the_controllers_key(
     found = configurations(tmp_path, *EVERYTHING)
     controller, node = (found[kind].clusters[0].credentials() for kind in found)
     assert (controller.user, node.user) == ("rbdcsi-controller", "rbdcsi-node")
+    assert controller.key
     for file in (tmp_path / "DaemonSet").iterdir():
         assert controller.key.reveal() not in file.read_text()
 

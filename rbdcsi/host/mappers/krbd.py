@@ -83,7 +83,7 @@ class Krbd:
         with deadlines.within(deadlines.remaining(seconds)):
             others = {device.client for device in self.list()}
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
-            key = sysfs.Key(krbd_options.key_name(access), access.key)
+            key = sysfs.Key(krbd_options.key_name(access), access.key) if access.key else None
             try:
                 _write(self._file("add"), line, f"{image}: krbd cannot map it", seconds, key)
             except errors.RbdCsiError as error:

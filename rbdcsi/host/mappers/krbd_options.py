@@ -28,7 +28,7 @@ def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> s
     allowed = map_options.parse("krbd", options)
     _check_names(image)
     is_v2 = any(o.startswith("ms_mode=") and o != "ms_mode=legacy" for o in allowed)
-    own = [f"name={access.user}", f"key={key_name(access)}", "noshare"]
+    own = [f"name={access.user}", *([f"key={key_name(access)}"] if access.key else []), "noshare"]
     own += ["read_only"] if readonly else []
     own += [f"_pool_ns={image.namespace}"] if image.namespace else []
     addresses = _addresses(access.monitors, "v2" if is_v2 else "v1")

@@ -100,17 +100,17 @@ class Nbd:
         # write is under way at the next flush (WriteAroundObjectDispatch.cc, flush): a client that
         # was just fenced would report a write as durable that Ceph never took.
         settings = (
-            f"mon_host = {access.monitors}",
+            *access.settings,
             f"run_dir = {directory}",
             "admin_socket =",
             "rbd_cache = false",
         )
         conf.write_text("\n".join(("[global]", *settings, "")))
-        with memfd.containing(access.key.reveal()) as key:
+        with memfd.containing(access.secret) as key:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
-                *("--keyfile", memfd.path(key), *(["--read-only"] if readonly else [])),
-                *(*_flags(options), str(image)),
+                *(("--keyfile", memfd.path(key)) if access.key else ()),
+                *(*(["--read-only"] if readonly else []), *_flags(options), str(image)),
             )
             command.run(
                 cgroup.command_in(self._group, argv),

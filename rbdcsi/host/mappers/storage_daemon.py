@@ -63,10 +63,10 @@ def start(
             the daemon's message.
         CommandTimedOut: Ceph does not answer.
     """
-    (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
+    (directory / "ceph.conf").write_text(_conf(access, options, seconds))
     file_in(directory).touch(0o600)
-    with memfd.containing(access.key.reveal()) as key, _lock(directory) as lock:
-        argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
+    with memfd.containing(access.secret) as key, _lock(directory) as lock:
+        argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access, key, readonly))
         command.run(
             cgroup.command_in(group, argv),
             seconds=seconds,
@@ -158,9 +158,12 @@ def resize(directory: Path, size: int, *, seconds: float) -> None:
             ) from error
 
 
-def _arguments(directory: Path, image: Image, user: str, key: int, readonly: bool) -> Iterator[str]:
-    secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": memfd.path(key)}
-    yield from ("--object", json.dumps(secret))
+def _arguments(
+    directory: Path, image: Image, access: Access, key: int, readonly: bool
+) -> Iterator[str]:
+    if access.key:
+        secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": memfd.path(key)}
+        yield from ("--object", json.dumps(secret))
     blockdev = {
         "driver": "rbd",
         "node-name": "image",
@@ -168,8 +171,8 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
         "namespace": image.namespace,
         "image": image.image_name,
         "conf": str(directory / "ceph.conf"),
-        "user": user,
-        "key-secret": "key",
+        "user": access.user,
+        **({"key-secret": "key"} if access.key else {}),
         "read-only": readonly,
         "cache": {"direct": True},  # otherwise a killed daemon would lose cached writes
         "discard": "unmap",
@@ -189,8 +192,8 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
     yield from ("--export", json.dumps(export))
 
 
-def _conf(monitors: str, options: str, seconds: float) -> str:
-    lines = ["[global]", f"mon_host = {monitors}", f"client_mount_timeout = {math.ceil(seconds)}"]
+def _conf(access: Access, options: str, seconds: float) -> str:
+    lines = ["[global]", *access.settings, f"client_mount_timeout = {math.ceil(seconds)}"]
     settings = (option.partition("=") for option in map_options.parse("fuse", options))
     return "\n".join((*lines, *(f"{name} = {value}" for name, _, value in settings), ""))
 

@@ -93,3 +93,9 @@ def test_monitors_are_parted_as_ceph_parts_them(monitors: str, addresses: str) -
 def test_monitors_that_cannot_be_read_are_refused_with_words() -> None:
     with pytest.raises(errors.InvalidRequest, match="is not a monitor's address"):
         _line("fd00::1")
+
+
+def test_line_names_no_key_where_ceph_checks_none() -> None:
+    access = dataclasses.replace(ACCESS, key=None)
+    line = krbd_options.map_line(IMAGE, access, readonly=False, options="")
+    assert line.split()[1] == f"name={ACCESS.user},noshare"
