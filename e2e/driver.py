@@ -19,6 +19,7 @@ import yaml
 
 from e2e import processes
 from e2e.clusters import Cluster, controller_caps, node_caps
+from e2e.clusters.caps import within
 from rbdcsi.api import csi_pb2_grpc
 
 CLUSTER_ID = "local"
@@ -207,6 +208,7 @@ def installed(
     directory: Path,
     pool: str,
     *,
+    namespace: str = "",
     further_pools: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
 ) -> Iterator[Installation]:
@@ -216,12 +218,20 @@ def installed(
         cluster: which Ceph.
         directory: for sockets, mounts and logs; short, sockets are in it.
         pool: the cluster's default pool.
+        namespace: the RADOS namespace in that pool, which the driver's users are limited to.
         further_pools: others that the driver's users may use; they need not exist yet.
         program: the command that is `rbdcsi`.
     """
     with contextlib.ExitStack() as running:
         config, node_config = (
-            _configured(cluster, directory, pool, role, caps(pool, *further_pools), running)
+            _configured(
+                cluster,
+                directory,
+                {"pool": pool, "radosNamespace": namespace},
+                role,
+                caps(within(pool, namespace), *further_pools),
+                running,
+            )
             for role, caps in (("controller", controller_caps), ("node", node_caps))
         )
         yield Installation(directory, config, node_config, running, program)
@@ -230,19 +240,19 @@ def installed(
 def _configured(
     cluster: Cluster,
     directory: Path,
-    pool: str,
+    home: Mapping[str, str],
     role: str,
     caps: Mapping[str, str],
     undo: contextlib.ExitStack,
 ) -> Path:
-    """Make the role's Ceph user, and return its configuration file."""
+    """Make the role's Ceph user, and return its configuration file; `home` is pool, namespace."""
     user, file = f"{role}-{uuid.uuid4().hex[:8]}", directory / f"{role}.yaml"
     if not cluster.ours:
         undo.callback(cluster.ceph, "auth", "rm", f"client.{user}")
     entry = {
         "clusterID": CLUSTER_ID,
         "confFile": str(cluster.conf),
-        "pool": pool,
+        **home,
         "user": user,
         "keyring": str(cluster.create_keyring(user, caps, directory)),
     }

@@ -100,12 +100,23 @@ def create(
     return Volume(made.volume_id, capability, made.capacity_bytes, dict(made.volume_context))
 
 
-def delete(controller: Controller, volume: Volume) -> None:
+def delete(
+    controller: Controller, volume: Volume, *, secrets: Mapping[str, str] | None = None
+) -> None:
     """DeleteVolume."""
-    controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.id))
+    controller.controller.DeleteVolume(
+        csi_pb2.DeleteVolumeRequest(volume_id=volume.id, secrets=secrets or {})
+    )
 
 
-def attach(controller: Controller, volume: Volume, node_id: str, *, readonly: bool = False) -> None:
+def attach(
+    controller: Controller,
+    volume: Volume,
+    node_id: str,
+    *,
+    readonly: bool = False,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """ControllerPublishVolume; keeps the publish_context with the volume."""
     answer = controller.controller.ControllerPublishVolume(
         csi_pb2.ControllerPublishVolumeRequest(
@@ -114,19 +125,34 @@ def attach(controller: Controller, volume: Volume, node_id: str, *, readonly: bo
             volume_capability=volume.capability,
             readonly=readonly,
             volume_context=volume.context,
+            secrets=secrets or {},
         )
     )
     volume.publish_context = dict(answer.publish_context)
 
 
-def detach(controller: Controller, volume: Volume, node_id: str) -> None:
+def detach(
+    controller: Controller,
+    volume: Volume,
+    node_id: str,
+    *,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """ControllerUnpublishVolume."""
     controller.controller.ControllerUnpublishVolume(
-        csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.id, node_id=node_id)
+        csi_pb2.ControllerUnpublishVolumeRequest(
+            volume_id=volume.id, node_id=node_id, secrets=secrets or {}
+        )
     )
 
 
-def stage(node: Node, volume: Volume, *, timeout: float | None = None) -> None:
+def stage(
+    node: Node,
+    volume: Volume,
+    *,
+    timeout: float | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """NodeStageVolume."""
     node.node.NodeStageVolume(
         csi_pb2.NodeStageVolumeRequest(
@@ -135,6 +161,7 @@ def stage(node: Node, volume: Volume, *, timeout: float | None = None) -> None:
             staging_target_path=str(volume.staging(node)),
             volume_capability=volume.capability,
             volume_context=volume.context,
+            secrets=secrets or {},
         ),
         timeout=timeout,
     )

@@ -13,7 +13,7 @@ def controller_caps(*pools: str) -> Mapping[str, str]:
     """Return the capabilities of the user of controllers, by service.
 
     Args:
-        pools: those that volumes and their data may be in; the home pool among them.
+        pools: those that volumes and their data may be in; the home pool among them. See `within`.
     """
     return {
         "mon": 'profile rbd, allow command "osd blocklist" with blocklistop=rm',
@@ -24,6 +24,11 @@ def controller_caps(*pools: str) -> Mapping[str, str]:
 def node_caps(*pools: str) -> Mapping[str, str]:
     """Return the capabilities of the user of node plugins, by service; see `controller_caps`."""
     return {"mon": "profile rbd", "osd": ", ".join(map(_node_osd_caps, pools))}
+
+
+def within(pool: str, namespace: str) -> str:
+    """Return one RADOS namespace of a pool as these functions take it; empty: the whole pool."""
+    return f"{pool} namespace={namespace}" if namespace else pool
 
 
 def node_data_caps(pool: str) -> str:

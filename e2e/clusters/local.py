@@ -29,6 +29,7 @@ class LocalCluster:
         address: str = "127.0.0.1",
         *,
         like_microceph: bool = False,
+        cephx: bool = True,
     ) -> None:
         """Choose where and how.
 
@@ -40,11 +41,13 @@ class LocalCluster:
             like_microceph: as MicroCeph's bootstrap makes it: the monitor known by a bare address
                 (one of the loopback network's own; `address` is not used), and 63 for
                 rbd_default_features in the cluster's own configuration.
+            cephx: whether daemons and clients must show that they have a key.
         """
         self._directory = directory
         self._backend = backend
         self._address = address
         self._like_microceph = like_microceph
+        self._cephx = cephx
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Cluster:
@@ -80,7 +83,9 @@ class LocalCluster:
             pair = (ports.MESSENGER_2, ports.MESSENGER_1)
             return recipe.Recipe(fsid, directory, self._backend, address, *pair, bare=True)
         port = undo.enter_context(ports.claimed_pair(self._address))
-        return recipe.Recipe(fsid, directory, self._backend, self._address, port, port + 1)
+        return recipe.Recipe(
+            fsid, directory, self._backend, self._address, port, port + 1, cephx=self._cephx
+        )
 
     def _new_directory(self) -> Path:
         if self._directory is None:

@@ -17,6 +17,9 @@ cluster addr = {address}
 run dir = {directory}/run
 crash dir = {directory}/crash
 auth allow insecure global id reclaim = false
+auth cluster required = {auth}
+auth service required = {auth}
+auth client required = {auth}
 
 # One OSD holds everything once.
 osd pool default size = 1
@@ -80,6 +83,7 @@ class Recipe:
     port: int  # of the messenger's version 2
     old_port: int  # of version 1, the kernel's default
     bare: bool = False  # clients are told the address alone
+    cephx: bool = True  # daemons and clients show that they have a key
 
     @property
     def conf(self) -> Path:
@@ -136,6 +140,7 @@ class Recipe:
                 address=self.address,
                 directory=self.directory,
                 backend=self.backend,
+                auth="cephx" if self.cephx else "none",
             )
         )
         sections = {entity: _section(entity, new_key()) for entity in CAPS}

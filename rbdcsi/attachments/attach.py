@@ -56,13 +56,16 @@ class Attacher:
         """
         location_id, image_id, volume = handle.location, handle.image_id, str(handle)
         readonly, now = readonly or capability.mode.reader_only, clock.now()
-        with self._connections.use(location_id.cluster_id, credentials) as connection:
+        with (
+            self._connections.use(location_id.cluster_id) as own_connection,
+            self._connections.use(location_id.cluster_id, credentials) as connection,
+        ):
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             records = store.Records(ioctx)
             node_locations = NodeLocations(connection.home(), location_id.cluster_id, node_id)
             # The four reads are under way together.
             reading_record = records.begin_read(image_id)
-            reading_node = Nodes(connection.home()).begin_get(node_id)
+            reading_node = Nodes(own_connection.home()).begin_get(node_id)
             reading_name = Images(ioctx).begin_name_of(image_id)
             reading_location = node_locations.begin_has(location_id)
             node, stored = reading_node.result(), reading_record.result()

@@ -70,13 +70,16 @@ class Detacher:
             Others: the first node's error. All nodes are tried; the message names every failure.
         """
         location_id = handle.location
-        with self._connections.use(location_id.cluster_id, credentials) as connection:
+        with (
+            self._connections.use(location_id.cluster_id) as own_connection,
+            self._connections.use(location_id.cluster_id, credentials) as connection,
+        ):
             try:
                 ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             except errors.NotFound:  # the pool is gone, with the record
                 return
             detachment = _Detachment(
-                connection, self._policy, store.Records(ioctx), Images(ioctx), handle
+                own_connection, self._policy, store.Records(ioctx), Images(ioctx), handle
             )
             stored = detachment.records.read(handle.image_id)
             nodes = [node_id] if node_id else sorted(stored.record.attachments)
@@ -93,7 +96,10 @@ class Detacher:
 
 @dataclass(frozen=True)
 class _Detachment:
-    """One call's view of a volume."""
+    """One call's view of a volume.
+
+    `connection` is that of the configured user, who may read the registry of nodes and fence.
+    """
 
     connection: connections.Connection
     policy: Policy

@@ -17,6 +17,10 @@ class ConnectionLost(errors.Unavailable):
     """Ceph blocklisted this client; the next call needs a new one."""
 
 
+class NoOmap(errors.InvalidRequest):
+    """The pool keeps no keys and values beside objects, as an erasure-coded one."""
+
+
 # A class that is not listed is handled as its base class, a plain OSError by its errno.
 _BY_CLASS: dict[type[Exception], type[errors.RbdCsiError]] = {
     rados.ObjectNotFound: errors.NotFound,
@@ -69,6 +73,7 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
     errno.EBADF: errors.Busy,  # librbd chose an image id that exists; the next try chooses another
     errno.ESTALE: errors.Busy,  # another client changed the image at the same moment
     errno.ESHUTDOWN: ConnectionLost,
+    errno.EOPNOTSUPP: NoOmap,
     errno.ETIMEDOUT: errors.Unavailable,
     errno.ENOTCONN: errors.Unavailable,
     errno.EACCES: errors.Forbidden,
@@ -78,6 +83,8 @@ _BY_ERRNO: dict[int, type[errors.RbdCsiError]] = {
 
 _NEXT_STEP: dict[type[errors.RbdCsiError], str] = {
     ConnectionLost: "the driver's Ceph client was blocklisted; the next call gets a new one",
+    NoOmap: "an erasure-coded pool keeps data of images only: name it as `dataPool`, and a "
+    "replicated one as `pool`",
     errors.Unavailable: "check the cluster (`ceph status`) and the network; the call can be "
     "repeated",
     errors.Exhausted: "the pool or the cluster is full or its quota is used up; free space, "

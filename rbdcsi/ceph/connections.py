@@ -18,7 +18,8 @@ import rbd
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, monitor
 from rbdcsi.ceph.recent_failures import RecentFailures
-from rbdcsi.config import clusters
+from rbdcsi.config import clusters, keys
+from rbdcsi.config import monitors as mon_hosts
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.config.secret import Secret
 from rbdcsi.runtime.turns import Turns
@@ -27,6 +28,8 @@ Ioctx: TypeAlias = rados.Ioctx  # an open pool and RADOS namespace
 
 _IDLE_SECONDS = 600.0  # a connection of a call's own user that is not used for so long is closed
 _LOOK_SECONDS = 60.0
+_RIGHTS_SECONDS = 5.0  # a client that may not do something is replaced at most so often
+_RETIRED_SECONDS = 600.0  # a client that was replaced is closed then; no call takes so long
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class Connection:
         self.user = credentials.user
         self.key = credentials.key
         self.fsid: str = client.get_fsid()
+        self.since = time.monotonic()
+        self.lacks_rights = False
+        self.uses = 0  # bodies of `Connections.use` that run
         self._ioctxs: dict[tuple[int, str], Ioctx] = {}
         self._pools: frozenset[int] = frozenset()  # that the monitors listed last
-        self.uses = 0  # bodies of `Connections.use` that run
         self.last_used = time.monotonic()
 
     @classmethod
@@ -77,7 +82,7 @@ class Connection:
         """
         seconds = str(math.ceil(timeout))
         settings = {
-            "key": credentials.key.reveal(),
+            "key": credentials.key.reveal() if credentials.key else "",
             "keyring": "",
             "rados_osd_op_timeout": seconds,
             "rados_mon_op_timeout": seconds,
@@ -90,6 +95,8 @@ class Connection:
             # attachments/fencing.py puts clients on the blocklist, for longer than librbd would
             "rbd_blocklist_on_break_lock": "false",
         }
+        if cluster.without_keys:
+            settings["auth_client_required"] = "none"
         if cluster.monitors:
             settings["mon_host"] = ",".join(cluster.monitors)
         target = f"{cluster.cluster_id} as client.{credentials.user}"
@@ -108,12 +115,30 @@ class Connection:
                     f"against `ceph auth get client.{credentials.user}`; if the monitors are given "
                     "without a port, give IP:3300, where a wrong key is refused at once"
                 ) from error
+            except rados.InvalidArgumentError as error:
+                raise errors.Unauthenticated(
+                    f"connecting to cluster {target}: librados does not accept the configuration; "
+                    f"{keys.remark(credentials.key) or 'compare it with a ceph.conf that works'}"
+                ) from error
         return cls(client, cluster, credentials)
 
     @property
     def monitors(self) -> str:
-        """The monitors' addresses in the form of `mon_host`."""
-        return str(self._rados.conf_get("mon_host"))
+        """The monitors' addresses in the form of `mon_host`.
+
+        If the configuration has names, or leaves the monitors to the DNS, they are those of the
+        monitors' own map: the kernel resolves no names.
+        """
+        text = str(self._rados.conf_get("mon_host") or "")
+        with contextlib.suppress(ValueError):  # librados connected by it all the same
+            if mon_hosts.without_names(text):
+                return text
+        mons = self.command("mon dump")["mons"]
+        vectors = [mon["public_addrs"]["addrvec"] for mon in mons]
+        return ",".join(
+            "[" + ",".join(f"{each['type']}:{each['addr']}" for each in vector) + "]"
+            for vector in vectors
+        )
 
     def command(self, prefix: str, **arguments: object) -> Any:
         """Run a monitor command; see `monitor.run`."""
@@ -195,9 +220,18 @@ class Connection:
         return self.ioctx(pool.pool_id, self._cluster.rados_namespace)
 
     def namespaces(self, pool: Pool) -> list[str]:
-        """Return the names of a pool's RADOS namespaces, besides the default one."""
-        with ceph_errors.translated("listing the RADOS namespaces of pool", pool.name):
-            return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
+        """Return the names of a pool's RADOS namespaces, besides the default one.
+
+        A user that is limited to the configured namespace may not list them, and knows that one.
+        """
+        own = self._cluster.rados_namespace if pool.name == self._cluster.pool else ""
+        try:
+            with ceph_errors.translated("listing the RADOS namespaces of pool", pool.name):
+                return sorted(rbd.RBD().namespace_list(self.ioctx(pool.pool_id, "")))
+        except errors.Forbidden:
+            if own:
+                return [own]
+            raise
 
     def close(self) -> None:
         """End the connection; nothing may use it or its I/O contexts any more."""
@@ -218,6 +252,7 @@ class Connections:
         self._fsids: dict[str, str] = {}
         self._failures = RecentFailures(timeout)
         self._connecting = Turns(1)
+        self._retired: dict[Connection, float] = {}  # with the time when they were replaced
         self._mutex = threading.Lock()  # of the numbers of uses
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
@@ -237,6 +272,8 @@ class Connections:
         """
         cluster = self.configured.cluster(cluster_id)
         credentials = credentials or cluster.credentials()
+        if cluster.without_keys:
+            credentials = Credentials(credentials.user, None)
         slot = (cluster_id, credentials.user)
         connection = self._pooled(slot, credentials.key)
         if connection:
@@ -249,6 +286,7 @@ class Connections:
             self._failures.require_none(slot, credentials.key)
             with self._failures.attempt(slot, credentials.key):
                 connection = Connection.open(cluster, credentials, self.timeout)
+            self._retire(self._open.get(slot))
             self._open[slot] = connection
             self._fsids[cluster_id] = connection.fsid
         return connection
@@ -259,9 +297,10 @@ class Connections:
 
     @contextlib.contextmanager
     def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
-        """Yield a connection, and remove it from the pool if the body raises `ConnectionLost`.
+        """Yield a connection, and replace it later if the body shows that it is of no use.
 
-        The call fails with that error; the next call opens a new connection.
+        After `ConnectionLost` the next call opens a new one. After `Forbidden`, too, if some
+        seconds have passed: OSDs and monitors know a client's rights from its authentication.
         """
         connection = self._begin_use(cluster_id, credentials)
         slot = (cluster_id, connection.user)
@@ -270,6 +309,9 @@ class Connections:
         except ceph_errors.ConnectionLost:
             if self._open.get(slot) is connection:  # another call may have opened a new one
                 self._open.pop(slot, None)
+            raise
+        except errors.Forbidden:
+            connection.lacks_rights = True
             raise
         finally:
             with self._mutex:
@@ -302,6 +344,20 @@ class Connections:
                     connection.uses += 1
                     return connection
 
-    def _pooled(self, slot: tuple[str, str], key: Secret) -> Connection | None:
+    def _pooled(self, slot: tuple[str, str], key: Secret | None) -> Connection | None:
         connection = self._open.get(slot)
-        return connection if connection and connection.key == key else None
+        if connection is None or connection.key != key:
+            return None
+        if connection.lacks_rights and time.monotonic() - connection.since > _RIGHTS_SECONDS:
+            return None
+        return connection
+
+    def _retire(self, connection: Connection | None) -> None:
+        """Close a connection later, and now those that nothing has used for long."""
+        now = time.monotonic()
+        if connection:
+            self._retired[connection] = now
+        for retired, since in list(self._retired.items()):
+            if now - since > _RETIRED_SECONDS and not retired.uses:
+                if self._retired.pop(retired, None) is not None:  # not another thread's
+                    retired.close()

@@ -20,7 +20,31 @@ from rbdcsi.runtime.futures import Future
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a location
 _NAME = "name_"  # keys of rbd_directory; the value is the image's id
+_AUTOMATIC = "auto "  # cookies of locks that clients take by themselves (librbd, krbd)
 _ID_BYTES = 4096  # an id object holds one short string
+
+
+class OpenImage:
+    """An image that is open for reading."""
+
+    def __init__(self, image_id: str, image: rbd.Image) -> None:
+        self._image_id = image_id
+        self._image = image
+
+    def watchers(self) -> frozenset[str]:
+        """Return the clients (`ip:port/nonce`) that have the image open for writing or mapped."""
+        with ceph_errors.translated("listing the watchers of image", self._image_id):
+            return frozenset(watcher["addr"] for watcher in self._image.watchers_list())
+
+    def lock_owners(self) -> frozenset[str]:
+        """Return the client that holds the image's exclusive lock; it may have died.
+
+        librbd's `lock_get_owners` does not work on an image that is open for reading.
+        """
+        with ceph_errors.translated("reading the lock of image", self._image_id):
+            locks = self._image.list_lockers()
+        lockers = locks["lockers"] if locks else []
+        return frozenset(address for _, cookie, address in lockers if cookie.startswith(_AUTOMATIC))
 
 
 class Images:
@@ -127,24 +151,19 @@ class Images:
         Raises:
             NotFound: no such image.
         """
-        with self.watched(image_id) as watchers:
-            return watchers()
+        with self.opened(image_id) as image:
+            return image.watchers()
 
     @contextlib.contextmanager
-    def watched(self, image_id: str) -> Iterator[Callable[[], frozenset[str]]]:
-        """Give the body a function that lists the image's watchers; the image is opened once.
+    def opened(self, image_id: str) -> Iterator[OpenImage]:
+        """Open the image for the body, which may ask several questions about its clients.
 
         Opening takes 4 ms. It is read-only, so the driver itself is no watcher.
         """
         with ceph_errors.translated("opening image", image_id):
             image = rbd.Image(self._ioctx, image_id=image_id, read_only=True)
-
-        def watchers() -> frozenset[str]:
-            with ceph_errors.translated("listing the watchers of image", image_id):
-                return frozenset(watcher["addr"] for watcher in image.watchers_list())
-
         try:
-            yield watchers
+            yield OpenImage(image_id, image)
         finally:
             with contextlib.suppress(rbd.Error):  # nothing was written through it
                 image.close()

@@ -171,8 +171,15 @@ class Locations:
                 location.id
                 for pool in connection.pools()
                 for location in in_pool(connection, pool)
-                if location.prefixes()
+                if _holds_volumes(location)
             )
+
+
+def _holds_volumes(location: Location) -> bool:
+    try:
+        return bool(location.prefixes())
+    except (errors.Forbidden, errors.NotFound):  # the user is limited to other namespaces
+        return False
 
 
 def in_pool(connection: connections.Connection, pool: connections.Pool) -> Iterator[Location]:

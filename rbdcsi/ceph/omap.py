@@ -176,10 +176,15 @@ class Omap:
 
 
 def touch(ioctx: rados.Ioctx, names: Iterable[str]) -> None:
-    """Create the objects that do not exist, empty."""
+    """Create the objects that do not exist, empty.
+
+    Raises:
+        NoOmap: the pool keeps no omap; nothing is created.
+    """
     for name in names:
         with ceph_errors.translated("creating object", name), rados.WriteOpCtx() as op:
             op.new(0)
+            ioctx.remove_omap_keys(op, ())  # changes nothing, but is refused where there is no omap
             ioctx.operate_write_op(op, name)
 
 

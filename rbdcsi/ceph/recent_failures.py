@@ -13,7 +13,7 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True)
 class _Failure:
-    key: Secret
+    key: Secret | None
     message: str
     since: float  # monotonic, as `until`
     until: float
@@ -27,7 +27,7 @@ class RecentFailures:
         self._timeout = timeout
         self._failures: dict[Hashable, _Failure] = {}
 
-    def require_none(self, slot: Hashable, key: Secret) -> None:
+    def require_none(self, slot: Hashable, key: Secret | None) -> None:
         """Check that an attempt with this key makes sense now.
 
         Raises:
@@ -40,7 +40,7 @@ class RecentFailures:
             )
 
     @contextlib.contextmanager
-    def attempt(self, slot: Hashable, key: Secret) -> Iterator[None]:
+    def attempt(self, slot: Hashable, key: Secret | None) -> Iterator[None]:
         """Remember whether the body, which connects, fails because Ceph does not answer."""
         if failure := self._failures.get(slot):  # others fail while this call tries again
             until = time.monotonic() + self._timeout + _SECONDS

@@ -12,6 +12,7 @@ from rbdcsi.ceph import ceph_errors, objects
 from rbdcsi.ceph.connections import Connection, Ioctx
 
 _NO_OBJECT = "rbdcsi.doctor"  # the driver makes no object of this name
+_NO_DATA = "rbd_data.rbdcsi"  # an image's data has its id and a number in the name
 _NO_CLIENT = "none/1"  # has the form of `ip:port/nonce`, as `profile rbd` demands, and is none
 
 
@@ -49,6 +50,19 @@ def may_change_images(ioctx: Ioctx) -> bool:
     Raises:
         Unavailable: the pool does not answer.
     """
+    return _may_remove(ioctx, _NO_OBJECT)
+
+
+def may_remove_data(ioctx: Ioctx) -> bool:
+    """Return whether the user may remove objects with data of images, in a pool for data alone.
+
+    Raises:
+        Unavailable: the pool does not answer.
+    """
+    return _may_remove(ioctx, _NO_DATA)
+
+
+def _may_remove(ioctx: Ioctx, name: str) -> bool:
     try:
         with (
             ceph_errors.translated("trying the rights in a location"),
@@ -56,7 +70,7 @@ def may_change_images(ioctx: Ioctx) -> bool:
         ):
             op.remove()  # no such object: the operation ends here
             op.execute("rbd", "metadata_set", objects.metadata_set_argument({}))
-            ioctx.operate_write_op(op, _NO_OBJECT)
+            ioctx.operate_write_op(op, name)
     except errors.Forbidden:
         return False
     except errors.NotFound:

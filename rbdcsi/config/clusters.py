@@ -11,7 +11,10 @@ from rbdcsi.config.secret import Secret
 
 @dataclass(frozen=True)
 class Cluster:
-    """One Ceph cluster: its monitors, the user and key, and the default pool and namespace."""
+    """One Ceph cluster: its monitors, the user and key, and the default pool and namespace.
+
+    `without_keys` is whether it checks no keys (no cephx).
+    """
 
     cluster_id: str
     monitors: tuple[str, ...]
@@ -22,6 +25,7 @@ class Cluster:
     key: Secret | None
     key_file: Path | None
     keyring: Path | None
+    without_keys: bool = False
 
     def credentials(self) -> Credentials:
         """Return user and key. A key file or keyring is read at every call: a key may be rotated.
@@ -31,7 +35,7 @@ class Cluster:
                 more or holds no key.
         """
         try:
-            return Credentials(self.user, self._current_key())
+            return Credentials(self.user, None if self.without_keys else self._current_key())
         except ValueError as error:
             raise errors.Unavailable(
                 f"cluster {self.cluster_id}: {error}; put the key there again: the next call reads "

@@ -16,7 +16,7 @@ import structlog
 import yaml
 
 from rbdcsi import errors
-from rbdcsi.config import keys, monitors
+from rbdcsi.config import credentials, keys, monitors
 from rbdcsi.config.clusters import Cluster, Config
 from rbdcsi.config.secret import Secret
 
@@ -49,6 +49,7 @@ TABLE = (
     Key("key", "key", "AQ...==", "The user's key; or `keyFile` or `keyring`."),
     Key("keyFile", "path", "/etc/rbdcsi/key", "A file that holds the key and nothing else."),
     Key("keyring", "path", "/etc/ceph/rbdcsi.keyring", "A keyring with a section for the user."),
+    Key("auth", "choice", "none", "`none`, instead of a key: the cluster has no cephx."),
 )
 # fmt: on
 _KEYS = tuple(key.name for key in TABLE)
@@ -136,6 +137,7 @@ def _cluster(
         key=section.read("key", _key, None),
         key_file=section.read("keyFile", _key_file, None),
         keyring=section.read("keyring", lambda value: section.keyring(value, user), None),
+        without_keys=section.read("auth", _is_none, False),
     )
     mistakes += _unknown_keys(f"{key_path}.", document, _KEYS)
     return cluster
@@ -172,7 +174,7 @@ class _Section:
         return path
 
     def keyring(self, value: object, user: str) -> Path | None:
-        self._require_one("key", "keyFile", "keyring")
+        self._require_one("key", "keyFile", "keyring", "auth")
         path = _path(value)
         if path is not None and user:
             keys.from_keyring(path, user)
@@ -226,15 +228,17 @@ def _namespace(value: object) -> str:
 
 
 def _user(value: object) -> str:
-    user = _text(value)
-    name = user.removeprefix("client.")
-    if not re.fullmatch(r"[^\s=,\[\]]+", name):
-        raise ValueError(f"{user!r} is not a Ceph user; give a name such as `rbdcsi`")
-    return name
+    return credentials.user(_text(value))
 
 
 def _key(value: object) -> Secret | None:
     return None if value is None else keys.parse(_text(value))
+
+
+def _is_none(value: object) -> bool:
+    if value not in (None, "none"):
+        raise ValueError("must be none, for a cluster without cephx; otherwise leave it out")
+    return value == "none"
 
 
 def _key_file(value: object) -> Path | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rbdcsi.config.secret import Secret
 
+_AES, _AES256K = 1, 2  # CEPH_CRYPTO_AES, CEPH_CRYPTO_AES256KRB5
+
 
 def parse(text: str) -> Secret:
     """Return the key in a text: base64 of type, time, length and secret (src/auth/Crypto.cc).
@@ -18,12 +20,30 @@ def parse(text: str) -> Secret:
         decoded = base64.b64decode(text, validate=True)
     except ValueError:
         decoded = b""
-    # u16 type, two u32 of time, u16 length, then that many bytes
+    # u16 type (see `remark`), two u32 of time, u16 length, then that many bytes
     if len(decoded) <= 12 or int.from_bytes(decoded[10:12], "little") != len(decoded) - 12:
         raise ValueError(
             "this is not a Ceph key; use the output of `ceph auth get-key client.USER`"
         )
     return Secret(text)
+
+
+def remark(key: Secret | None) -> str | None:
+    """Return a sentence for errors that may come from the key's type; None for the common type.
+
+    librados and the kernel refuse a key of a type that they do not know without naming it.
+    """
+    if key is None:
+        return None
+    kind = int.from_bytes(base64.b64decode(key.reveal())[:2], "little")
+    if kind == _AES:
+        return None
+    name = "aes256k, " if kind == _AES256K else ""
+    return (
+        f"the key is of type {kind} ({name}not type {_AES}, aes): librados knows aes256k since "
+        "Ceph 19.2.6 and 20.2.4, and krbd since Linux 7.0; give the driver a newer librados, or "
+        "the user a key of type aes"
+    )
 
 
 def from_file(path: Path) -> Secret:

@@ -1,21 +1,25 @@
 """The monitors of a cluster, as `mon_host` takes them. Ceph finds monitors that are not listed.
 
+Entries are parted by commas, semicolons or white space (MonMap::init_with_hosts).
+
 An entry is a host with or without port (10.0.0.1, mon-a:6789, [fd00::1]:3300), with or without the
 messenger's version (v2:10.0.0.1:3300), or several addresses of one monitor in square brackets
 ([v2:10.0.0.1:3300,v1:10.0.0.1:6789]). See entity_addr_t::parse and entity_addrvec_t::parse.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
-_ADDRESS = rf"{_HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[0-9]+)?"
+_ADDRESS = rf"(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}))?(?:/[0-9]+)?"
 _ONE = re.compile(rf"(?:v[12]:)?{_ADDRESS}")
 _OF_VECTOR = re.compile(rf"v[12]:{_ADDRESS}")
+_SEPARATORS = ",; \t\n"
 
 
 def parse(monitors: object) -> tuple[str, ...]:
-    """Return the entries of a list, or of one text with commas between entries.
+    """Return the entries of a list, or of one text with separators between entries.
 
     Raises:
         ValueError: there is no entry, or an entry is not an address.
@@ -31,23 +35,52 @@ def parse(monitors: object) -> tuple[str, ...]:
     return entries
 
 
+def addresses(entry: str) -> tuple[str, ...]:
+    """Return the addresses of one monitor: those of a vector, otherwise the entry itself."""
+    return tuple(_split(entry[1:-1])) if entry.startswith("[v") else (entry,)
+
+
+def without_names(monitors: str) -> bool:
+    """Return whether every monitor is given by an IP address, none by a name.
+
+    Raises:
+        ValueError: see `parse`.
+    """
+    hosts = [_host(address) for entry in parse(monitors) for address in addresses(entry)]
+    return all(_is_ip(host) for host in hosts)
+
+
+def _host(address: str) -> str:
+    match = _ONE.fullmatch(address)
+    return match["host"].strip("[]") if match else address
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _split(text: str) -> Iterator[str]:
-    """Split at the commas that are outside of square brackets."""
+    """Split at the separators that are outside of square brackets."""
     depth, entry = 0, ""
     for char in text:
         depth += (char == "[") - (char == "]")
-        if char == "," and depth == 0:
-            yield entry.strip()
+        if char in _SEPARATORS and depth == 0:
+            if entry:
+                yield entry
             entry = ""
         else:
             entry += char
-    if entry.strip():
-        yield entry.strip()
+    if entry:
+        yield entry
 
 
 def _check(entry: str) -> None:
     if entry.startswith("[v"):
-        matches = [_OF_VECTOR.fullmatch(one.strip()) for one in _split(entry[1:-1])]
+        matches = [_OF_VECTOR.fullmatch(one) for one in addresses(entry)]
         whole = entry.endswith("]")
     else:
         matches, whole = [_ONE.fullmatch(entry)], True

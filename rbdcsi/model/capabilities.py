@@ -1,11 +1,11 @@
 """The ways in which a workload may use a volume, and the rules that decide which are possible."""
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from rbdcsi import errors
-from rbdcsi.model import filesystems
+from rbdcsi.model import filesystems, mount_options
 
 
 class AccessMode(enum.Enum):
@@ -113,3 +113,18 @@ def filesystem(requested: Collection[Capability], parameter: str | None) -> str 
         )
     (fs_type,) = types
     return fs_type
+
+
+def require_mount_flags(requested: Iterable[Capability], fs_type: str) -> None:
+    """Check the mount flags of capabilities.
+
+    Args:
+        requested: each already checked.
+        fs_type: the filesystem that is mounted, one of `filesystems.TABLE`.
+
+    Raises:
+        InvalidRequest: see `mount_options.require_allowed`.
+    """
+    own = filesystems.TABLE[fs_type].mount_allowed
+    for capability in requested:
+        mount_options.require_allowed(capability.mount_flags, fs_type, own)

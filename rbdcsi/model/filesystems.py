@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rbdcsi.model import mkfs_options
+from rbdcsi.model import mkfs_options, mount_options
 
 _MIB = 1 << 20
 
@@ -17,11 +17,13 @@ class Filesystem:
         smallest_bytes: the smallest volume; on a smaller one mkfs fails or leaves no room for data.
         mkfs_defaults: the arguments of mkfs if the StorageClass has none.
         mkfs_allowed: the mkfs options that a StorageClass may have.
+        mount_allowed: its own mount options that a StorageClass may have.
     """
 
     smallest_bytes: int
     mkfs_defaults: tuple[str, ...]
     mkfs_allowed: mkfs_options.Allowed
+    mount_allowed: mount_options.Allowed
 
 
 DEFAULT = "ext4"
@@ -32,9 +34,11 @@ TABLE: Mapping[str, Filesystem] = MappingProxyType(
             16 * _MIB,
             ("-m0", "-Elazy_itable_init=1,lazy_journal_init=1,nodiscard"),
             mkfs_options.EXT4,
+            mount_options.EXT4,
         ),
-        "xfs": Filesystem(300 * _MIB, ("-K",), mkfs_options.XFS),  # since xfsprogs 5.19
-        "btrfs": Filesystem(128 * _MIB, ("-K",), mkfs_options.BTRFS),
+        # mkfs.xfs makes no smaller one since xfsprogs 5.19
+        "xfs": Filesystem(300 * _MIB, ("-K",), mkfs_options.XFS, mount_options.XFS),
+        "btrfs": Filesystem(128 * _MIB, ("-K",), mkfs_options.BTRFS, mount_options.BTRFS),
     }
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rbdcsi import errors
-from rbdcsi.model import ids, image_layout, image_names
+from rbdcsi.model import ids, image_layout, image_names, map_options
 from rbdcsi.model.node_options import FORCE, NodeOptions
 
 FSTYPE = "csi.storage.k8s.io/fstype"
@@ -16,8 +16,25 @@ PVC_NAME = "csi.storage.k8s.io/pvc/name"
 PVC_NAMESPACE = "csi.storage.k8s.io/pvc/namespace"
 PV_NAME = "csi.storage.k8s.io/pv/name"
 
-# ceph-csi has these parameters. A volume made without one would be another volume than requested.
-_NOT_YET = ("encrypted", "encryptionKMSID", "topologyConstrainedPools")
+_RESERVED = "csi.storage.k8s.io/"  # of Kubernetes' sidecars, which use most of them themselves
+
+# Parameters of ceph-csi that ask for what is done anyway, with the values that do.
+AS_DONE = {"imageFormat": "2", "thickProvision": "false", "encrypted": "false"}
+# Parameters of ceph-csi that change nothing of a volume: logs of clients, names of snapshots.
+WITHOUT_EFFECT = ("cephLogDir", "cephLogStrategy", "snapshotNamePrefix")
+# Parameters of ceph-csi without which a volume would be another one than requested.
+_ENCRYPTION = re.compile("encrypt.*|integrityMode")
+_LIMITS = re.compile(r"(?:base|max)(?:Read|Write)?(?:Iops|Bps)|\w*psPerGiB|baseVolSizeBytes")
+_NOT_YET = (
+    (
+        re.compile("topologyConstrainedPools"),
+        "make a StorageClass for each pool, with allowedTopologies",
+    ),
+    (_ENCRYPTION, "the data would lie in Ceph unencrypted; leave such volumes to ceph-csi"),
+    (re.compile("thickProvision"), "all images are thin"),
+    (re.compile("imageFormat"), 'images of format 1 are deprecated; write "2"'),
+    (_LIMITS, "the driver limits no I/O; remove it"),
+)
 
 _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
 
@@ -34,7 +51,7 @@ class Parameter(NamedTuple):
 
 
 _CREATE = "CreateVolume"
-_BOTH = "CreateVolume (form), NodeStage (each option)"
+_BOTH = "CreateVolume, NodeStage"
 
 # fmt: off
 TABLE = (
@@ -66,6 +83,8 @@ TABLE = (
               f"`{FORCE}`, by mapper: unmapping does not wait for outstanding I/O."),
     Parameter("mkfsOptions", "words", "", "-m0 -E nodiscard", _CREATE,
               "Options of mkfs, in place of the driver's own; only those of the table below."),
+    Parameter("fstype", "choice", "", "xfs", _CREATE,
+              f"The older name of `{FSTYPE}`."),
     Parameter(FSTYPE, "choice", "ext4", "xfs", _CREATE,
               "The filesystem: ext4, xfs or btrfs."),
     Parameter(PVC_NAME, "text", "", "notes", _CREATE,
@@ -111,37 +130,43 @@ def parse(parameters: Mapping[str, str]) -> Parameters:
     Raises:
         InvalidRequest: a parameter is unknown, not supported yet or malformed.
     """
-    for name in parameters:
-        _check_name(name, parameters[name])
+    _check_names(parameters)
     stripe_unit, stripe_count = _striping(parameters)
+    features = image_layout.parse(parameters.get("imageFeatures") or ",".join(image_layout.DEFAULT))
     return Parameters(
         cluster_id=_matching(parameters, "clusterID", ids.CLUSTER_ID),
         pool=parameters.get("pool") or None,
         data_pool=parameters.get("dataPool") or None,
         namespace=_matching(parameters, "radosNamespace", ids.NAMESPACE),
-        features=image_layout.parse(
-            parameters.get("imageFeatures") or ",".join(image_layout.DEFAULT)
-        ),
+        features=features,
         name_prefix=_matching(parameters, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
         object_bytes=_object_bytes(parameters),
         stripe_unit=stripe_unit,
         stripe_count=stripe_count,
-        fs_type=parameters.get(FSTYPE) or None,
-        node=_node_options(parameters),
+        fs_type=parameters.get(FSTYPE) or parameters.get("fstype") or None,
+        node=_node_options(parameters, features),
         pvc_name=parameters.get(PVC_NAME, ""),
         pvc_namespace=parameters.get(PVC_NAMESPACE, ""),
         pv_name=parameters.get(PV_NAME, ""),
     )
 
 
-def _check_name(name: str, value: str) -> None:
-    if name in KNOWN or (name == "encrypted" and value == "false"):
-        return
-    if name in _NOT_YET:
-        raise errors.InvalidRequest(
-            f"parameter {name} is not supported yet: remove it from the StorageClass "
-            "(a volume made without it would lack that property)"
-        )
+def _check_names(parameters: Mapping[str, str]) -> None:
+    unencrypted = parameters.get("encrypted") == AS_DONE["encrypted"]
+    for name, value in parameters.items():
+        if name in KNOWN or name in WITHOUT_EFFECT or name.startswith(_RESERVED):
+            continue
+        if name in AS_DONE and value in {"", AS_DONE[name]}:
+            continue
+        if unencrypted and name != "encrypted" and _ENCRYPTION.fullmatch(name):
+            continue
+        _refuse(name, value)
+
+
+def _refuse(name: str, value: str) -> None:
+    for names, reason in _NOT_YET:
+        if names.fullmatch(name):
+            raise errors.InvalidRequest(f"parameter {name}: {value!r} is not supported: {reason}")
     near = difflib.get_close_matches(name, KNOWN, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise errors.InvalidRequest(f"unknown parameter {name!r}; {hint}known are {', '.join(KNOWN)}")
@@ -193,16 +218,22 @@ def _striping(parameters: Mapping[str, str]) -> tuple[int | None, int | None]:
     return unit, int(count)
 
 
-def _node_options(parameters: Mapping[str, str]) -> NodeOptions:
+def _node_options(parameters: Mapping[str, str], features: tuple[str, ...]) -> NodeOptions:
     mounter = parameters.get("mounter")
     if mounter and mounter not in _MAPPERS:
         raise errors.InvalidRequest(
             f"mounter: {mounter!r} is unknown; use one of {', '.join(_MAPPERS)}"
         )
+    mapper, try_others = _MAPPERS.get(mounter or ""), _flag(parameters, "tryOtherMounters")
+    if mapper == "krbd" and "journaling" in features and not try_others:
+        raise errors.InvalidRequest(
+            f"mounter: {mounter} maps no image with the feature journaling, which no kernel "
+            "supports; use mounter rbd-nbd, or set tryOtherMounters, or leave journaling out"
+        )
     return NodeOptions(
-        mapper=_MAPPERS[mounter] if mounter else None,
-        try_other_mappers=_flag(parameters, "tryOtherMounters"),
-        map_options=_by_mapper(parameters, "mapOptions"),
+        mapper=mapper,
+        try_other_mappers=try_others,
+        map_options=_map_options(parameters),
         unmap_options=_unmap_options(parameters),
         mkfs_options=_shell_words(parameters, "mkfsOptions"),
     )
@@ -225,6 +256,13 @@ def _by_mapper(parameters: Mapping[str, str], name: str) -> dict[str, str]:
         if key in options:
             raise errors.InvalidRequest(f"{name}: options for {key} are given twice in {part!r}")
         options[key] = value
+    return options
+
+
+def _map_options(parameters: Mapping[str, str]) -> dict[str, str]:
+    options = _by_mapper(parameters, "mapOptions")
+    for mapper, text in options.items():
+        map_options.parse(mapper, text)
     return options
 
 

@@ -245,6 +245,8 @@ def _filesystem(
             f"{storage_class.FSTYPE}: {fs_type!r} is not supported; use one of "
             + ", ".join(filesystems.TABLE)
         )
+    if fs_type is not None:
+        capabilities.require_mount_flags(requested, fs_type)
     return fs_type
 
 
@@ -264,3 +266,6 @@ def _require_filesystem(requested: tuple[capabilities.Capability, ...], info: Vo
             raise errors.InvalidRequest(
                 f"volume {info.handle} is for {existing}, requested is {asked}"
             )
+        if not capability.block:
+            fs_type = asked or existing or filesystems.DEFAULT
+            capabilities.require_mount_flags((capability,), fs_type)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from rbdcsi import errors
 from rbdcsi.api import csi_pb2
+from rbdcsi.config import credentials as config
 from rbdcsi.config import keys
-from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import capabilities
 from rbdcsi.model.capabilities import AccessMode, Capability
 
@@ -60,22 +60,23 @@ def all_capabilities(messages: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capa
     return records
 
 
-def credentials(secrets: Mapping[str, str]) -> Credentials | None:
+def credentials(secrets: Mapping[str, str]) -> config.Credentials | None:
     """Return the user and key in the call's secrets, None if they are empty.
 
     Raises:
-        InvalidRequest: one of the two is missing, or the key is no Ceph key. The message does not
-            show the value.
+        InvalidRequest: one of the two is missing or malformed. The message does not show the key.
     """
-    user, key = secrets.get("userID", ""), secrets.get("userKey", "")
+    user, key = secrets.get("userID", ""), secrets.get("userKey", "").strip()
     if not user and not key:
         return None
     if not user or not key:
         raise errors.InvalidRequest("secrets: userID and userKey go together; set both")
+    field = "userID"
     try:
-        return Credentials(user.removeprefix("client."), keys.parse(key))
+        name, field = config.user(user), "userKey"
+        return config.Credentials(name, keys.parse(key))
     except ValueError as error:
-        raise errors.InvalidRequest(f"secrets: userKey: {error}") from None
+        raise errors.InvalidRequest(f"secrets: {field}: {error}") from None
 
 
 def generation(publish_context: Mapping[str, str]) -> int:

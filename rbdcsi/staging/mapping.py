@@ -39,7 +39,8 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         Others: see `Mapper.map`.
     """
     device = call.device
-    with call.volume.images.watched(call.handle.image_id) as list_watchers:
+    with call.volume.images.opened(call.handle.image_id) as image:
+        list_watchers = image.watchers
         watchers = list_watchers()
         if device and (adopted := _adopted(call, device, watchers)):
             _record(call, device, adopted.client or None, frozenset())
@@ -50,6 +51,8 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         gone = other_clients.end_earlier(call, watchers, unmapped)
         watchers = list_watchers() if device else watchers
         other_clients.require_no_others(call, watchers)
+        if not call.attachment.readonly:
+            other_clients.require_breakable(call, image.lock_owners() - watchers)
         with _new(call, list_watchers, watchers, gone) as new_device:
             yield new_device
 
@@ -115,10 +118,11 @@ def _new(
     """Map the image for the body, by a client of its own."""
     volume, readonly, devices = call.volume, call.attachment.readonly, call.node.devices
     mapper = devices.mapper_for(volume.image, volume.options, readonly=readonly)
+    options = volume.map_options(mapper.name)
     note = _note(call, mapper.name)
     devices.notes.write(note)
     steps.done("stage.note", volume=note.volume, mapper=mapper.name)
-    device = _map(call, mapper)
+    device = _map(call, mapper, options)
     try:
         with overtaken.explained(call, device.client):
             require_working(device)
@@ -136,7 +140,7 @@ def _new(
         raise
 
 
-def _map(call: StageCall, mapper: Mapper) -> MappedDevice:
+def _map(call: StageCall, mapper: Mapper, options: str) -> MappedDevice:
     volume, devices = call.volume, call.node.devices
     try:
         with overtaken.explained(call):
@@ -144,7 +148,7 @@ def _map(call: StageCall, mapper: Mapper) -> MappedDevice:
                 volume.image,
                 volume.access,
                 readonly=call.attachment.readonly,
-                options=volume.options.map_options.get(mapper.name, ""),
+                options=options,
                 seconds=MAP_SECONDS,
             )
     except (errors.DeadlineExceeded, errors.Busy):

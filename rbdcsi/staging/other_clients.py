@@ -11,7 +11,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import fencing
 from rbdcsi.attachments.fences import Fences
 from rbdcsi.attachments.records import Client
-from rbdcsi.ceph import mirroring
+from rbdcsi.ceph import mirroring, rights
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.staging.this_node import Network, ThisNode
@@ -90,6 +90,27 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
             f"{image} open, and no attachment accounts for that client; close it there "
             f"(`rbd status {image}`), or name its address with --allow-foreign-watchers if "
             "it does not write; a client that is long dead: `ceph osd blocklist add ADDRESS`"
+        )
+
+
+def require_breakable(call: StageCall, dead: Set[str]) -> None:
+    """Refuse to map the image if its lock is a dead client's that the Ceph user may not break.
+
+    librbd and krbd put such a client on the blocklist before they take the lock. If that is not
+    allowed, all writes to the device fail after half a minute, and mount(8) finds no superblock.
+
+    Args:
+        call: the call.
+        dead: the holders of the lock that do not watch the image.
+
+    Raises:
+        Forbidden: the user lacks the right.
+    """
+    if dead and not rights.may_fence(call.user_connection):
+        raise errors.Forbidden(
+            f"image {call.volume.image} is locked by {', '.join(sorted(dead))}, which is gone, and "
+            f"client.{call.volume.access.user} may not break the lock: that takes the right to put "
+            "a client on the blocklist; give the user mon 'profile rbd' (`ceph auth caps`)"
         )
 
 

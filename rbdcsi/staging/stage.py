@@ -8,9 +8,11 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
+from rbdcsi.ceph import rights
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host.fs import paths
 from rbdcsi.host.mappers.interface import MappedDevice
+from rbdcsi.model import capabilities, ids
 from rbdcsi.nodes.registry import Nodes
 from rbdcsi.staging import format
 from rbdcsi.staging.device_stack import require_working, shows
@@ -29,6 +31,7 @@ class Stager:
 
     def __init__(self, node: ThisNode) -> None:
         self._node = node
+        self._with_rights: set[ids.LocationId] = set()  # of the configured user
 
     def stage(self, request: StageRequest, credentials: Credentials | None = None) -> None:
         """Make the volume ready at the staging path.
@@ -59,13 +62,36 @@ class Stager:
             attachment = rules.require(stored.record, str(handle), node.node_id, request.generation)
             node.require_registered(reading_node.result())
             device, note = node.devices.find(handle), node.devices.note(handle)
-            call = StageCall(node, own_connection, volume, request, stored, device, note)
+            call = StageCall(
+                node, own_connection, connection, volume, request, stored, device, note
+            )
             staged = self._is_staged(call)
             rules.require_covered(attachment, request.capability, str(handle), node.node_id)
+            _require_mount_flags(call)
+            self._require_rights(call)
             self._require_one_path(call)
             with mapped(call) as mapped_device:
                 if not staged:
                     self._show(call, mapped_device)
+
+    def _require_rights(self, call: StageCall) -> None:
+        """Refuse what could not be unstaged: NodeUnstageVolume has no Secrets.
+
+        Raises:
+            Forbidden: the configured user may not change the volume's record.
+        """
+        location, own = call.handle.location, call.connection
+        if own is call.user_connection or location in self._with_rights:
+            return
+        if not rights.may_change_images(own.ioctx(location.pool_id, location.namespace)):
+            raise errors.Forbidden(
+                f"volume {call.handle} is not staged: client.{own.user} of this node's "
+                "configuration may not change records "
+                f"in pool {call.volume.image.pool}, which unstaging it needs, as that call has no "
+                "Secret; give it the permissions of a node there "
+                "(`ceph auth caps`, docs/reference/ceph-permissions.md)"
+            )
+        self._with_rights.add(location)
 
     def _show(self, call: StageCall, device: MappedDevice) -> None:
         """Bind the device to the staging path, or mount its filesystem there."""
@@ -146,6 +172,13 @@ class Stager:
         path = request.staging_path
         self._node.mounts.mount(device, path, fs_type, options, seconds=MOUNT_SECONDS)
         _mounted(request)
+
+
+def _require_mount_flags(call: StageCall) -> None:
+    """Refuse flags that are not allowed, before anything is mapped."""
+    capability = call.request.capability
+    if not capability.block:
+        capabilities.require_mount_flags((capability,), call.volume.fs_type(capability.fs_type))
 
 
 def _mounted(request: StageRequest) -> None:

@@ -28,12 +28,14 @@ class StageRequest:
 class StageCall:
     """A request, the volume, and the volume's record and device as they were at its begin.
 
-    `connection` is that of the configured user, who may fence, not that of the call's own user.
+    `connection` is that of the configured user, who may fence, and `user_connection` that of the
+    call's own user, who maps the image.
     `device` is one that this plugin mapped before, and `note` is about that mapping.
     """
 
     node: ThisNode
     connection: Connection
+    user_connection: Connection
     volume: Volume
     request: StageRequest
     stored: StoredRecord

@@ -9,7 +9,7 @@ from rbdcsi.ceph.connections import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location
 from rbdcsi.host.mappers.interface import Access, Image
-from rbdcsi.model import filesystems, ids
+from rbdcsi.model import filesystems, ids, map_options
 from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.staging import format, format_mark
 from rbdcsi.volumes import spec
@@ -74,6 +74,24 @@ class Volume:
                 f"must be one of {', '.join(filesystems.TABLE)}"
             )
         return fs_type
+
+    def map_options(self, mapper: str) -> str:
+        """Return the options for mapping by that mapper.
+
+        Raises:
+            Refused: the image's metadata, which any client of the pool can write, has one that is
+                not allowed.
+        """
+        text = self.options.map_options.get(mapper, "")
+        try:
+            map_options.parse(mapper, text)
+        except errors.InvalidRequest as error:
+            raise errors.Refused(
+                f"image {self.image}: its metadata {spec.KEY} has map options that are refused: "
+                f"{error}; delete the volume and make it again from a StorageClass without them, "
+                "or correct the metadata"
+            ) from error
+        return text
 
 
 def opened(connection: Connection, location: Location, handle: ids.VolumeHandle) -> Volume:

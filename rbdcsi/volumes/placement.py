@@ -1,8 +1,11 @@
 """Finds the location of a new volume from the request's parameters, and prepares it once."""
 
+import contextlib
+from collections.abc import Iterator
+
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, objects, omap
+from rbdcsi.ceph import ceph_errors, connections, objects, omap, rights
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.model import ids
 from rbdcsi.model.storage_class import Parameters
@@ -15,7 +18,7 @@ class Placement:
     def __init__(self, pooled: connections.Connections, locations: Locations) -> None:
         self._connections = pooled
         self._locations = locations
-        self._prepared: set[tuple[ids.LocationId, str]] = set()
+        self._prepared: set[tuple[ids.LocationId, str, connections.Pool | None]] = set()
         self._preparing = Turns(1)
 
     def cluster_of(self, parameters: Parameters) -> str:
@@ -37,8 +40,15 @@ class Placement:
     def location(self, connection: connections.Connection, parameters: Parameters) -> Location:
         """Return the location in the parameters, prepared for volumes.
 
+        Args:
+            connection: that of the call's user.
+            parameters: the StorageClass's parameters.
+
         Raises:
-            InvalidRequest: the pool, data pool or RADOS namespace does not exist.
+            InvalidRequest: the pool, data pool or RADOS namespace does not exist, or the pool is
+                erasure-coded.
+            Forbidden: the configured user may not work there, although it must delete the volume's
+                data later, keep its records and unstage it.
         """
         cluster = self._connections.configured.cluster(connection.cluster_id)
         namespace = parameters.namespace
@@ -46,26 +56,58 @@ class Placement:
             namespace = cluster.rados_namespace
         try:
             pool = connection.pool_named(parameters.pool or cluster.pool)
-            if parameters.data_pool:
-                connection.pool_named(parameters.data_pool)
+            name = parameters.data_pool
+            data_pool = connection.pool_named(name) if name else None
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
         location_id = ids.LocationId(connection.cluster_id, pool.pool_id, namespace)
         location = Location(location_id, pool.name, connection.ioctx(pool.pool_id, namespace))
-        self._prepare(connection, location, parameters.name_prefix)
+        self._prepare(location, parameters.name_prefix, data_pool)
         return location
 
-    def _prepare(self, connection: connections.Connection, location: Location, prefix: str) -> None:
+    def _prepare(self, location: Location, prefix: str, data_pool: connections.Pool | None) -> None:
         """Create the objects that later writes need even if the pool is full, once per process."""
-        if (location.id, prefix) in self._prepared:
+        key = (location.id, prefix, data_pool)
+        if key in self._prepared:
             return
         with self._preparing.take(location.id, f"another call that prepares pool {location.pool}"):
-            _require_namespace(connection, location)
-            self._locations.register(connection, location.id)
+            with self._connections.use(location.id.cluster_id) as own_connection:
+                _require_rights(own_connection, location, data_pool)
+                _require_namespace(own_connection, location)
+                self._locations.register(own_connection, location.id)
             if not location.has_prefix(prefix):
-                omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])
+                with _named(location.pool):
+                    omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])
                 location.add_prefix(prefix)
-            self._prepared.add((location.id, prefix))
+            self._prepared.add(key)
+
+
+@contextlib.contextmanager
+def _named(pool: str) -> Iterator[None]:
+    """Name the pool in the error of an erasure-coded one."""
+    try:
+        yield
+    except ceph_errors.NoOmap as error:
+        raise errors.InvalidRequest(f"pool {pool!r} cannot hold images: {error}") from error
+
+
+def _require_rights(
+    connection: connections.Connection, location: Location, data_pool: connections.Pool | None
+) -> None:
+    """Refuse a location in which the configured user may not do what the driver does by itself."""
+    namespace = location.id.namespace
+    ioctx = connection.ioctx(location.id.pool_id, namespace)
+    lacking = [] if rights.may_change_images(ioctx) else [location.pool]
+    if data_pool and not rights.may_remove_data(connection.ioctx(data_pool.pool_id, namespace)):
+        lacking.append(data_pool.name)
+    if lacking:
+        part = f" namespace={namespace}" if namespace else ""
+        caps = ", ".join(f"profile rbd pool={pool}{part}" for pool in lacking)
+        raise errors.Forbidden(
+            f"client.{connection.user} of the driver's configuration may not change images in pool "
+            f"{', '.join(lacking)}: it keeps their records and removes deleted data, also of "
+            f"volumes that a StorageClass's Secret makes; give it osd '{caps}' (`ceph auth caps`)"
+        )
 
 
 def _require_namespace(connection: connections.Connection, location: Location) -> None:

@@ -244,7 +244,8 @@ class Purger:
             return False
         images, records = Images(ioctx), store.Records(location.ioctx)
         try:
-            with steps.timed():
+            # `use` replaces the connection if the user has no right to remove the image
+            with steps.timed(), self._removal_connections.use(location.id.cluster_id):
                 if entry and entry.state is trash.State.MOVING:
                     trash.finish_move(ioctx, image_id, entry.name)
                     steps.done("delete.move", image_id=image_id)

@@ -4,6 +4,7 @@ Older drivers registered neither locations nor those of a node, and looked into 
 search is repeated for a day, because a controller of an older driver may run beside this one.
 """
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -55,7 +56,8 @@ class LocationSearch:
         for pool in connection.pools():
             try:
                 for location in locations.in_pool(connection, pool):
-                    self._register(connection, registry, location)
+                    with contextlib.suppress(errors.Forbidden, errors.NotFound):
+                        self._register(connection, registry, location)
             except errors.Unavailable as error:
                 complete = False
                 _log.warning(

@@ -103,7 +103,7 @@ def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_cep
     options = serve.serve.make_context("serve", driver_args(workload)).params
     assert options["mapper"] == "fuse"
     (init,) = workload["spec"]["template"]["spec"]["initContainers"]
-    assert init["command"] == ["modprobe", "--all", "fuse", "loop"]
+    assert init["args"] == ["fuse", "loop"]
 
 
 def test_kubernetes_knows_every_field_of_chart_and_examples(tmp_path: Path) -> None:
@@ -175,6 +175,7 @@ def test_node_plugins_have_a_user_of_their_own_and_never_the_controllers_key(
     found = configurations(tmp_path, *EVERYTHING)
     controller, node = (found[kind].clusters[0].credentials() for kind in found)
     assert (controller.user, node.user) == ("rbdcsi-controller", "rbdcsi-node")
+    assert controller.key
     for file in (tmp_path / "DaemonSet").iterdir():
         assert controller.key.reveal() not in file.read_text()
 
@@ -296,3 +297,26 @@ def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
 def test_chart_and_driver_have_one_version() -> None:
     chart = yaml.safe_load((manifests.CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == rbdcsi.__version__
+
+
+def test_modules_that_the_kernel_has_need_no_files_of_the_host(tmp_path: Path) -> None:
+    (workload,) = rendered(*MINIMAL)["DaemonSet"]
+    pod = workload["spec"]["template"]["spec"]
+    (init,) = pod["initContainers"]
+    (modules,) = (each for each in pod["volumes"] if each["name"] == "modules")
+    assert "type" not in modules["hostPath"]  # with one, a host without it starts no Pod
+    assert init["args"] == ["rbd"]
+    built_in = next(path.name for path in sorted(Path("/sys/module").iterdir()))
+    modprobe = tmp_path / "modprobe"
+    modprobe.write_text("#!/bin/sh\necho load $1; exit 3\n")
+    modprobe.chmod(0o755)
+
+    def run(*names: str) -> tuple[int, str]:
+        path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        ended = subprocess.run(
+            [*init["command"], *names], capture_output=True, text=True, check=False, env=path
+        )
+        return ended.returncode, ended.stdout
+
+    assert run(built_in) == (0, "")
+    assert run(built_in, "no_such_module", "another") == (3, "load no_such_module\n")

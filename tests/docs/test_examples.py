@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from e2e.release import manifests
-from rbdcsi import DRIVER_NAME
+from rbdcsi import DRIVER_NAME, errors
 from tests.docs.documents import ROOT, Block, blocks
 from tools.reference import sources
 
@@ -69,6 +69,12 @@ def test_mounters_and_access_of_the_move_from_ceph_csi_are_accepted() -> None:
     kept = re.search(r"^\| (`pool`.*?) \| the same", page, re.MULTILINE)
     assert kept
     assert set(re.findall(r"`([^`]+)`", kept[1])) <= set(sources.PARAMETERS.KNOWN)
-    refused = re.search(r"^\| (`imageFormat`.*?) \|", page, re.MULTILINE)
-    assert refused
-    assert not set(re.findall(r"`([^`]+)`", refused[1])) & set(sources.PARAMETERS.KNOWN)
+    accepted = re.search(r"^\| (`imageFormat.*?) \| accepted", page, re.MULTILINE)
+    assert accepted
+    for text in re.findall(r"`([^`]+)`", accepted[1]):
+        name, _, value = text.replace('"', "").partition(": ")
+        assert sources.PARAMETERS.parse({name: value}) == sources.PARAMETERS.Parameters()
+    for text in re.findall(r"^\| (.*?) \| refused", page, re.MULTILINE):
+        for name in re.findall(r"`(\w+)", text):
+            with pytest.raises(errors.InvalidRequest):
+                sources.PARAMETERS.parse({name: "true"})

@@ -25,6 +25,9 @@ _REFERENCE = sources.ROOT / "docs/reference"
 BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     _REFERENCE / "storage-class.md": {
         "parameters": storage_class.parameters,
+        "without effect": storage_class.without_effect,
+        "map options": storage_class.map_options,
+        "mount options": storage_class.mount_options,
         "filesystems": storage_class.filesystems,
         "provisioner": storage_class.of_the_provisioner,
     },

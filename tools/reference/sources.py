@@ -9,7 +9,7 @@ from rbdcsi.ceph import ceph_errors
 from rbdcsi.cli.main import main
 from rbdcsi.cli.serve import serve
 from rbdcsi.config import clusters_file
-from rbdcsi.model import filesystems, storage_class
+from rbdcsi.model import filesystems, map_options, mount_options, storage_class
 from rbdcsi.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +20,8 @@ ERRORS = errors
 METRICS = metrics
 PARAMETERS = storage_class
 FILESYSTEMS = filesystems.TABLE
+MAP_OPTIONS = map_options.TABLE
+MOUNT_OPTIONS = mount_options.GENERIC
 CONFIGURATION = clusters_file
 SERVE = serve
 COMMANDS = main
@@ -33,7 +35,10 @@ _CHAPTERS = (
     (r"^operator/", "The operator's commands"),
     (r"^(cli|config)/", AT_START),
     (r"^server/(?!interceptors|locks)", AT_START),
-    (r"^model/(storage_class|image_layout|sizes|capabilities)", "StorageClass, size, access mode"),
+    (
+        r"^model/(storage_class|\w+_options|image_layout|sizes|capabilities)",
+        "StorageClass, size, access mode",
+    ),
     (r"^(services|server|runtime|model)/", "Any call"),
     (r"^volumes/", "Creating, deleting and listing volumes"),
     (r"^(attachments|nodes)/", "Attaching and detaching"),

@@ -1,5 +1,7 @@
 """StorageClass parameters, from the table that the driver reads them by."""
 
+from collections.abc import Iterable
+
 from tools.reference import markdown, sources
 
 _MIB = 1 << 20
@@ -34,12 +36,54 @@ def of_the_provisioner() -> str:
     return markdown.table(("parameter", "meaning"), rows)
 
 
+def without_effect() -> str:
+    """Return the table of ceph-csi's parameters that are accepted and change nothing."""
+    rows = (
+        *((markdown.code(n), markdown.code(v)) for n, v in sources.PARAMETERS.AS_DONE.items()),
+        *((markdown.code(name), "any") for name in sources.PARAMETERS.WITHOUT_EFFECT),
+    )
+    return markdown.table(("parameter", "value"), rows)
+
+
+def map_options() -> str:
+    """Return the table of the options that each mapper takes."""
+    rows = (
+        (
+            markdown.code(name),
+            _codes(each.allowed),
+            _codes(each.done),
+            "; ".join(
+                f"{_codes(n for n, why in each.refused.items() if why == reason)}: {reason}"
+                for reason in dict.fromkeys(each.refused.values())
+            ),
+        )
+        for name, each in sources.MAP_OPTIONS.items()
+    )
+    return markdown.table(("mapper", "takes", "does anyway", "refuses, and why"), rows)
+
+
+def mount_options() -> str:
+    """Return the table of the mount options of all filesystems, and of each."""
+    rows = (
+        ("all", _codes(sources.MOUNT_OPTIONS)),
+        *(
+            (markdown.code(n), _codes(each.mount_allowed))
+            for n, each in sources.FILESYSTEMS.items()
+        ),
+    )
+    return markdown.table(("filesystem", "allowed in `mountOptions`"), rows)
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(markdown.code(name) for name in sorted(names))
+
+
 def filesystems() -> str:
     """Return the table of the filesystems with the options of mkfs that a class may give."""
     rows = (
         (
             markdown.code(name),
-            ", ".join(markdown.code(option) for option in sorted(each.mkfs_allowed)),
+            _codes(each.mkfs_allowed),
             markdown.code(" ".join(each.mkfs_defaults)),
             f"{each.smallest_bytes // _MIB} MiB",
         )

@@ -4,6 +4,7 @@ Nothing here overwrites data: `make` requires that the device was read as blank.
 it overwrites a filesystem only if it runs on a terminal, so its `-F` is no guard.)
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command, lasting
 from rbdcsi.host.block import devices, signature
+from rbdcsi.model import xfs_features
 from rbdcsi.model.filesystems import TABLE, without_discard
 
+_VERSION_SECONDS = 10.0
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
 
@@ -63,8 +66,18 @@ def make(
             f"{device}: must be blank to get a filesystem, found {content}; it is left as it is"
         )
     options = without_discard(fs_type, options or TABLE[fs_type].mkfs_defaults)
+    if fs_type == "xfs":
+        options = (*options, *xfs_options(xfs_features.version(os.uname().release), options))
     argv = (f"mkfs.{fs_type}", *options, str(device))
     runner.children.run(runner.work, argv, step=f"making {fs_type} on {device}")
+
+
+def xfs_options(kernel: xfs_features.Version, options: Sequence[str]) -> tuple[str, ...]:
+    """Return further options, by which mkfs.xfs makes a filesystem that the kernel mounts."""
+    if kernel >= xfs_features.NEWEST:
+        return ()
+    result = command.run(("mkfs.xfs", "-V"), seconds=_VERSION_SECONDS, step="asking for mkfs.xfs")
+    return xfs_features.switched_off(kernel, xfs_features.version(result.text), options)
 
 
 def erase_signature(device: Path, fs_type: str, *, seconds: float) -> None:

@@ -20,6 +20,7 @@ from rbdcsi.runtime import deadlines
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _MOUNT = ("mount", "--no-canonicalize", "--internal-only")
 _NEEDS_WRITES = "read-only"  # mount(8) says this for EROFS, when read-only was asked for
+_UNKNOWN = "wrong fs type"  # and this for EINVAL
 _UMOUNT = ("umount", "--no-canonicalize", "--internal-only")
 
 
@@ -90,6 +91,8 @@ class Mounts:
                 devices.require_unclaimed(device)
                 if "ro" in options and _needs_writes(device, fs_type, error, seconds):
                     raise errors.Refused(_journal_message(device, fs_type)) from error
+                if _UNKNOWN in error.stderr:
+                    error.add_note(_kernel_message(fs_type))
                 raise
 
     def bind(self, source: Path, target: Path, *, readonly: bool) -> None:
@@ -214,6 +217,14 @@ def _journal_message(device: Path, fs_type: str) -> str:
 
 def _mountinfo() -> str:
     return os.fsdecode(_MOUNTINFO.read_bytes())
+
+
+def _kernel_message(fs_type: str) -> str:
+    return (
+        f"this node's kernel {os.uname().release} does not mount this {fs_type} with these "
+        "options; `dmesg` names the feature or option. A filesystem with features of a newer "
+        "kernel needs a node with such a kernel"
+    )
 
 
 def _mount_id(fd: int) -> int:

@@ -33,11 +33,25 @@ class Image:
 
 @dataclass(frozen=True)
 class Access:
-    """Access to the cluster: monitors as in ceph.conf's mon_host, user without `client.`."""
+    """Access to the cluster: monitors as in ceph.conf's mon_host, user without `client.`.
+
+    `key` is None if the cluster checks no keys.
+    """
 
     monitors: str
     user: str
-    key: Secret
+    key: Secret | None
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The lines of a ceph.conf by which a client finds the cluster."""
+        lines = (f"mon_host = {self.monitors}",)
+        return lines if self.key else (*lines, "auth_client_required = none")
+
+    @property
+    def secret(self) -> str:
+        """The text of the key, empty if there is none."""
+        return self.key.reveal() if self.key else ""
 
 
 @dataclass(frozen=True)

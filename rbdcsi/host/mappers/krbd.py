@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from rbdcsi import errors
+from rbdcsi.config import keys
 from rbdcsi.host import undo
 from rbdcsi.host.block import devices
 from rbdcsi.host.kernel import sysfs, udev
@@ -82,8 +83,13 @@ class Krbd:
         with deadlines.within(deadlines.remaining(seconds)):
             others = {device.client for device in self.list()}
             line = krbd_options.map_line(image, access, readonly=readonly, options=options)
-            key = sysfs.Key(krbd_options.key_name(access), access.key)
-            _write(self._file("add"), line, f"{image}: krbd cannot map it", seconds, key)
+            key = sysfs.Key(krbd_options.key_name(access), access.key) if access.key else None
+            try:
+                _write(self._file("add"), line, f"{image}: krbd cannot map it", seconds, key)
+            except errors.RbdCsiError as error:
+                if remark := keys.remark(access.key):
+                    error.add_note(remark)
+                raise
             return self._mapped(image, others, seconds)
 
     def unmap(self, device: MappedDevice, *, force: bool = False, seconds: float) -> None:

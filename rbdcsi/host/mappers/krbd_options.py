@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from rbdcsi import errors
 from rbdcsi.config import monitors
 from rbdcsi.host.mappers.interface import Access, Image
+from rbdcsi.model import map_options
 
-# Options that the mapper sets itself, or that would break the rule of one client for each device.
-_RESERVED = frozenset(("name", "secret", "key", "noshare", "share", "ro", "read_only", "rw",
-                       "read_write", "exclusive", "_pool_ns", "crush_location_file"))  # fmt: skip
 _PORTS = {"v1": "6789", "v2": "3300"}
 
 
@@ -24,17 +22,17 @@ def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> s
         options: map options, comma separated; empty for none.
 
     Raises:
-        InvalidRequest: an option that only the mapper sets, a name with white space, or no monitor
+        InvalidRequest: an option that is not allowed, a name with white space, or no monitor
             address of the protocol that `ms_mode` requires.
     """
-    map_options = list(filter(None, options.split(",")))
-    _check(map_options, image)
-    is_v2 = any(o.startswith("ms_mode=") and o != "ms_mode=legacy" for o in map_options)
-    own = [f"name={access.user}", f"key={key_name(access)}", "noshare"]
+    allowed = map_options.parse("krbd", options)
+    _check_names(image)
+    is_v2 = any(o.startswith("ms_mode=") and o != "ms_mode=legacy" for o in allowed)
+    own = [f"name={access.user}", *([f"key={key_name(access)}"] if access.key else []), "noshare"]
     own += ["read_only"] if readonly else []
     own += [f"_pool_ns={image.namespace}"] if image.namespace else []
     addresses = _addresses(access.monitors, "v2" if is_v2 else "v1")
-    return f"{addresses} {','.join((*own, *map_options))} {image.pool} {image.image_name} -"
+    return f"{addresses} {','.join((*own, *allowed))} {image.pool} {image.image_name} -"
 
 
 def key_name(access: Access) -> str:
@@ -42,13 +40,7 @@ def key_name(access: Access) -> str:
     return f"client.{access.user}"
 
 
-def _check(options: list[str], image: Image) -> None:
-    for option in options:
-        if option.partition("=")[0] in _RESERVED or len(option.split()) != 1:
-            raise errors.InvalidRequest(
-                f"map option {option!r}: has white space, or is one that only the driver sets for "
-                "krbd; remove it"
-            )
+def _check_names(image: Image) -> None:
     for name in (image.pool, image.image_name, image.namespace or "-"):
         if len(name.split()) != 1 or "," in image.namespace:
             raise errors.InvalidRequest(
@@ -58,7 +50,10 @@ def _check(options: list[str], image: Image) -> None:
 
 
 def _addresses(text: str, version: str) -> str:
-    entries = monitors.parse(text)
+    try:
+        entries = monitors.parse(text)
+    except ValueError as error:
+        raise errors.InvalidRequest(f"monitors {text!r}: {error}") from error
     addresses = [address for entry in entries for address in _addresses_of(entry, version)]
     if not addresses:
         raise errors.InvalidRequest(
@@ -70,11 +65,10 @@ def _addresses(text: str, version: str) -> str:
 
 def _addresses_of(entry: str, version: str) -> Iterator[str]:
     """Yield one monitor's addresses of that protocol, in the form that the kernel takes."""
-    alternatives = entry[1:-1].split(",") if entry.startswith("[v") else [entry]
-    for alternative in alternatives:
-        protocol, _, address = alternative.strip().partition(":")
+    for alternative in monitors.addresses(entry):
+        protocol, _, address = alternative.partition(":")
         if protocol not in _PORTS:  # an address without a protocol: its port may show it
-            address = alternative.strip()
+            address = alternative
             protocol = "v2" if address.endswith(f":{_PORTS['v2']}") else version
         if protocol == version:
             address = address.partition("/")[0]  # the nonce, always 0 for a monitor

@@ -16,9 +16,8 @@ from rbdcsi.host.block import devices
 from rbdcsi.host.kernel import cgroup, memfd, sysfs
 from rbdcsi.host.mappers import interface, state_dir
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
+from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
-
-_OPTIONS = ("io-timeout", "reattach-timeout")  # not quiesce-hook, which runs a program
 
 
 class Nbd:
@@ -101,17 +100,17 @@ class Nbd:
         # write is under way at the next flush (WriteAroundObjectDispatch.cc, flush): a client that
         # was just fenced would report a write as durable that Ceph never took.
         settings = (
-            f"mon_host = {access.monitors}",
+            *access.settings,
             f"run_dir = {directory}",
             "admin_socket =",
             "rbd_cache = false",
         )
         conf.write_text("\n".join(("[global]", *settings, "")))
-        with memfd.containing(access.key.reveal()) as key:
+        with memfd.containing(access.secret) as key:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
-                *("--keyfile", memfd.path(key), *(["--read-only"] if readonly else [])),
-                *(*_flags(options), str(image)),
+                *(("--keyfile", memfd.path(key)) if access.key else ()),
+                *(*(["--read-only"] if readonly else []), *_flags(options), str(image)),
             )
             command.run(
                 cgroup.command_in(self._group, argv),
@@ -189,15 +188,12 @@ def _require_usable_names(image: Image) -> None:
 
 
 def _flags(options: str) -> list[str]:
-    flags = []
-    for option in filter(None, options.split(",")):
-        name, _, value = option.partition("=")
-        if name not in _OPTIONS:
-            raise errors.InvalidRequest(
-                f"map option {option!r} of the nbd mapper: must be one of {', '.join(_OPTIONS)}"
-            )
-        flags += [f"--{name}", value] if value else [f"--{name}"]
-    return flags
+    pairs = (option.partition("=") for option in map_options.parse("nbd", options))
+    return [
+        text
+        for name, _, value in pairs
+        for text in ("--io-timeout" if name == "timeout" else f"--{name}", value)
+    ]
 
 
 def _fault(device: NbdDevice | None) -> str | None:

@@ -22,6 +22,7 @@ from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.kernel import cgroup, memfd
 from rbdcsi.host.mappers.interface import Access, Image
+from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
 
 PROGRAM = "qemu-storage-daemon"
@@ -57,15 +58,15 @@ def start(
             the daemon, in a session of its own, may still appear, so call `stop`.
 
     Raises:
-        InvalidRequest: a setting does not begin with rbd_ or rados_.
+        InvalidRequest: a setting is not allowed.
         CommandFailed: the daemon failed, for one because the image does not exist; the error has
             the daemon's message.
         CommandTimedOut: Ceph does not answer.
     """
-    (directory / "ceph.conf").write_text(_conf(access.monitors, options, seconds))
+    (directory / "ceph.conf").write_text(_conf(access, options, seconds))
     file_in(directory).touch(0o600)
-    with memfd.containing(access.key.reveal()) as key, _lock(directory) as lock:
-        argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access.user, key, readonly))
+    with memfd.containing(access.secret) as key, _lock(directory) as lock:
+        argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access, key, readonly))
         command.run(
             cgroup.command_in(group, argv),
             seconds=seconds,
@@ -157,9 +158,12 @@ def resize(directory: Path, size: int, *, seconds: float) -> None:
             ) from error
 
 
-def _arguments(directory: Path, image: Image, user: str, key: int, readonly: bool) -> Iterator[str]:
-    secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": memfd.path(key)}
-    yield from ("--object", json.dumps(secret))
+def _arguments(
+    directory: Path, image: Image, access: Access, key: int, readonly: bool
+) -> Iterator[str]:
+    if access.key:
+        secret = {"qom-type": "secret", "id": "key", "format": "base64", "file": memfd.path(key)}
+        yield from ("--object", json.dumps(secret))
     blockdev = {
         "driver": "rbd",
         "node-name": "image",
@@ -167,8 +171,8 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
         "namespace": image.namespace,
         "image": image.image_name,
         "conf": str(directory / "ceph.conf"),
-        "user": user,
-        "key-secret": "key",
+        "user": access.user,
+        **({"key-secret": "key"} if access.key else {}),
         "read-only": readonly,
         "cache": {"direct": True},  # otherwise a killed daemon would lose cached writes
         "discard": "unmap",
@@ -188,17 +192,10 @@ def _arguments(directory: Path, image: Image, user: str, key: int, readonly: boo
     yield from ("--export", json.dumps(export))
 
 
-def _conf(monitors: str, options: str, seconds: float) -> str:
-    lines = ["[global]", f"mon_host = {monitors}", f"client_mount_timeout = {math.ceil(seconds)}"]
-    for option in filter(None, options.split(",")):
-        setting, equals, value = option.partition("=")
-        if not equals or not setting.startswith(("rbd_", "rados_")) or "\n" in option:
-            raise errors.InvalidRequest(
-                f"map option {option!r} of the fuse mapper: must be a Ceph setting, "
-                "rbd_*=value or rados_*=value"
-            )
-        lines.append(f"{setting} = {value}")
-    return "\n".join((*lines, ""))
+def _conf(access: Access, options: str, seconds: float) -> str:
+    lines = ["[global]", *access.settings, f"client_mount_timeout = {math.ceil(seconds)}"]
+    settings = (option.partition("=") for option in map_options.parse("fuse", options))
+    return "\n".join((*lines, *(f"{name} = {value}" for name, _, value in settings), ""))
 
 
 def _pids() -> Iterator[int]:

@@ -118,7 +118,7 @@ def test_a_negative_size_is_no_range(controller: Driver) -> None:
     ("parameters", "words"),
     [
         ({"pol": "rbd"}, ["unknown parameter 'pol'", "did you mean pool?", "clusterID"]),
-        ({"encrypted": "true"}, ["encrypted is not supported yet"]),
+        ({"encrypted": "true"}, ["encrypted: 'true' is not supported"]),
         ({"pool": "nowhere"}, ["no pool 'nowhere'", "ceph osd pool ls"]),
         ({"dataPool": "nowhere"}, ["no pool 'nowhere'"]),
         ({"clusterID": "other"}, ["clusterID 'other'", "which has: local"]),

@@ -22,8 +22,9 @@ from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-# a key in form, nobody's in fact
+# Keys in form, of no user in fact; the second one of type 2, aes256k.
 CANARY = base64.b64encode(b"\x01\0canarykk\x10\0canary-in-a-mine").decode()
+NEWER = base64.b64encode(b"\x02\0canarykk\x20\0canary-in-a-mine-of-32-bytes-all").decode()
 NODE = "node-1"
 
 
@@ -55,7 +56,7 @@ def misconfigured(cluster: Cluster, temporary: Path, pool: str) -> Iterator[Driv
 
 
 def test_monitors_are_enough_where_there_is_no_ceph_conf(
-    cluster: Cluster, temporary: Path, pool: str
+    cluster: Cluster, temporary: Path, pool: str, view: View
 ) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="m", dir=temporary) as directory,
@@ -67,7 +68,9 @@ def test_monitors_are_enough_where_there_is_no_ceph_conf(
         )
         controller = installation.controller().start()
 
-        volume.delete(controller, volume.create(controller, "by-monitors", size=16 * MIB))
+        made = volume.create(controller, "by-monitors", size=16 * MIB)
+        volume.delete(controller, made)
+        view.wait_until_gone(image_id(made))  # its own sweeper does it, which stops with it
 
 
 def _secrets(keys: dict[str, str], who: str) -> dict[str, str]:
@@ -76,15 +79,17 @@ def _secrets(keys: dict[str, str], who: str) -> dict[str, str]:
 
 
 def test_a_wrong_key_in_the_configuration_is_named_by_its_user(
-    controller: Driver, misconfigured: Driver, keys: dict[str, str]
+    misconfigured: Driver, keys: dict[str, str], view: View
 ) -> None:
     with refused("UNAUTHENTICATED", "client.controller-", "ceph auth get"):
         volume.create(misconfigured, "locked-out", size=16 * MIB)
     assert not _ready(misconfigured)
 
-    secrets = _secrets(keys, "good")  # the call's own win
-    made = volume.create(misconfigured, "let-in", size=16 * MIB, secrets=secrets)
-    volume.delete(controller, made)
+    # A Secret does not help: the configured user keeps the records and removes deleted data.
+    with refused("UNAUTHENTICATED", "client.controller-"):
+        secrets = _secrets(keys, "good")
+        volume.create(misconfigured, "locked-out", size=16 * MIB, secrets=secrets)
+    assert view.images() == []
     assert CANARY not in misconfigured.words()
 
 
@@ -110,6 +115,12 @@ def test_an_unknown_user_is_refused(controller: Driver) -> None:
         volume.create(controller, "wrong", size=16 * MIB, secrets=secrets)
 
 
+def test_a_key_of_a_newer_type_is_named_as_the_cause(controller: Driver) -> None:
+    with refused("UNAUTHENTICATED", "client.newer", "of type 2 (aes256k", "Ceph 19.2.6"):
+        secrets = {"userID": "newer", "userKey": NEWER}
+        volume.create(controller, "newer", size=16 * MIB, secrets=secrets)
+
+
 @pytest.mark.parametrize("who", ["elsewhere", "reader"])
 def test_a_user_without_rights_is_refused_and_told_which_are_missing(
     controller: Driver, keys: dict[str, str], view: View, made: Volume, who: str
@@ -129,6 +140,8 @@ def test_a_user_without_rights_is_refused_and_told_which_are_missing(
         ({"userID": "admin"}, "userID and userKey go together"),
         ({"userKey": CANARY}, "userID and userKey go together"),
         ({"userID": "admin", "userKey": "short"}, "userKey"),
+        ({"userID": "admin\nkeyring=/etc/shadow", "userKey": CANARY}, "userID"),
+        ({"userID": "admin,key=x", "userKey": CANARY}, "userID"),
     ],
 )
 def test_half_a_credential_is_refused(

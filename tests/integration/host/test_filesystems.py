@@ -62,6 +62,29 @@ def test_options_given_are_used(disk: Disk, fs_type: str, options: tuple[str, ..
         assert b"NAMED" in opened.read(MIB)
 
 
+def test_xfs_for_an_older_kernel_lacks_the_features_that_it_does_not_mount(disk: Disk) -> None:
+    device = disk(SIZE)
+    options = filesystems.xfs_options((5, 4), ("-K",))
+    assert {"bigtime=0", "nrext64=0"} <= set(options)
+    make(device, "xfs", ("-K", *options), seconds=60)
+    argv = ("xfs_db", "-r", "-c", "sb 0", "-c", "print features_incompat", str(device))
+    said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert not int(said.split(" = ")[1], 16) & (0x8 | 0x20)  # XFS_SB_FEAT_INCOMPAT_BIGTIME, NREXT64
+
+
+def test_filesystem_of_a_newer_kernel_is_refused_with_the_cause(
+    disk: Disk, directory: Path
+) -> None:
+    device = disk(SIZE)
+    make(device, "xfs", (), seconds=60)
+    feature = ("-c", "sb 0", "-c", "write -d features_incompat 0x80000003")
+    subprocess.run(("xfs_db", "-x", *feature, str(device)), capture_output=True, check=True)
+    with pytest.raises(errors.Failed) as refused, _mounted(device, "xfs", directory):
+        pass
+    (note,) = refused.value.__notes__
+    assert f"this node's kernel {os.uname().release} does not mount this xfs" in note
+
+
 @pytest.mark.parametrize("option", ["-F", "-f", "-ff", "--force"])
 def test_option_that_forces_is_refused(disk: Disk, option: str) -> None:
     device = disk(SIZE)

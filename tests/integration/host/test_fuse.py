@@ -447,7 +447,7 @@ def test_key_is_on_no_command_line_and_in_no_file(
     device: interface.MappedDevice, access: interface.Access, directory: Path
 ) -> None:
     assert device.fault is None
-    key = access.key.reveal().encode()
+    key = access.secret.encode()
     lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if _readable(p)]
     kept = [p.read_bytes() for p in directory.rglob("*") if p.is_file() and p.name != "image"]
 
@@ -482,7 +482,7 @@ def _map_in_a_driver_that_is_killed(
     )
     fields = [str(field) for field in dataclasses.astuple(image)]
     argv = (sys.executable, "-c", script, str(directory / "fuse"), *fields)
-    key = access.key.reveal().encode()
+    key = access.secret.encode()
     program = (*argv, access.monitors, access.user)
     return subprocess.run(program, input=key, check=False, timeout=60).returncode
 

@@ -68,7 +68,7 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
             user: u
             key: {KEY}
           - clusterID: east
-            monitors: [10.0.0.1, 'a b']
+            monitors: [10.0.0.1, a_b]
             keyFile: {tmp_path}/none
             user: "a b"
             radosNamespac: x
@@ -82,7 +82,7 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
     assert all(line.startswith(f"{path}: ") for line in found)
     assert [line.removeprefix(f"{path}: ") for line in found] == [
         "clusters[1].clusterID: 'east' is the clusterID of a cluster above; choose another",
-        "clusters[1].monitors: 'a b' is not a monitor's address; give one such as 10.0.0.1, "
+        "clusters[1].monitors: 'a_b' is not a monitor's address; give one such as 10.0.0.1, "
         "mon-a:6789, [fd00::1]:6789 or [v2:10.0.0.1:3300,v1:10.0.0.1:6789]",
         "clusters[1].pool: is missing: name the pool of StorageClasses without one; node records "
         "live there, too",
@@ -95,9 +95,30 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
         "monitors, confFile",
         "clusters[2].pool: must be text; put it in quotes",
         "clusters[2].user: is missing: name the Ceph user, such as `rbdcsi` for client.rbdcsi",
-        "clusters[2].keyring: exactly one of key, keyFile, keyring is needed; found: none",
+        "clusters[2].keyring: exactly one of key, keyFile, keyring, auth is needed; found: none",
         "cluster: is not a known key; did you mean clusters?",
     ]
+
+
+def test_a_cluster_without_cephx_needs_no_key(write: Write) -> None:
+    path = write(f"clusters: [{cluster(key=None, auth='none')}]")
+    assert clusters_file.load(path).cluster("a").credentials() == credentials.Credentials("u", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"auth": "none"},
+            "exactly one of key, keyFile, keyring, auth is needed; found: key, auth",
+        ),
+        ({"auth": "cephx", "key": None}, "must be none, for a cluster without cephx"),
+    ],
+)
+def test_a_cluster_with_and_without_keys_is_refused(
+    write: Write, changes: dict[str, object], words: str
+) -> None:
+    assert any(words in line for line in mistakes(write(f"clusters: [{cluster(**changes)}]")))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import base64
+import struct
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,20 @@ def test_a_keyring_with_spaces_comments_and_percent_signs_is_read(tmp_path: Path
     path = tmp_path / "keyring"
     path.write_text(f'# mine\n[client.u]\n    key={KEY}\n    caps osd = "profile rbd pool=50%"\n')
     assert keys.from_keyring(path, "u") == Secret(KEY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(2, "of type 2 (aes256k, not type 1, aes)"), (7, "of type 7 (not type 1")]
+)
+def test_the_type_of_a_key_that_older_programs_do_not_know_is_remarked(
+    kind: int, words: str
+) -> None:
+    newer = base64.b64encode(struct.pack("<HIIH", kind, 0, 0, 32) + bytes(32)).decode()
+    remark = keys.remark(keys.parse(newer))
+    assert remark
+    assert words in remark
+    assert newer not in remark
+
+
+def test_a_key_of_the_common_type_has_no_remark() -> None:
+    assert keys.remark(keys.parse(KEY)) is None

@@ -88,3 +88,11 @@ def test_an_attachment_covers_these_modes_and_no_others(
     attached: AccessMode, asked: AccessMode
 ) -> None:
     assert capabilities.covers(attached, asked) == (asked in COVERED[attached])
+
+
+def test_mount_flags_are_checked_by_the_filesystem() -> None:
+    mode = AccessMode.SINGLE_NODE_WRITER
+    nouuid = Capability(mode, block=False, mount_flags=("nouuid",))
+    capabilities.require_mount_flags([nouuid], "xfs")
+    with pytest.raises(errors.InvalidRequest, match="mount option 'nouuid' is not allowed"):
+        capabilities.require_mount_flags([nouuid], "ext4")

@@ -18,7 +18,7 @@ def test_every_known_parameter_is_read() -> None:
             "clusterID": "c", "pool": "p", "dataPool": "d", "radosNamespace": "n",
             "imageFeatures": "layering", "volumeNamePrefix": "vol-", "objectSize": "8Mi",
             "stripeUnit": "64K", "stripeCount": "4", "mounter": "rbd-nbd",
-            "tryOtherMounters": "true", "mapOptions": "krbd:ro,noshare;nbd:timeout=5",
+            "tryOtherMounters": "true", "mapOptions": "krbd:crc,noshare;nbd:timeout=5",
             "unmapOptions": "force", "mkfsOptions": "-m0 -E 'a b'", storage_class.FSTYPE: "xfs",
             storage_class.PVC_NAME: "pvc", storage_class.PVC_NAMESPACE: "ns",
             storage_class.PV_NAME: "pv",
@@ -30,7 +30,7 @@ def test_every_known_parameter_is_read() -> None:
         fs_type="xfs", pvc_name="pvc", pvc_namespace="ns", pv_name="pv",
         node=node_options.NodeOptions(
             mapper="nbd", try_other_mappers=True,
-            map_options={"krbd": "ro,noshare", "nbd": "timeout=5"},
+            map_options={"krbd": "crc,noshare", "nbd": "timeout=5"},
             unmap_options={"krbd": "force"}, mkfs_options="-m0 -E 'a b'",
         ),
     )  # fmt: skip
@@ -46,7 +46,8 @@ def test_any_text_is_read_or_refused_by_name(parameters: Mapping[str, str]) -> N
     if read is None:
         assert any(name in refusal or repr(name) in refusal for name in parameters)
     else:
-        assert set(parameters) <= {*storage_class.KNOWN, "encrypted"}
+        known = {*storage_class.KNOWN, *storage_class.AS_DONE, *storage_class.WITHOUT_EFFECT}
+        assert {name for name in parameters if not name.startswith("csi.storage")} <= known
         assert read.object_bytes in {1 << order for order in range(12, 26)}
 
 
@@ -62,14 +63,55 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_and_all_that_are_known
     assert all(name in str(refused.value) for name in storage_class.KNOWN)
 
 
-@pytest.mark.parametrize("name", ["encrypted", "encryptionKMSID", "topologyConstrainedPools"])
-def test_a_parameter_of_a_later_version_is_refused_with_words(name: str) -> None:
-    with pytest.raises(errors.InvalidRequest, match=f"parameter {name} is not supported yet"):
-        storage_class.parse({name: "true"})
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("encrypted", "true", "would lie in Ceph unencrypted"),
+        ("encryptionKMSID", "vault", "would lie in Ceph unencrypted"),
+        ("topologyConstrainedPools", "[]", "a StorageClass for each pool, with allowedTopologies"),
+        ("thickProvision", "true", "all images are thin"),
+        ("imageFormat", "1", "deprecated"),
+        ("maxReadIops", "100", "limits no I/O"),
+        ("iopsPerGiB", "100", "limits no I/O"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_with_words(name: str, value: str, words: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as refused:
+        storage_class.parse({name: value})
+    assert f"parameter {name}: {value!r} is not supported" in str(refused.value)
+    assert words in str(refused.value)
 
 
-def test_encryption_that_is_switched_off_is_fine() -> None:
-    assert storage_class.parse({"encrypted": "false"}) == storage_class.Parameters()
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"encrypted": "false"},
+        {"encrypted": "false", "encryptionKMSID": "vault", "encryptionType": "block"},
+        {"imageFormat": "2"},
+        {"thickProvision": "false"},
+        {"cephLogDir": "/var/log/ceph", "cephLogStrategy": "remove"},
+        {"snapshotNamePrefix": "snap-"},
+        {"csi.storage.k8s.io/node-stage-secret-name": "csi-rbd-secret"},
+        {"csi.storage.k8s.io/some-later-name": "x"},
+    ],
+    ids=str,
+)
+def test_what_is_done_anyway_or_changes_nothing_is_accepted(parameters: dict[str, str]) -> None:
+    assert storage_class.parse(parameters) == storage_class.Parameters()
+
+
+def test_the_older_name_of_the_filesystem_is_read() -> None:
+    assert storage_class.parse({"fstype": "xfs"}).fs_type == "xfs"
+
+
+JOURNALED = {"imageFeatures": "layering,exclusive-lock,journaling"}
+
+
+def test_journaling_is_refused_where_krbd_alone_may_map() -> None:
+    with pytest.raises(errors.InvalidRequest, match="no image with the feature journaling"):
+        storage_class.parse({**JOURNALED, "mounter": "rbd"})
+    for others in ({"mounter": "rbd-nbd"}, {"mounter": "rbd", "tryOtherMounters": "true"}, {}):
+        assert "journaling" in storage_class.parse({**JOURNALED, **others}).features
 
 
 @pytest.mark.parametrize(
@@ -91,7 +133,10 @@ def test_encryption_that_is_switched_off_is_fine() -> None:
         ({"stripeUnit": "3K", "stripeCount": "4"}, "3072 bytes do not divide the objectSize"),
         ({"mounter": "qemu"}, "mounter: 'qemu' is unknown; use one of krbd"),
         ({"tryOtherMounters": "yes"}, "write true or false"),
-        ({"mapOptions": "krbd:a;rbd:b"}, "options for krbd are given twice"),
+        ({"mapOptions": "krbd:crc;rbd:crc"}, "options for krbd are given twice"),
+        ({"mapOptions": "exclusive"}, "mapOptions: 'exclusive' is not allowed for krbd"),
+        ({"mapOptions": "nbd:try-netlink;fuse:queue_depth=8"}, "not allowed for fuse"),
+        ({"mapOptions": "qemu:crc"}, "'qemu:crc' is not allowed for krbd"),
         ({"unmapOptions": "full-force"}, "unmapOptions: 'full-force' for krbd; write force"),
         ({"unmapOptions": "krbd:force;nbd:wait"}, "unmapOptions: 'wait' for nbd; write force"),
         ({"unmapOptions": "force,lazy"}, "unmapOptions: 'force,lazy' for krbd"),

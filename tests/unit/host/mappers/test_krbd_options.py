@@ -56,7 +56,7 @@ def test_monitors_that_speak_another_protocol_only_are_refused_with_the_cure(mon
 
 
 @pytest.mark.parametrize(
-    "option", ["share", "noshare", "exclusive", "secret=x", "name=admin", "_pool_ns=other", "a b"]
+    "option", ["share", "exclusive", "secret=x", "name=admin", "_pool_ns=other", "a b"]
 )
 def test_options_that_are_the_mappers_own_are_refused(option: str) -> None:
     with pytest.raises(errors.InvalidRequest):
@@ -76,3 +76,26 @@ def test_key_is_in_no_error() -> None:
         _line(options="exclusive")
 
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("monitors", "addresses"),
+    [
+        ("10.0.0.1 10.0.0.2;10.0.0.3", "10.0.0.1:6789,10.0.0.2:6789,10.0.0.3:6789"),
+        ("[v2:10.0.0.1:3300/0 v1:10.0.0.1:6789/0]", "10.0.0.1:6789"),
+        ("[v2:10.0.0.1:3300,v1:10.0.0.1:6789], 10.0.0.2", "10.0.0.1:6789,10.0.0.2:6789"),
+    ],
+)
+def test_monitors_are_parted_as_ceph_parts_them(monitors: str, addresses: str) -> None:
+    assert _line(monitors).split()[0] == addresses
+
+
+def test_monitors_that_cannot_be_read_are_refused_with_words() -> None:
+    with pytest.raises(errors.InvalidRequest, match="is not a monitor's address"):
+        _line("fd00::1")
+
+
+def test_line_names_no_key_where_ceph_checks_none() -> None:
+    access = dataclasses.replace(ACCESS, key=None)
+    line = krbd_options.map_line(IMAGE, access, readonly=False, options="")
+    assert line.split()[1] == f"name={ACCESS.user},noshare"
