@@ -358,6 +358,6 @@ class Connections:
         if connection:
             self._retired[connection] = now
         for retired, since in list(self._retired.items()):
-            if now - since > _RETIRED_SECONDS and not retired.uses:
-                if self._retired.pop(retired, None) is not None:  # not another thread's
-                    retired.close()
+            is_due = now - since > _RETIRED_SECONDS and not retired.uses
+            if is_due and self._retired.pop(retired, None) is not None:  # not another thread's
+                retired.close()
