@@ -10,11 +10,14 @@ from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.image_layout import Layout
+from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.nodes.presence import Answer, Answers
 from rbdcsi.nodes.registry import NodeRecord, Refused
 from rbdcsi.operator.doctor import RULES
 from rbdcsi.operator.doctor.findings import Finding, examine, lasting
 from rbdcsi.operator.facts import Cluster, LocationFacts, Node, NotedFence, Volume
+from rbdcsi.volumes.spec import VolumeSpec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 THEN = "2026-01-01T00:00:00+00:00"
@@ -207,6 +210,17 @@ def test_a_location_with_volumes_that_is_not_known_is_found_with_their_prefix() 
         "rados --pool p --namespace apart setomapval rbdcsi.location prefix.csi- 1",
     )
     assert kinds(cluster(locations=(LOCATION, unknown))) == []  # it holds nothing
+
+
+def test_a_location_of_adopted_volumes_gets_the_prefix_of_their_images() -> None:
+    unknown = dataclasses.replace(LOCATION, prefixes=(), id=LocationId("c", 1, "apart"))
+    image = "csi-vol-0f2c8a51-9d5e-4c0e-8b61-2a7d3f4e5b6c"
+    adopted = VolumeSpec(image, "ext4", Layout(("layering",), 1 << 22), NodeOptions())
+    volume = changed(location=unknown, image=image, spec=adopted)
+    (finding,) = examine([cluster(volume, locations=(LOCATION, unknown))], RULES)
+    assert finding.commands == (
+        "rados --pool p --namespace apart setomapval rbdcsi.location prefix.csi-vol- 1",
+    )
 
 
 @pytest.mark.parametrize(
