@@ -1,6 +1,7 @@
 """The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,39 @@ def test_kubernetes_knows_every_field_of_chart_and_examples(tmp_path: Path) -> N
     assert mistakes(manifests.PLAIN, everything, *EXAMPLES) == ""
 
 
+@pytest.mark.parametrize("release", ["5", "1e3", "no", "a.b", "a" * 53])
+def test_odd_names_of_release_and_namespace_stay_names(release: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(manifests.template(*EVERYTHING, release=release, namespace="0777"))
+    assert mistakes(file) == ""
+    objects = by_kind(file.read_text())
+    for each in (each for of_kind in objects.values() for each in of_kind):
+        assert each["metadata"].get("namespace", "0777") == "0777"
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    for service in objects["Service"]:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service["metadata"]["name"])
+
+
+def test_values_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    odd = {
+        "existingSecret": "5",
+        "image": {"repository": "10", "tag": "20"},
+        "storageClasses": [
+            {"name": "5", "parameters": {"no": "1e3"}, "annotations": {"a": "no"}, "default": True}
+        ],
+        "node": {"kernelModules": ["no", "5"], "priorityClassName": "5", "topology": ["a=b:"]},
+        "controller": {"priorityClassName": "1e3", "extraArgs": ["5", "a: b"]},
+    }
+    values, file = tmp_path / "values.yaml", tmp_path / "odd.yaml"
+    values.write_text(json.dumps(odd))
+    file.write_text(manifests.template("--values", str(values)))
+    assert mistakes(file) == ""
+    (node,) = by_kind(file.read_text())["DaemonSet"]
+    assert node["spec"]["template"]["spec"]["containers"][0]["image"] == "10:20"
+    assert "--topology=a=b:" in node["spec"]["template"]["spec"]["containers"][0]["args"]
+    manifests.helm("lint", "--strict", str(manifests.CHART), "--values", str(values))
+
+
 def test_misspelt_field_is_found(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(manifests.template(*MINIMAL).replace("hostNetwork:", "hostNetworking:"))
@@ -160,6 +194,11 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("clusterName=A/b", "/clusterName.*does not match pattern"),
         ("fence=ask", "/fence.*must be one of 'always', 'never'"),
         ("image.digest=sha256:12", "/image/digest.*does not match pattern"),
+        ("storageClasses[0].name=a..b", "/storageClasses/0/name.*does not match pattern"),
+        ("node.kubeletDir=/var/../kubelet", "/node/kubeletDir.*does not match pattern"),
+        ("node.stateDir=/dev", "/node/stateDir"),
+        ("node.podLabels.grafana_dashboard=1", "/node/podLabels"),
+        ("controller.resources.limits.memory=much", "/controller/resources/limits/memory"),
     ],
 )
 def test_wrong_value_is_refused_with_its_place(value: str, words: str) -> None:
@@ -362,7 +401,7 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
 
 def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
-    wanted = {"objectSize": 4194304, "stripeCount": 8}
+    wanted = {"objectSize": 4194304, "stripeCount": 8, "ratio": 2.5}
     values.write_text(yaml.safe_dump({"storageClasses": [{"name": "rbd", "parameters": wanted}]}))
     (found,) = rendered(*MINIMAL, "--values", str(values))["StorageClass"]
     assert found["parameters"] == {name: str(number) for name, number in wanted.items()}
