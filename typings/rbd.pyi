@@ -11,6 +11,7 @@ from rados import Ioctx
 RBD_FEATURE_DATA_POOL: int
 RBD_FEATURE_STRIPINGV2: int
 RBD_LOCK_MODE_EXCLUSIVE: int
+RBD_MIRROR_IMAGE_DISABLED: int
 
 class Error(Exception): ...
 
@@ -119,6 +120,11 @@ class _LockOwner(TypedDict):
     mode: int
     owner: str
 
+class _Mirroring(TypedDict):
+    global_id: str
+    state: int
+    primary: bool
+
 class Image:
     def __init__(
         self,
@@ -171,6 +177,8 @@ class Image:
     def remove_snap(self, name: str) -> None: ...
     def set_snap(self, name: str | None) -> None: ...
     def parent_id(self) -> str: ...
+    def parent_info(self) -> tuple[str, str, str]: ...
+    def mirror_image_get_info(self) -> _Mirroring: ...
     def overlap(self) -> int: ...
     def flatten(self, on_progress: _Progress = None) -> None: ...
     def copy(

@@ -36,6 +36,20 @@ class Addresses:
         """Where the API server listens: inside and outside it has the same address."""
         return f"10.79.{self.number}.1"
 
+    @property
+    def advertised(self) -> str:
+        """Where clients inside find the API server."""
+        return self.api_server
+
     def pods(self, index: int) -> str:
         """Return the subnet of the Pods at the machine with that index, from 0."""
         return f"10.78.{self.number}.{_BLOCK * index}/26"
+
+
+@dataclass(frozen=True)
+class Loopback:
+    """The addresses of an API server that only this host uses; it has no nodes and no services."""
+
+    api_server: str
+    advertised: str = "10.79.255.1"  # it refuses a loopback address, and nothing connects to it
+    services: str = "10.79.255.0/24"

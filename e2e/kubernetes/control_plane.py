@@ -1,5 +1,7 @@
 """etcd, API server, controllers and scheduler as child processes, for one run.
 
+`api_server` starts the first two alone: they check and keep objects, and nothing acts on them.
+
 The API server listens on the service address alone, which the host has, too: so clients inside
 and outside use one address, and no kube-proxy is needed.
 """
@@ -11,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -44,6 +47,33 @@ class ControlPlane:
         return _kubeconfig(self.addresses, self.authority, user)
 
 
+class ApiAddresses(Protocol):
+    """The addresses of an API server."""
+
+    @property
+    def api_server(self) -> str:
+        """Where it listens: an address of this host."""
+
+    @property
+    def advertised(self) -> str:
+        """Where clients inside find it; never a loopback address."""
+
+    @property
+    def services(self) -> str:
+        """The services' subnet."""
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """An API server with its etcd."""
+
+    directory: Path
+    keys: Path
+    authority: pki.Authority
+    client: Kubernetes
+    parts: "_Parts"
+
+
 @contextlib.contextmanager
 def running(directory: Path, addresses: Addresses) -> Iterator[ControlPlane]:
     """Start the control plane; it ends with the body, or with this process.
@@ -56,6 +86,18 @@ def running(directory: Path, addresses: Addresses) -> Iterator[ControlPlane]:
         Failed: a part ended by itself; the message has the end of its log.
         DeadlineExceeded: the API server does not answer.
     """
+    with api_server(directory, addresses) as server:
+        kubeconfig, keys = server.client.kubeconfig, server.keys
+        for name, flags in _controllers(kubeconfig, server.authority, keys).items():
+            server.parts.start(name, [build.build(name), *flags])
+        yield ControlPlane(
+            directory, addresses, server.authority, server.client, login.make_key(keys)
+        )
+
+
+@contextlib.contextmanager
+def api_server(directory: Path, addresses: ApiAddresses) -> Iterator[ApiServer]:
+    """Start an API server and its etcd; see `running`."""
     keys = directory / "pki"
     keys.mkdir(parents=True)
     authority = pki.Authority(keys)
@@ -70,9 +112,7 @@ def running(directory: Path, addresses: Addresses) -> Iterator[ControlPlane]:
         server.append(f"--etcd-servers=http://127.0.0.1:{port}")
         parts.start("kube-apiserver", [build.build("kube-apiserver"), *server])
         _wait(parts, client)
-        for name, flags in _controllers(kubeconfig, authority, keys).items():
-            parts.start(name, [build.build(name), *flags])
-        yield ControlPlane(directory, addresses, authority, client, login.make_key(keys))
+        yield ApiServer(directory, keys, authority, client, parts)
 
 
 class _Parts(contextlib.AbstractContextManager["_Parts"]):
@@ -129,7 +169,7 @@ def _etcd(data: Path, port: int) -> list[str]:
 
 
 def _api_server(
-    authority: pki.Authority, keys: Path, token: str, addresses: Addresses
+    authority: pki.Authority, keys: Path, token: str, addresses: ApiAddresses
 ) -> list[str]:
     address = addresses.api_server
     serving = authority.issue("api-server", "/CN=kube-apiserver", f"IP:{address}")
@@ -141,7 +181,7 @@ def _api_server(
     return [
         f"--bind-address={address}",
         "--secure-port=443",
-        f"--advertise-address={address}",
+        f"--advertise-address={addresses.advertised}",
         f"--service-cluster-ip-range={addresses.services}",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-private-key-file={serving.key}",
@@ -172,7 +212,7 @@ def _controllers(
     return {"kube-controller-manager": [*shared, *tokens], "kube-scheduler": shared}
 
 
-def _kubeconfig(addresses: Addresses, authority: pki.Authority, user: Mapping[str, str]) -> str:
+def _kubeconfig(addresses: ApiAddresses, authority: pki.Authority, user: Mapping[str, str]) -> str:
     cluster = {
         "server": f"https://{addresses.api_server}:443",
         "certificate-authority-data": _base64(authority.root.certificate),

@@ -18,21 +18,24 @@ def plain() -> str:
     return _HEAD + template("--set", "existingSecret=rbdcsi-config")
 
 
-def template(*flags: str) -> str:
+def template(*flags: str, release: str = "rbdcsi", namespace: str = "rbdcsi") -> str:
     """Return the chart's objects as `helm template` makes them.
 
     Args:
         flags: further ones, such as `--set name=value`.
+        release: the name of the release.
+        namespace: where it would be installed.
 
     Raises:
         Failed: helm refuses the values; the message is helm's.
     """
-    return helm("template", "rbdcsi", str(CHART), "--kube-version", schemas.KUBERNETES, *flags)
+    version = ("--kube-version", schemas.KUBERNETES)
+    return helm("template", release, str(CHART), *version, *flags, namespace=namespace)
 
 
-def helm(*words: str) -> str:
-    """Run helm for the namespace of the manifests and return what it printed."""
-    return commands.run([programs.built("helm"), *words, "--namespace", "rbdcsi"])
+def helm(*words: str, namespace: str = "rbdcsi") -> str:
+    """Run helm for a namespace and return what it printed."""
+    return commands.run([programs.built("helm"), *words, "--namespace", namespace])
 
 
 def kustomized(directory: Path) -> str:

@@ -97,8 +97,8 @@ class Connection:
         }
         if cluster.without_keys:
             settings["auth_client_required"] = "none"
-        if cluster.monitors:
-            settings["mon_host"] = ",".join(cluster.monitors)
+        if mon_host := cluster.mon_host():
+            settings["mon_host"] = mon_host
         target = f"{cluster.cluster_id} as client.{credentials.user}"
         with ceph_errors.translated("connecting to cluster", target):
             client = rados.Rados(
@@ -129,7 +129,7 @@ class Connection:
         If the configuration has names, or leaves the monitors to the DNS, they are those of the
         monitors' own map: the kernel resolves no names.
         """
-        text = str(self._rados.conf_get("mon_host") or "")
+        text = self._cluster.mon_host() or str(self._rados.conf_get("mon_host") or "")
         with contextlib.suppress(ValueError):  # librados connected by it all the same
             if mon_hosts.without_names(text):
                 return text

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 
 import rados
+import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, names, objects, omap
@@ -67,6 +68,13 @@ def begin_entry(ioctx: rados.Ioctx, image_id: str) -> Future[Entry | None]:
     return omap.begin_read(ioctx, OBJECT, f"id_{image_id}").then(
         lambda value: _entry(image_id, value)
     )
+
+
+def id_of(ioctx: rados.Ioctx, name: str) -> str | None:
+    """Return the id of an image in the trash that had this name, None if there is none."""
+    with ceph_errors.translated("listing the trash"):
+        entries = rbd.RBD().trash_list(ioctx)
+        return next((entry["id"] for entry in entries if entry["name"] == name), None)
 
 
 def _entry(image_id: str, value: bytes | None) -> Entry | None:

@@ -8,6 +8,7 @@ import click
 from rbdcsi import errors
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.cli import output, rows, session
+from rbdcsi.cli.adopt import adopt
 from rbdcsi.model import ids
 from rbdcsi.operator import reading
 from rbdcsi.operator.facts import Cluster, Depth, Volume
@@ -17,7 +18,10 @@ _IN_POOL = click.option("--pool", help="Only those of this pool.")
 
 @click.group()
 def volumes() -> None:
-    """Show volumes."""
+    """Show volumes, and adopt images."""
+
+
+volumes.add_command(adopt)
 
 
 @volumes.command("ls")

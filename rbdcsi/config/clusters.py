@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbdcsi import errors
-from rbdcsi.config import keys
+from rbdcsi.config import keys, monitors_file
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.config.secret import Secret
 
@@ -14,6 +14,7 @@ class Cluster:
     """One Ceph cluster: its monitors, the user and key, and the default pool and namespace.
 
     `without_keys` is whether it checks no keys (no cephx).
+    `mon_host` has the monitors; `monitors` are those of the configuration file itself.
     """
 
     cluster_id: str
@@ -26,6 +27,25 @@ class Cluster:
     key_file: Path | None
     keyring: Path | None
     without_keys: bool = False
+    monitors_file: Path | None = None
+
+    def mon_host(self) -> str:
+        """Return the monitors as Ceph takes them, empty if a ceph.conf has them.
+
+        `monitors_file` is read at every call, because another program keeps it up to date.
+
+        Raises:
+            Unavailable: that file, which was right at the start, cannot be read any more or does
+                not list them.
+        """
+        if self.monitors_file is None:
+            return ",".join(self.monitors)
+        try:
+            return ",".join(monitors_file.read(self.monitors_file, self.cluster_id))
+        except ValueError as error:
+            raise errors.Unavailable(
+                f"cluster {self.cluster_id}: {error}; correct the file: the next call reads it"
+            ) from None
 
     def credentials(self) -> Credentials:
         """Return user and key. A key file or keyring is read at every call: a key may be rotated.

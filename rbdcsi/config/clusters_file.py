@@ -16,7 +16,7 @@ import structlog
 import yaml
 
 from rbdcsi import errors
-from rbdcsi.config import credentials, keys, monitors
+from rbdcsi.config import credentials, keys, monitors, monitors_file
 from rbdcsi.config.clusters import Cluster, Config
 from rbdcsi.config.secret import Secret
 
@@ -39,8 +39,11 @@ class Key(NamedTuple):
 TABLE = (
     Key("clusterID", "name", "main", "The cluster's name in StorageClasses and volume handles.",
         "give the cluster the name that StorageClasses use"),
-    Key("monitors", "list", "[10.0.0.1, 10.0.0.2]", "Addresses of the monitors; or `confFile`."),
-    Key("confFile", "path", "/etc/ceph/ceph.conf", "A ceph.conf; or `monitors`."),
+    Key("monitors", "list", "[10.0.0.1, 10.0.0.2]",
+        "Addresses of the monitors; or `monitorsFile` or `confFile`."),
+    Key("monitorsFile", "path", "/etc/rbdcsi/main.monitors",
+        "A file with these addresses, or with those that Rook writes."),
+    Key("confFile", "path", "/etc/ceph/ceph.conf", "A ceph.conf, which has the monitors."),
     Key("pool", "pool", "kubernetes", "Where volumes go by default, and node records always.",
         "name the pool of StorageClasses without one; node records live there, too"),
     Key("radosNamespace", "name", "tenant-a", "The RADOS namespace in that pool; default: none."),
@@ -130,6 +133,7 @@ def _cluster(
     cluster = Cluster(
         cluster_id=section.read("clusterID", lambda value: _new_cluster_id(value, cluster_ids), ""),
         monitors=section.read("monitors", _monitors, ()),
+        monitors_file=section.read("monitorsFile", section.monitors_file, None),
         conf_file=section.read("confFile", section.conf_file, None),
         pool=section.read("pool", _text, ""),
         rados_namespace=section.read("radosNamespace", _namespace, ""),
@@ -166,8 +170,14 @@ class _Section:
             self.mistakes.append(f"{self.key_path}.{key}: {error}")
             return otherwise
 
+    def monitors_file(self, value: object) -> Path | None:
+        path = _path(value)
+        if path is not None:
+            monitors_file.read(path, str(self.values.get("clusterID")))
+        return path
+
     def conf_file(self, value: object) -> Path | None:
-        self._require_one("monitors", "confFile")
+        self._require_one("monitors", "monitorsFile", "confFile")
         path = _path(value)
         if path is not None:
             keys.read(path)

@@ -9,6 +9,7 @@ import re
 NAME_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASHED = "sha256."
+_UUID_AT_END = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def image_name(prefix: str, name: str) -> str:
@@ -19,3 +20,11 @@ def image_name(prefix: str, name: str) -> str:
     if _PLAIN_NAME.fullmatch(name) and not name.startswith(_HASHED):
         return prefix + name
     return prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest()
+
+
+def listed_prefix(image: str) -> str:
+    """Return the prefix by which a location lists an image that the driver did not name.
+
+    It is the name without a UUID at its end, as ceph-csi names images, otherwise the whole name.
+    """
+    return _UUID_AT_END.sub("", image) or image

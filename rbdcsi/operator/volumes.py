@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.attachments.store import Records
-from rbdcsi.ceph import mirroring, trash
+from rbdcsi.ceph import ceph_csi, mirroring, trash
 from rbdcsi.ceph.locations import Location
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model.ids import VolumeHandle
@@ -61,7 +61,7 @@ def read(
     name, trashed = candidate.name, False
     if not name:
         name, trashed = _trashed_name(open_location, image_id, damage)
-    if not _is_volume(location, candidate, header):
+    if not _is_volume(location, open_location, candidate, header):
         return None
     volume_spec, mark = _metadata(header, name, damage)
     watchers = frozenset[str]()
@@ -84,11 +84,20 @@ def read(
     )
 
 
-def _is_volume(location: LocationFacts, candidate: Candidate, header: Header | None) -> bool:
-    """Whether the image has a record, a spec, or the name of a volume."""
-    if candidate.record or location.prefixes:
+def _is_volume(
+    location: LocationFacts, open_location: Location, candidate: Candidate, header: Header | None
+) -> bool:
+    """Whether the image has a spec, is attached, or has the name or record of a volume.
+
+    An image of ceph-csi may have such a name, and the record of an earlier use.
+    """
+    record = candidate.record
+    if isinstance(record, VolumeRecord) and not (record.attachments or record.deleting):
+        record = None
+    if record or (header is not None and spec.KEY in header.metadata):
         return True
-    return header is not None and spec.KEY in header.metadata
+    may_be = bool(location.prefixes or candidate.record)
+    return may_be and not ceph_csi.read(open_location.ioctx, candidate.name)
 
 
 def _header(open_location: Location, image_id: str, damage: dict[str, str]) -> Header | None:

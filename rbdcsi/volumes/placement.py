@@ -50,6 +50,22 @@ class Placement:
             Forbidden: the configured user may not work there, although it must delete the volume's
                 data later, keep its records and unstage it.
         """
+        location, data_pool = self._find(connection, parameters)
+        self._prepare(location, parameters.name_prefix, data_pool)
+        return location
+
+    def find(self, connection: connections.Connection, parameters: Parameters) -> Location:
+        """Return the location in the parameters, as it is; nothing is written.
+
+        Raises:
+            InvalidRequest: the pool or data pool does not exist.
+        """
+        return self._find(connection, parameters)[0]
+
+    def _find(
+        self, connection: connections.Connection, parameters: Parameters
+    ) -> tuple[Location, connections.Pool | None]:
+        """Return the location and the data pool in the parameters."""
         cluster = self._connections.configured.cluster(connection.cluster_id)
         namespace = parameters.namespace
         if namespace is None:
@@ -61,9 +77,8 @@ class Placement:
         except errors.NotFound as error:
             raise errors.InvalidRequest(str(error)) from error
         location_id = ids.LocationId(connection.cluster_id, pool.pool_id, namespace)
-        location = Location(location_id, pool.name, connection.ioctx(pool.pool_id, namespace))
-        self._prepare(location, parameters.name_prefix, data_pool)
-        return location
+        ioctx = connection.ioctx(pool.pool_id, namespace)
+        return Location(location_id, pool.name, ioctx), data_pool
 
     def _prepare(self, location: Location, prefix: str, data_pool: connections.Pool | None) -> None:
         """Create the objects that later writes need even if the pool is full, once per process."""

@@ -1,6 +1,7 @@
 """The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from e2e.release import manifests, programs, schemas
 from rbdcsi.cli import serve
 from rbdcsi.config import clusters_file
 from rbdcsi.config.clusters import Config
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.config.secret import Secret
 from rbdcsi.model import storage_class
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
@@ -21,10 +24,20 @@ pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache
 MINIMAL = ("--set", "existingSecret=rbdcsi-config")
 EVERYTHING = ("--values", str(manifests.EVERYTHING))
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
+VALUES = sorted((manifests.ROOT / "deploy/examples/values").glob("*.yaml"))
 OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
 OPERATOR = "PodMonitor,ServiceMonitor,PrometheusRule"  # Kubernetes has no schema of these
 
 Object = dict[str, Any]
+
+KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
+NODE_KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcQ=="
+# The objects of a CephCluster of Rook that the driver reads, with what it needs of them.
+ROOK = {
+    ("configMap", "rook-ceph-mon-endpoints"): {"data": "a=10.96.0.11:6789,b=10.96.0.12:6789"},
+    ("secret", "rook-csi-rbd-provisioner"): {"userID": "csi-rbd-provisioner", "userKey": KEY},
+    ("secret", "rook-csi-rbd-node"): {"userID": "csi-rbd-node", "userKey": NODE_KEY},
+}
 
 
 def rendered(*flags: str) -> dict[str, list[Object]]:
@@ -66,16 +79,32 @@ def configurations(directory: Path, *flags: str) -> dict[str, Config]:
     found = {}
     for kind in ("StatefulSet", "DaemonSet"):
         (directory / kind).mkdir()
-        for name, text in secrets[config_secret(objects[kind][0])].items():
+        files = dict(secrets[config_secret(objects[kind][0])])
+        for source in config_sources(objects[kind][0])[1:]:
+            ((origin, facts),) = source.items()
+            data = ROOK[origin, facts["name"]]
+            files |= {item["path"]: data[item["key"]] for item in facts["items"]}
+        for name, text in files.items():
             (directory / kind / name).write_text(text.replace("/etc/rbdcsi", f"{directory}/{kind}"))
             (directory / kind / name).chmod(0o600)
         found[kind] = clusters_file.load(directory / kind / "config.yaml")
     return found
 
 
-def config_secret(workload: Object) -> str:
+def config_volume(workload: Object) -> Object:
     volumes = workload["spec"]["template"]["spec"]["volumes"]
-    return str(next(v["secret"]["secretName"] for v in volumes if v["name"] == "config"))
+    return next(volume for volume in volumes if volume["name"] == "config")
+
+
+def config_sources(workload: Object) -> list[Object]:
+    """Return the objects that are mounted together; none if it is a Secret alone."""
+    return list(config_volume(workload).get("projected", {}).get("sources", ()))
+
+
+def config_secret(workload: Object) -> str:
+    sources = config_sources(workload)
+    secret = sources[0]["secret"]["name"] if sources else config_volume(workload)["secret"]
+    return str(secret if sources else secret["secretName"])
 
 
 @pytest.mark.parametrize("flags", [MINIMAL, EVERYTHING], ids=["minimal", "everything"])
@@ -112,6 +141,39 @@ def test_kubernetes_knows_every_field_of_chart_and_examples(tmp_path: Path) -> N
     assert mistakes(manifests.PLAIN, everything, *EXAMPLES) == ""
 
 
+@pytest.mark.parametrize("release", ["5", "1e3", "no", "a.b", "a" * 53])
+def test_odd_names_of_release_and_namespace_stay_names(release: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(manifests.template(*EVERYTHING, release=release, namespace="0777"))
+    assert mistakes(file) == ""
+    objects = by_kind(file.read_text())
+    for each in (each for of_kind in objects.values() for each in of_kind):
+        assert each["metadata"].get("namespace", "0777") == "0777"
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    for service in objects["Service"]:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service["metadata"]["name"])
+
+
+def test_values_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    odd = {
+        "existingSecret": "5",
+        "image": {"repository": "10", "tag": "20"},
+        "storageClasses": [
+            {"name": "5", "parameters": {"no": "1e3"}, "annotations": {"a": "no"}, "default": True}
+        ],
+        "node": {"kernelModules": ["no", "5"], "priorityClassName": "5", "topology": ["a=b:"]},
+        "controller": {"priorityClassName": "1e3", "extraArgs": ["5", "a: b"]},
+    }
+    values, file = tmp_path / "values.yaml", tmp_path / "odd.yaml"
+    values.write_text(json.dumps(odd))
+    file.write_text(manifests.template("--values", str(values)))
+    assert mistakes(file) == ""
+    (node,) = by_kind(file.read_text())["DaemonSet"]
+    assert node["spec"]["template"]["spec"]["containers"][0]["image"] == "10:20"
+    assert "--topology=a=b:" in node["spec"]["template"]["spec"]["containers"][0]["args"]
+    manifests.helm("lint", "--strict", str(manifests.CHART), "--values", str(values))
+
+
 def test_misspelt_field_is_found(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(manifests.template(*MINIMAL).replace("hostNetwork:", "hostNetworking:"))
@@ -132,6 +194,11 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("clusterName=A/b", "/clusterName.*does not match pattern"),
         ("fence=ask", "/fence.*must be one of 'always', 'never'"),
         ("image.digest=sha256:12", "/image/digest.*does not match pattern"),
+        ("storageClasses[0].name=a..b", "/storageClasses/0/name.*does not match pattern"),
+        ("node.kubeletDir=/var/../kubelet", "/node/kubeletDir.*does not match pattern"),
+        ("node.stateDir=/dev", "/node/stateDir"),
+        ("node.podLabels.grafana_dashboard=1", "/node/podLabels"),
+        ("controller.resources.limits.memory=much", "/controller/resources/limits/memory"),
     ],
 )
 def test_wrong_value_is_refused_with_its_place(value: str, words: str) -> None:
@@ -189,6 +256,52 @@ def test_one_user_for_both_is_enough(tmp_path: Path) -> None:
 def test_node_user_without_its_key_is_refused() -> None:
     with pytest.raises(errors.Failed, match="nodeKey"):
         manifests.template(*EVERYTHING, "--set", "clusters[1].nodeUser=rbdcsi-node")
+
+
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
+def test_values_for_a_way_to_run_ceph_become_a_configuration(values: Path, tmp_path: Path) -> None:
+    found = configurations(tmp_path, "--values", str(values))
+    (controller,), (node,) = (config.clusters for config in found.values())
+    assert controller.mon_host() == node.mon_host() != ""
+    assert controller.credentials().user != node.credentials().user
+
+
+def test_rooks_monitors_and_keys_are_read_where_rook_keeps_them(tmp_path: Path) -> None:
+    (rook,) = (path for path in VALUES if path.stem == "rook")
+    found = configurations(tmp_path, "--values", str(rook))
+    for config, role in zip(found.values(), ("provisioner", "node"), strict=True):
+        (cluster,) = config.clusters
+        assert cluster.mon_host() == "10.96.0.11:6789,10.96.0.12:6789"
+        secret = ROOK["secret", f"rook-csi-rbd-{role}"]
+        assert cluster.credentials() == Credentials(secret["userID"], Secret(secret["userKey"]))
+    for file in (tmp_path / "DaemonSet").iterdir():
+        assert KEY not in file.read_text()
+
+
+def test_secrets_of_ones_own_are_mounted_without_what_the_clusters_name() -> None:
+    (rook,) = (path for path in VALUES if path.stem == "rook")
+    objects = rendered("--values", str(rook), "--set", "node.existingSecret=on-nodes")
+    assert config_volume(objects["DaemonSet"][0])["secret"]["secretName"] == "on-nodes"
+    assert len(config_sources(objects["StatefulSet"][0])) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["clusters[0].monitors={10.0.0.1}"], "oneOf|monitors"),
+        ([f"clusters[0].key={KEY}"], "oneOf|key"),
+        (["clusters[0].nodeKeyFrom=null"], "nodeKey"),
+    ],
+)
+def test_two_origins_of_one_fact_are_refused(flags: list[str], words: str) -> None:
+    (rook,) = (path for path in VALUES if path.stem == "rook")
+    with pytest.raises(errors.Failed, match=words):
+        manifests.template("--values", str(rook), *(word for f in flags for word in ("--set", f)))
+
+
+def test_two_clusters_of_one_id_are_refused() -> None:
+    with pytest.raises(errors.Failed, match='two have the clusterID "main"'):
+        manifests.template(*EVERYTHING, "--set", "clusters[1].clusterID=main")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +401,7 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
 
 def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
-    wanted = {"objectSize": 4194304, "stripeCount": 8}
+    wanted = {"objectSize": 4194304, "stripeCount": 8, "ratio": 2.5}
     values.write_text(yaml.safe_dump({"storageClasses": [{"name": "rbd", "parameters": wanted}]}))
     (found,) = rendered(*MINIMAL, "--values", str(values))["StorageClass"]
     assert found["parameters"] == {name: str(number) for name, number in wanted.items()}

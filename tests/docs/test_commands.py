@@ -21,11 +21,12 @@ pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
 ALL = commands()
 # These need a Kubernetes, another distribution or a registry: only their form is checked.
-ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkfs.ext4"}
+ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkfs.ext4", "pveceph"}
 ELSEWHERE_FLAGS = {
     *("--version", "--help", "--wait", "--v2-only", "--node"),
     *("--extra-create-metadata", "--capacity-for-immediate-binding"),  # of external-provisioner
     *("--quick", "--only", "--store", "--publish"),  # of the benchmarks
+    "--application",
 }
 
 

@@ -6,7 +6,7 @@ start and end were read and are zero.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices
+from rbdcsi.host.kernel import memfd
 from rbdcsi.runtime import deadlines
 from rbdcsi.runtime.futures import Future
 
@@ -54,6 +55,20 @@ def content(device: Path, *, seconds: float) -> Content:
     """Read the device and return its content; see `reading`."""
     with reading(device, seconds=seconds) as future:
         return future.result()
+
+
+def content_of_parts(size: int, parts: Collection[tuple[int, bytes]], *, seconds: float) -> Content:
+    """Return the content of a device that is not mapped here, see `content`.
+
+    Args:
+        size: of the device, in bytes.
+        parts: offset and bytes of each part of `ends`.
+        seconds: how long it may take.
+    """
+    if all(data == bytes(len(data)) for _, data in parts):
+        return BlankContent()
+    with memfd.sparse(size, parts) as fd:
+        return _signature(Path(memfd.path(fd)), seconds, pass_fds=(fd,))
 
 
 def has(device: Path, fs_type: str, *, seconds: float) -> bool:
@@ -147,10 +162,11 @@ def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:
         ) from error
 
 
-def _signature(device: Path, seconds: float) -> Signature:
+def _signature(device: Path, seconds: float, pass_fds: Collection[int] = ()) -> Signature:
     argv = ("blkid", "-p", "-o", "export", "--", str(device))
     # 2: no signature known to blkid (the device is not zero, so it has data); 8: several signatures
-    result = command.run(argv, seconds=seconds, step=f"looking at {device}", ok=(0, 2, 8))
+    step = f"looking at {device}"
+    result = command.run(argv, seconds=seconds, step=step, pass_fds=pass_fds, ok=(0, 2, 8))
     fields = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
     fs_type = fields.get("TYPE") or fields.get("PTTYPE")
     return Signature(fs_type, fields.get("UUID")) if fs_type else Signature(UNKNOWN)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from rbdcsi.ceph.locations import MARKER, PREFIX, REGISTRY, registry_key
+from rbdcsi.model import image_names
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.operator.doctor.findings import Finding, command, rados
 from rbdcsi.operator.facts import Cluster, Volume
@@ -92,7 +93,8 @@ def _prefix(volumes: Iterable[Volume]) -> str:
     """Return the prefix of the volumes' names; the default one if their names do not say it."""
     for volume in volumes:
         if volume.spec and volume.image.endswith(volume.spec.name):
-            return volume.image.removesuffix(volume.spec.name)
+            prefix = volume.image.removesuffix(volume.spec.name)
+            return prefix or image_names.listed_prefix(volume.image)
     return Parameters.name_prefix
 
 

@@ -91,7 +91,7 @@ def test_every_mistake_is_named_at_once_with_file_place_and_fix(
         "No such file or directory",
         "clusters[1].radosNamespac: is not a known key; did you mean radosNamespace?",
         "clusters[2].clusterID: is missing: give the cluster the name that StorageClasses use",
-        "clusters[2].confFile: exactly one of monitors, confFile is needed; found: "
+        "clusters[2].confFile: exactly one of monitors, monitorsFile, confFile is needed; found: "
         "monitors, confFile",
         "clusters[2].pool: must be text; put it in quotes",
         "clusters[2].user: is missing: name the Ceph user, such as `rbdcsi` for client.rbdcsi",

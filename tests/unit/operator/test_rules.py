@@ -11,6 +11,8 @@ from rbdcsi.ceph.objects import Header
 from rbdcsi.model import storage_class
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.image_layout import Layout
+from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.nodes.presence import Answer, Answers
 from rbdcsi.nodes.registry import NodeRecord, Refused
 from rbdcsi.operator.doctor import RULES
@@ -225,6 +227,17 @@ def test_a_location_that_is_not_registered_is_found(static: bool) -> None:
     assert (finding.kind, finding.object) == ("unknown-location", "q/apart")
     assert finding.commands == (
         "rados --pool p --namespace home setomapval rbdcsi.locations location/7/apart 1",
+    )
+
+
+def test_a_location_of_adopted_volumes_gets_the_prefix_of_their_images() -> None:
+    unknown = dataclasses.replace(LOCATION, prefixes=(), id=LocationId("c", 1, "apart"))
+    image = "csi-vol-0f2c8a51-9d5e-4c0e-8b61-2a7d3f4e5b6c"
+    adopted = spec.VolumeSpec(image, "ext4", Layout(("layering",), 1 << 22), NodeOptions())
+    volume = changed(location=unknown, image=image, spec=adopted)
+    (finding,) = examine([cluster(volume, locations=(LOCATION, unknown))], RULES)
+    assert finding.commands == (
+        "rados --pool p --namespace apart setomapval rbdcsi.location prefix.csi-vol- 1",
     )
 
 

@@ -2,20 +2,22 @@
 
 {{- define "rbdcsi.driver" -}}rbd.rbdcsi.io{{- end }}
 
+{{/* A Service's name begins with a letter and has no dots, which a release's may. */}}
 {{- define "rbdcsi.name" -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- $name := .Release.Name | replace "." "-" }}
+{{- regexReplaceAll "-+$" (regexMatch "^[a-z]" $name | ternary $name (print "rbdcsi-" $name) | trunc 40) "" }}
 {{- end }}
 
 {{- define "rbdcsi.selector" -}}
 app.kubernetes.io/name: rbdcsi
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "rbdcsi.labels" -}}
 {{ include "rbdcsi.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "rbdcsi.image" -}}
@@ -35,21 +37,57 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- coalesce .Values.node.existingSecret .Values.existingSecret $own }}
 {{- end }}
 
+{{/* What is not in the driver's own file: keys, the node plugins' user, and objects to read from. */}}
+{{- define "rbdcsi.cluster" -}}
+{{- omit . "key" "keyFrom" "user" "nodeUser" "nodeKey" "nodeKeyFrom" "monitorsFrom" | toYaml }}
+{{- if .monitorsFrom }}
+monitorsFile: /etc/rbdcsi/{{ .clusterID }}.monitors
+{{- end }}
+keyFile: /etc/rbdcsi/{{ .clusterID }}.key
+{{- end }}
+
 {{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read anew. */}}
 {{- define "rbdcsi.configuration.controller" -}}
 clusters:
 {{- range .Values.clusters }}
-  - {{- omit . "key" "nodeUser" "nodeKey" | toYaml | nindent 4 }}
-    keyFile: /etc/rbdcsi/{{ .clusterID }}.key
+  - {{- include "rbdcsi.cluster" . | nindent 4 }}
+    user: {{ .user | quote }}
 {{- end }}
 {{- end }}
 
 {{- define "rbdcsi.configuration.node" -}}
 clusters:
 {{- range .Values.clusters }}
-  - {{- omit . "key" "nodeUser" "nodeKey" "user" | toYaml | nindent 4 }}
+  - {{- include "rbdcsi.cluster" . | nindent 4 }}
     user: {{ .nodeUser | default .user | quote }}
-    keyFile: /etc/rbdcsi/{{ .clusterID }}.key
+{{- end }}
+{{- end }}
+
+{{/* The volume `config`: the Secret, and beside it the objects that clusters name. Arguments: root;
+     secret, its name; role, controller or node, each of which gets its own key only. */}}
+{{- define "rbdcsi.configVolume" -}}
+{{- $sources := list }}
+{{- $own := empty .root.Values.existingSecret }}
+{{- if eq .role "node" }}{{ $own = and $own (empty .root.Values.node.existingSecret) }}{{ end }}
+{{- range $cluster := ternary .root.Values.clusters list $own }}
+  {{- $key := $cluster.keyFrom }}
+  {{- if and (eq $.role "node") $cluster.nodeUser }}{{ $key = $cluster.nodeKeyFrom }}{{ end }}
+  {{- with $key }}
+    {{- $items := list (dict "key" .key "path" (print $cluster.clusterID ".key")) }}
+    {{- $sources = append $sources (dict "secret" (dict "name" .secret "items" $items)) }}
+  {{- end }}
+  {{- with $cluster.monitorsFrom }}
+    {{- $items := list (dict "key" .key "path" (print $cluster.clusterID ".monitors")) }}
+    {{- $sources = append $sources (dict "configMap" (dict "name" .configMap "items" $items)) }}
+  {{- end }}
+{{- end }}
+- name: config
+{{- if $sources }}
+  projected:
+    defaultMode: 0400
+    sources: {{- prepend $sources (dict "secret" (dict "name" .secret)) | toYaml | nindent 6 }}
+{{- else }}
+  secret: {secretName: {{ .secret | quote }}, defaultMode: 0400}
 {{- end }}
 {{- end }}
 

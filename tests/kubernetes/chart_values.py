@@ -1,0 +1,197 @@
+"""Values of the chart, drawn from its schema: whatever the schema allows may come.
+
+Parts that the schema leaves to Kubernetes (`type: object` without properties) have samples here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from e2e.release import manifests
+
+Schema = Mapping[str, Any]
+Values = dict[str, Any]
+
+SCHEMA: Schema = json.loads((manifests.CHART / "values.schema.json").read_text())
+
+# What trips up a template that does not quote: YAML's numbers, booleans, dates, and its signs.
+_ODD = (
+    "5",
+    "0x1f",
+    "1e3",
+    "1_000",
+    "10:20",
+    "2001-01-01",
+    "no",
+    "null",
+    "~",
+    "true",
+    "a: b",
+    "a #b",
+)
+_TEXT = st.sampled_from(
+    [*_ODD, "- a", "{a}", "[a]", "*a", "&a", "!a", "%a", "a\nb", "a:", "'", '"', "é"]
+)
+_LETTERS = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+_WORD = st.sampled_from(["plain", *(word for word in _ODD if " " not in word)])
+_TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["no", "5"]}]}
+_SPREAD = {
+    "maxSkew": 1,
+    "topologyKey": "zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": {"app": "5"}},
+}
+_QUANTITIES: Mapping[str, SearchStrategy[Any]] = {
+    "cpu": st.sampled_from([1, 2.5, "1500m", "2"]),
+    "memory": st.sampled_from(["96Mi", 134217728, "1e8", "0.1Gi"]),
+}
+
+# By the path of a value, or by its name.
+_SAMPLES: Mapping[str, SearchStrategy[Any]] = {
+    "global": st.just({}),
+    "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": _WORD.filter(str.isalnum)})),
+    "affinity": st.sampled_from(
+        [
+            {},
+            {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_TERM]}
+                }
+            },
+        ]
+    ),
+    "tolerations": st.sampled_from([[], [{"operator": "Exists"}], [{"key": "a", "value": "no"}]]),
+    "topologySpreadConstraints": st.sampled_from([[], [_SPREAD]]),
+    "allowedTopologies": st.sampled_from(
+        [[], [{"matchLabelExpressions": [{"key": "zone", "values": ["5", "no"]}]}]]
+    ),
+    "updateStrategy": st.sampled_from([{"type": "OnDelete"}, {"rollingUpdate": {}}]),
+    "from": st.sampled_from([[], [{"namespaceSelector": {"matchLabels": {"a": "5"}}}]]),
+    "egress": st.sampled_from([[], [{"ports": [{"port": 6789, "protocol": "TCP"}]}]]),
+    # Kubernetes knows the names of resources, and wants requests below the limits, which are 256Mi.
+    "requests": st.fixed_dictionaries({}, optional=_QUANTITIES),
+    "limits": st.fixed_dictionaries({}, optional={"ephemeral-storage": st.just("1Gi")}),
+    "claims": st.just([]),
+}
+
+
+def values() -> SearchStrategy[Values]:
+    """Return the strategy of the values of a release."""
+    with_secret = _object(SCHEMA, ["existingSecret"]).filter(lambda each: each["existingSecret"])
+    with_clusters = _object(SCHEMA, ["clusters"]).filter(_has_clusters)
+    return st.one_of(with_secret, with_clusters)
+
+
+def _has_clusters(drawn: Values) -> bool:
+    cluster_ids = [cluster["clusterID"] for cluster in drawn["clusters"]]
+    return bool(cluster_ids) and len(cluster_ids) == len(set(cluster_ids))
+
+
+def releases() -> SearchStrategy[str]:
+    """Return the strategy of names that helm takes for a release."""
+    label = r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?"
+    drawn = st.from_regex(rf"{label}(\.{label})?", fullmatch=True)
+    return st.one_of(st.sampled_from(["5", "0x1f", "1e3", "no", "null", "a.b", "a" * 53]), drawn)
+
+
+def _strategy(schema: Schema, name: str = "") -> SearchStrategy[Any]:
+    if name in _SAMPLES:
+        return _SAMPLES[name]
+    if "$ref" in schema:
+        return _strategy(SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]], name)
+    for kind in ("anyOf", "allOf"):
+        if kind in schema and "properties" not in schema:
+            drawn = [_strategy(each, name) for each in schema[kind] if "not" not in each]
+            merged = _merged(schema[kind]) if kind == "allOf" else None
+            return _strategy(merged, name) if merged else st.one_of(drawn)
+    if "const" in schema:
+        return st.just(schema["const"])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    return _typed(schema, name)
+
+
+def _merged(parts: list[Schema]) -> Schema:
+    """Return the schema that all of these make together."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        if "$ref" in part:
+            part = SCHEMA["definitions"][part["$ref"].rpartition("/")[2]]  # noqa: PLW2901
+        merged |= part
+    return merged
+
+
+def _typed(schema: Schema, name: str) -> SearchStrategy[Any]:
+    kinds = schema.get("type", "string")
+    if isinstance(kinds, list):
+        return st.one_of([_strategy({**schema, "type": kind}) for kind in kinds])
+    match kinds:
+        case "string":
+            return _text(schema)
+        case "boolean":
+            return st.booleans()
+        case "integer":
+            return st.integers(schema.get("minimum", 0), schema.get("maximum", 1 << 31))
+        case "number":
+            return st.sampled_from([0, 2.5, 4194304, 1e-7])
+        case "array":
+            items = _strategy(schema["items"])
+            return st.lists(items, min_size=schema.get("minItems", 0), max_size=2)
+        case "object":
+            return _object(schema)
+        case other:
+            raise AssertionError(f"{name}: add a sample for the type {other}")
+
+
+def _text(schema: Schema) -> SearchStrategy[str]:
+    shortest, longest = schema.get("minLength", 0), schema.get("maxLength", 1 << 16)
+    refused = schema.get("not", {}).get("enum", ())
+
+    def fits(text: str) -> bool:
+        return shortest <= len(text) <= longest and text not in refused
+
+    if "pattern" in schema:
+        drawn = st.from_regex(schema["pattern"], fullmatch=True, alphabet=_LETTERS)
+        return drawn.filter(fits)
+    return _TEXT.filter(fits)
+
+
+def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy[Values]:
+    required = schema.get("required", []) if required is None else required
+    if "properties" not in schema:
+        names = _strategy(schema["propertyNames"]) if "propertyNames" in schema else _WORD
+        contents = _strategy(schema["additionalProperties"])
+        return st.dictionaries(names, contents, max_size=2)
+    drawn = {name: _strategy(each, name) for name, each in schema["properties"].items()}
+    mandatory = {name: drawn[name] for name in required}
+    optional = {name: each for name, each in drawn.items() if name not in mandatory}
+    objects = st.fixed_dictionaries(mandatory, optional=optional)
+    return objects.map(_with_one_origin) if "monitorsFrom" in drawn else objects
+
+
+def _with_one_origin(cluster: Values) -> Values:
+    """Return a cluster of which each fact has one origin, as the schema demands."""
+    cluster = dict(cluster)
+    for name, origin in (("monitors", "monitorsFrom"), ("key", "keyFrom")):
+        if origin in cluster:
+            cluster.pop(name, None)
+        elif name not in cluster:
+            cluster[name] = ["10.0.0.1"] if name == "monitors" else "AQ=="
+    if "nodeUser" not in cluster:
+        cluster = {k: v for k, v in cluster.items() if k not in {"nodeKey", "nodeKeyFrom"}}
+    elif "nodeKeyFrom" in cluster:
+        cluster.pop("nodeKey", None)
+    else:
+        cluster.setdefault("nodeKey", "AQ==")
+    return cluster
+
+
+def file(directory: Path, drawn: Values) -> Path:
+    """Write the values to a file, as JSON, which is YAML, too."""
+    path = directory / "values.yaml"
+    path.write_text(json.dumps(drawn))
+    return path

@@ -1,0 +1,99 @@
+"""Whatever the chart's schema allows, a real API server takes: server-side dry runs, no machine."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import yaml
+from hypothesis import strategies as st
+
+from e2e.clusters.ports import claimed_loopback
+from e2e.kubernetes import control_plane
+from e2e.kubernetes.addresses import Loopback
+from e2e.kubernetes.client import Kubernetes
+from e2e.release import manifests
+from tests.kubernetes import chart_values
+
+pytestmark = pytest.mark.smoke
+
+NAMESPACES = ("rbdcsi", "5", "0777", "no", "n" * 63)
+EXAMPLES = 30
+# Of the Prometheus operator, whose definitions this server does not have; the metadata is checked.
+_MONITORING = ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+
+
+@pytest.fixture(scope="module")
+def api_server(temporary: Path) -> Iterator[Kubernetes]:
+    """Give an API server with the namespaces, and with the kinds of the Prometheus operator."""
+    directory = Path(tempfile.mkdtemp(prefix="a", dir=temporary))
+    with (
+        claimed_loopback() as address,
+        control_plane.api_server(directory, Loopback(address)) as running,
+    ):
+        kubernetes = running.client
+        for name in NAMESPACES:
+            kubernetes.kubectl("create", "namespace", name)
+        kubernetes.apply(*map(_definition, _MONITORING))
+        names = [f"crd/{kind.lower()}s.monitoring.coreos.com" for kind in _MONITORING]
+        kubernetes.kubectl("wait", "--for=condition=Established", *names)
+        yield kubernetes
+
+
+def _definition(kind: str) -> dict[str, Any]:
+    plural = f"{kind.lower()}s"
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": anything},
+                }
+            ],
+        },
+    }
+
+
+def _taken(kubernetes: Kubernetes, text: str) -> None:
+    """Let the API server check the objects strictly; it keeps none of them."""
+    kubernetes.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+
+
+# Without shrinking: each attempt takes a second, and the server's message names the field.
+@hypothesis.settings(
+    max_examples=EXAMPLES, derandomize=True, database=None, phases=[hypothesis.Phase.generate]
+)
+@hypothesis.given(chart_values.values(), chart_values.releases(), st.sampled_from(NAMESPACES))
+def test_a_real_api_server_takes_every_rendering(
+    api_server: Kubernetes, values: chart_values.Values, release: str, namespace: str
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        file = chart_values.file(Path(directory), values)
+        text = manifests.template("--values", str(file), release=release, namespace=namespace)
+    _taken(api_server, text)
+
+
+def test_a_rendering_with_everything_is_taken_for_an_odd_release(api_server: Kubernetes) -> None:
+    text = manifests.template("--values", str(manifests.EVERYTHING), release="5", namespace="0777")
+    _taken(api_server, text)
+    for each in filter(None, yaml.safe_load_all(text)):
+        assert each["metadata"].get("namespace") in {None, "0777"}
+
+
+def test_what_the_api_server_refuses_is_seen(api_server: Kubernetes) -> None:
+    text = manifests.template("--values", str(manifests.EVERYTHING))
+    with pytest.raises(Exception, match="hostNetworking"):
+        _taken(api_server, text.replace("hostNetwork:", "hostNetworking:"))
+    with pytest.raises(Exception, match=r"unmarshal|expected string|invalid type"):
+        _taken(api_server, text.replace('namespace: "rbdcsi"', "namespace: 5"))
