@@ -41,6 +41,7 @@ SHARDS: Mapping[str, Shard] = {
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),
     "restarts": Shard("kubernetes", ["tests/kubernetes/test_restarts.py"]),
+    "failover-kubernetes": Shard("kubernetes", ["tests/kubernetes/test_failover.py"]),
     "examples": Shard(
         "kubernetes",
         [f"tests/kubernetes/test_{name}.py" for name in ("examples", "monitoring", "static")],

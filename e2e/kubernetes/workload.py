@@ -190,3 +190,52 @@ def container(command: Sequence[str], volume: str, *, block: bool = False) -> Ma
         "securityContext": {"privileged": False},
         **use,
     }
+
+
+def stateful_set(
+    name: str,
+    container: Mapping[str, object],
+    claim: Mapping[str, object],
+    *,
+    replicas: int = 1,
+    prefers: str = "",
+) -> Object:
+    """Return a StatefulSet whose Pods have a volume each, called "data".
+
+    Args:
+        name: the StatefulSet's.
+        container: see `container`.
+        claim: see `claim_spec`.
+        replicas: the number of Pods.
+        prefers: the node where they run if it can be had; empty for anywhere.
+    """
+    labels = {"app": name}
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [prefers]}
+    term = {"weight": 100, "preference": {"matchExpressions": [expression]}}
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "serviceName": name,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "affinity": affinity if prefers else {},
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [container],
+                },
+            },
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
+        },
+    }
+
+
+def is_ready(pod: Object) -> bool:
+    """Return whether a Pod is ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

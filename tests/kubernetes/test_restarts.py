@@ -5,7 +5,7 @@ import json
 import pytest
 
 from e2e.kubernetes import chart, lab, workload
-from e2e.kubernetes.client import Kubernetes, Object
+from e2e.kubernetes.client import Kubernetes
 
 Namespace = workload.Namespace
 # Counts up, each number on disk before the next.
@@ -106,14 +106,9 @@ def _replace_pods(kubernetes: Kubernetes, component: str, node: str = "") -> Non
 
     def replaced() -> bool:
         pods = list(kubernetes.list("pods", chart.NAMESPACE, selector))
-        return all(pod["metadata"]["uid"] not in old and _is_ready(pod) for pod in pods)
+        return all(pod["metadata"]["uid"] not in old and workload.is_ready(pod) for pod in pods)
 
     kubernetes.wait(replaced, f"other Pods with {selector} are ready")
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _boot_id(own_lab: lab.Lab, node: str) -> str:

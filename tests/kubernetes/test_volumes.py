@@ -48,7 +48,9 @@ def test_other_filesystems_move_as_well(
 
 
 def test_each_pod_of_a_stateful_set_finds_its_own_volume_again(namespace: Namespace) -> None:
-    namespace.apply(_stateful_set("three", 3))
+    container = workload.container(["sleep", "infinity"], "data")
+    claim = workload.claim_spec()
+    namespace.apply(workload.stateful_set("three", container, claim, replicas=3))
     names = [f"three-{number}" for number in range(3)]
     for name in names:
         namespace.wait_for_pod(name)
@@ -84,26 +86,3 @@ def test_a_raw_block_volume_has_its_size_and_keeps_its_bytes_also_from_a_reader(
     size = namespace.run("second", f"wc -c <{workload.DEVICE}")
     assert int(size) == 64 << 20
     assert namespace.run("second", read) == written
-
-
-def _stateful_set(name: str, replicas: int) -> dict[str, object]:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": replicas,
-            "serviceName": name,
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [workload.container(["sleep", "infinity"], "data")],
-                },
-            },
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": workload.claim_spec()}],
-        },
-    }

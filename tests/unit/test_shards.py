@@ -61,5 +61,6 @@ def test_nothing_but_what_takes_longer_than_a_shard_is_left_out(
     assert {test.rpartition("::")[2] for test, names in marks.items() if "long" in names} == {
         "test_fifty_pods_get_their_volumes_at_once",
         "test_every_spec_that_can_be_had_passes",
+        "test_pods_of_a_machine_that_is_off_go_on_with_all_durable_lines[force-delete]",
         "test_the_specs_that_stop_kubelets_pass",
     }
