@@ -62,7 +62,7 @@ class Attacher:
         ):
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             records = store.Records(ioctx)
-            node_locations = NodeLocations(connection.home(), location_id.cluster_id, node_id)
+            node_locations = NodeLocations(own_connection.home(), location_id.cluster_id, node_id)
             # The four reads are under way together.
             reading_record = records.begin_read(image_id)
             reading_node = Nodes(own_connection.home()).begin_get(node_id)
@@ -72,7 +72,7 @@ class Attacher:
             if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
             before = node_id in stored.record.attachments
-            self._locations.register(connection, location_id)  # a static volume may be anywhere
+            self._locations.register(own_connection, location_id)  # a static volume may be anywhere
             if not reading_location.result():
                 node_locations.add(location_id)
             stored = records.change(
