@@ -72,7 +72,7 @@ class Attacher:
             if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
             before = node_id in stored.record.attachments
-            self._locations.register(own_connection, location_id)  # a static volume may be anywhere
+            self._locations.register(location_id)  # a static volume may be anywhere
             if not reading_location.result():
                 node_locations.add(location_id)
             stored = records.change(

@@ -138,21 +138,18 @@ class Locations:
         with ceph_errors.translated("looking up pool number", location_id.pool_id):
             return Location(location_id, ioctx.get_pool_name(), ioctx)
 
-    def register(self, connection: connections.Connection, location: ids.LocationId) -> None:
+    def register(self, location: ids.LocationId) -> None:
         """Make a location known before something is written there, once in this process.
 
+        The configured user does it: that of a call may have no right at the home location.
+
         Args:
-            connection: of the call; if its user may not write at the home location, the configured
-                one does it.
             location: where something is about to be written.
         """
         if location in self._registered:
             return
-        try:
+        with self._connections.use(location.cluster_id) as connection:
             Registry(connection.home(), location.cluster_id).add(location)
-        except (errors.Forbidden, errors.NotFound):  # a pool that it may not see is not found
-            with self._connections.use(location.cluster_id) as configured:
-                Registry(configured.home(), location.cluster_id).add(location)
         with self._mutex:
             self._registered.add(location)
 

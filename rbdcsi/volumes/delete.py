@@ -53,7 +53,7 @@ class Deleter:
                 location = self._locations.open(connection, handle.location)
             except errors.NotFound:
                 return
-            self._locations.register(connection, location.id)  # its data is to be removed
+            self._locations.register(location.id)  # its data is to be removed
             _delete(location, handle)
         self._on_deleted(handle.location)
 

@@ -89,7 +89,7 @@ class Placement:
             with self._connections.use(location.id.cluster_id) as own_connection:
                 _require_rights(own_connection, location, data_pool)
                 _require_namespace(own_connection, location)
-                self._locations.register(own_connection, location.id)
+                self._locations.register(location.id)
             if not location.has_prefix(prefix):
                 with _named(location.pool):
                     omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])
