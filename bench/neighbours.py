@@ -4,22 +4,18 @@ import contextlib
 import os
 import signal
 import statistics
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import grpc
 import yaml
 
 from bench.lab import Lab, timed
 from bench.metric import Figure, Goal, Result
-from e2e import driver, volume
+from e2e import driver, volume, waiting
 from e2e.clusters import Cluster, controller_caps
 from e2e.clusters.local import LocalCluster
 from e2e.driver import Driver
-from rbdcsi.api import csi_pb2
 
 _DEAD = "dead"
 _CALLERS = 40
@@ -38,7 +34,10 @@ def measure(lab: Lab) -> list[Result]:
         _make(controller, {"clusterID": _DEAD}, "first", 1)  # connected, as it would be
         _make(controller, here, "warm", lab.rounds(50))
         quiet = _make(controller, here, "quiet", lab.rounds(_CALLS))
-        with _frozen(other), _waiting(controller):
+        callers = waiting.calls(
+            controller, {"clusterID": _DEAD}, at_once=_CALLERS, seconds=_SECONDS, pause=1
+        )
+        with _frozen(other), callers:
             beside = _make(controller, here, "beside", lab.rounds(_CALLS))
     quiet_p95, beside_p95 = (statistics.quantiles(each, n=20)[-1] for each in (quiet, beside))
     what = f"CreateVolume's p95 with {_CALLERS} calls waiting for a dead cluster"
@@ -95,28 +94,3 @@ def _frozen(cluster: Cluster) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def _waiting(controller: Driver) -> Iterator[None]:
-    """Let callers wait for the dead cluster during the body, and call again when refused."""
-    stopping, stub = threading.Event(), controller.controller
-
-    def ask(number: int) -> None:
-        request = csi_pb2.CreateVolumeRequest(
-            name=f"waiting-{number}",
-            volume_capabilities=[volume.mounted()],
-            parameters={"clusterID": _DEAD},
-        )
-        while not stopping.is_set():
-            with contextlib.suppress(grpc.RpcError):
-                stub.CreateVolume(request, timeout=_SECONDS)
-            stopping.wait(1)
-
-    with ThreadPoolExecutor(_CALLERS) as threads:
-        for number in range(_CALLERS):
-            threads.submit(ask, number)
-        try:
-            yield
-        finally:
-            stopping.set()

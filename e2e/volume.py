@@ -1,13 +1,17 @@
 """A volume's way through the driver, one call at a time, as Kubernetes would make them."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import grpc
+
 from rbdcsi.api import csi_pb2, csi_pb2_grpc
 
 MIB = 1 << 20
+_PAUSE_SECONDS = 0.5  # before a call is repeated
 
 _Mode = csi_pb2.VolumeCapability.AccessMode
 
@@ -200,3 +204,15 @@ def unpublish(node: Node, volume: Volume, *, pod: str = "pod") -> None:
             volume_id=volume.id, target_path=str(volume.target(node, pod))
         )
     )
+
+
+def until_let_through(call: Callable[[], None], seconds: float = 60) -> None:
+    """Repeat a call that is refused, as the kubelet does; at the end its error passes through."""
+    ends_at = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except grpc.RpcError:
+            if time.monotonic() > ends_at:
+                raise
+            time.sleep(_PAUSE_SECONDS)

@@ -1,6 +1,7 @@
 """Fixtures of the tests that drive the real driver over its sockets on the real cluster."""
 
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from e2e import clusters, driver
 def further_pools() -> Sequence[str]:
     """Give the names of pools that the driver may use beside `pool`; a module may have its own."""
     return ()
+
+
+@pytest.fixture(scope="module")
+def second_pool(cluster: clusters.Cluster) -> Iterator[str]:
+    """Give the name of a pool beside `pool`, where the driver has made no volume."""
+    name = f"second-{uuid.uuid4().hex[:8]}"
+    cluster.create_pool(name)
+    yield name
+    cluster.delete_pool(name)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,15 @@
 """Plugins that die, machines that boot, an OSD that goes and comes: with volumes in use."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from e2e import clusters, volume
-from e2e.clusters import commands
 from e2e.vm.node import Node
 from e2e.volume import Volume
 from tests import faults
@@ -175,20 +174,8 @@ def test_power_failure_loses_nothing_synced_and_volumes_are_given_back(lab: Lab)
         node.start()
         for made in staged:
             volume.unpublish(node, made)
-            unstage_as_the_kubelet_does(node, made)
+            volume.until_let_through(functools.partial(volume.unstage, node, made))
         assert labs.held_at(node) == []
-
-
-def unstage_as_the_kubelet_does(node: Node, made: Volume) -> None:
-    """Unstage, and again while the plugin, which was just started, reconciles the volume."""
-
-    def is_unstaged() -> bool:
-        with contextlib.suppress(grpc.RpcError):
-            volume.unstage(node, made)
-            return True
-        return False
-
-    commands.wait_until(is_unstaged, f"{made.id} is unstaged")
 
 
 def known_of(made: Volume) -> bytes:

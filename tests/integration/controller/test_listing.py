@@ -1,7 +1,6 @@
 """ListVolumes, ControllerGetVolume, ValidateVolumeCapabilities and GetCapacity."""
 
 import base64
-import uuid
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -20,14 +19,6 @@ from tests.integration.controller.view import View
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-
-
-@pytest.fixture(scope="module")
-def second_pool(cluster: Cluster) -> Iterator[str]:
-    name = f"second-{uuid.uuid4().hex[:8]}"
-    cluster.create_pool(name)
-    yield name
-    cluster.delete_pool(name)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 import contextlib
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 import rados
 import yaml
 
-from e2e import clusters, driver, volume
+from e2e import clusters, driver, volume, waiting
 from e2e.clusters import Cluster, commands, controller_caps
 from e2e.clusters.local import LocalCluster
 from e2e.driver import Driver, Installation
@@ -169,30 +167,11 @@ def test_a_sick_pool_harms_only_its_own_volumes(
             sick_view.wait_until_gone(image_id(again))
 
 
-@contextlib.contextmanager
-def _waiting_calls(controller: Driver, parameters: dict[str, str]) -> Iterator[None]:
+def _waiting_calls(
+    controller: Driver, parameters: Mapping[str, str]
+) -> contextlib.AbstractContextManager[None]:
     """Let many callers ask for volumes during the body, each again when it is refused."""
-    stopping, channel = threading.Event(), controller.controller
-
-    def ask(number: int) -> None:
-        request = csi_pb2.CreateVolumeRequest(
-            name=f"waiting-{number}",
-            capacity_range=csi_pb2.CapacityRange(required_bytes=16 * MIB),
-            volume_capabilities=[volume.mounted()],
-            parameters=parameters,
-        )
-        while not stopping.is_set():
-            with contextlib.suppress(grpc.RpcError, ValueError):  # its channel was closed
-                channel.CreateVolume(request, timeout=SECONDS)
-            stopping.wait(0.1)
-
-    with ThreadPoolExecutor(WAITING) as threads:
-        for number in range(WAITING):
-            threads.submit(ask, number)
-        try:
-            yield
-        finally:
-            stopping.set()
+    return waiting.calls(controller, parameters, at_once=WAITING, seconds=SECONDS, pause=0.1)
 
 
 @dataclass(frozen=True)

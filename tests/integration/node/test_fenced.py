@@ -1,12 +1,10 @@
 """A volume is taken from a node that does not release it; that node cleans itself up."""
 
-import contextlib
 import os
 from concurrent import futures
 from pathlib import Path
 from typing import IO
 
-import grpc
 import pytest
 import rados
 
@@ -118,14 +116,8 @@ def test_unstage_without_ceph_does_the_nodes_part(
                 volume.unstage(victim, made)
             assert labs.mounts(victim) == []
             assert labs.daemons(victim) == {}
-
-        def is_unstaged() -> bool:  # for some seconds calls fail by the attempt that failed
-            with contextlib.suppress(grpc.RpcError):
-                volume.unstage(victim, made)
-                return True
-            return False
-
-        commands.wait_until(is_unstaged, "the plugin connects again")
+        # for some seconds calls fail by the attempt that failed
+        volume.until_let_through(lambda: volume.unstage(victim, made))
         assert labs.held_at(victim) == []
         assert lab.record(made, victim).state is State.RELEASED
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from concurrent import futures
 
-import grpc
 import pytest
 
 from e2e import driver, errors, volume
@@ -51,7 +50,7 @@ def test_stage_gives_up_and_works_when_ceph_is_back(
         # the deadline is the caller's: with a frozen monitor it is the mapping that waits for it
         with frozen(cluster), refused(code):
             volume.stage(hasty, made, timeout=8)
-        _until_let_through(hasty, made)
+        volume.until_let_through(lambda: volume.stage(hasty, made))
         assert lab.record(made, hasty).state is State.STAGED
         assert len(labs.daemons(hasty)) == 1
         _until_watched_by_one(lab, made, hasty, cluster)
@@ -111,7 +110,7 @@ def test_unstage_of_unsynced_data_waits_for_ceph_and_loses_nothing(
             ),
             timeout=5,
         )
-    _until_let_through(node, published, unstage=True)
+    volume.until_let_through(lambda: volume.unstage(node, published))
     assert lab.record(published, node).state is State.RELEASED
     volume.stage(node, published)
     kept = {path.name: path.read_text() for path in published.staging(node).glob("[fl]*[er]")}
@@ -136,15 +135,3 @@ def _until_watched_by_one(lab: Lab, made: Volume, node: Driver, cluster: Cluster
         assert len(labs.daemons(node)) == 1, "the other watcher is of a daemon that lives"
         cluster.ceph("osd", "down", "0")
         commands.wait_until(is_alone, "the OSD that peered again drops the watch", timeout=HANG)
-
-
-def _until_let_through(node: Driver, made: Volume, *, unstage: bool = False) -> None:
-    """Repeat the call as the kubelet does, until what the first one began has ended."""
-    ends_at = time.monotonic() + HANG
-    while True:
-        try:
-            return volume.unstage(node, made) if unstage else volume.stage(node, made)
-        except grpc.RpcError:
-            if time.monotonic() > ends_at:
-                raise
-            time.sleep(0.5)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import rados
 import rbd
 
 from e2e import volume
-from e2e.clusters import Cluster
 from e2e.volume import Volume
 from rbdcsi.attachments.records import State
 from rbdcsi.host import command
@@ -27,17 +25,8 @@ SIZE = 64 * MIB
 
 
 @pytest.fixture(scope="module")
-def other_pool(cluster: Cluster) -> Iterator[str]:
-    """Give a pool where the driver has made no volume."""
-    name = f"other-{uuid.uuid4().hex[:8]}"
-    cluster.create_pool(name)
-    yield name
-    cluster.delete_pool(name)
-
-
-@pytest.fixture(scope="module")
-def further_pools(other_pool: str) -> Sequence[str]:
-    return (other_pool,)
+def further_pools(second_pool: str) -> Sequence[str]:
+    return (second_pool,)
 
 
 @contextlib.contextmanager
@@ -121,11 +110,11 @@ def test_it_is_a_raw_block_device_with_its_bytes(lab: Lab) -> None:
 
 
 def test_pool_without_volumes_of_the_driver_is_reconciled_too(
-    lab: Lab, admin: rados.Rados, other_pool: str
+    lab: Lab, admin: rados.Rados, second_pool: str
 ) -> None:
     """A client ended with an earlier boot, and left its attachment behind."""
     node = lab.nodes[0]
-    with admin.open_ioctx(other_pool) as ioctx:
+    with admin.open_ioctx(second_pool) as ioctx:
         elsewhere = dataclasses.replace(lab, ioctx=ioctx)
         with _by_hand(elsewhere, b"a database's own") as made:
             elsewhere.change_client(made, node, "10.9.9.9:0/1", boot_id="an earlier one")
