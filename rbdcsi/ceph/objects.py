@@ -8,6 +8,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rbdcsi.ceph.lineage import ImageSnapshot, Parent, decode_parent, decode_snapshot
+
 HEADER = "rbd_header."
 ID = "rbd_id."
 DIRECTORY = "rbd_directory"
@@ -18,7 +20,10 @@ _SNAPSHOT = "snapshot_"
 
 @dataclass(frozen=True)
 class Header:
-    """The decoded header; sizes in bytes. `rbd image-meta list` shows `metadata`."""
+    """The decoded header; sizes in bytes. `rbd image-meta list` shows `metadata`.
+
+    `snapshots` are of every kind, sorted by id.
+    """
 
     size: int
     object_bytes: int
@@ -27,7 +32,8 @@ class Header:
     stripe_count: int | None
     data_pool_id: int | None
     metadata: Mapping[str, str]
-    snapshots: bool = False
+    snapshots: tuple[ImageSnapshot, ...] = ()
+    parent: Parent | None = None
 
 
 def metadata_key(name: str) -> str:
@@ -50,7 +56,12 @@ def decode(omap: Mapping[str, bytes]) -> Header:
                 for key, value in omap.items()
                 if key.startswith(_METADATA)
             },
-            snapshots=any(key.startswith(_SNAPSHOT) for key in omap),
+            snapshots=tuple(
+                decode_snapshot(value)
+                for key, value in sorted(omap.items())
+                if key.startswith(_SNAPSHOT)
+            ),
+            parent=decode_parent(omap["parent"]) if "parent" in omap else None,
         )
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not the header of a version 2 image: {error!r}") from error

@@ -133,7 +133,7 @@ def examine(pooled: Connections, image_name: ImageName, wish: Wish) -> Adoption:
             existing is not None,
             facts.traces.volume_name if facts.traces else "",
             facts.inspection.parent,
-            header.snapshots,
+            bool(header.snapshots),
         )
 
 

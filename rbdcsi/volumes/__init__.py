@@ -1,4 +1,4 @@
 """The controller's side of volumes: create, delete, list, capacity, purging deleted data.
 
-It may import: `attachments`, `nodes`, `ceph` and below.
+It may import: `snapshots`, `attachments`, `nodes`, `ceph` and below.
 """

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rbdcsi import errors
@@ -12,6 +12,7 @@ LOCATIONS = st.builds(
     st.from_regex(ids.NAMESPACE, fullmatch=True),
 )
 HANDLES = st.builds(ids.VolumeHandle, LOCATIONS, st.from_regex(r"[0-9a-z]{1,24}", fullmatch=True))
+SNAPSHOTS = st.builds(ids.SnapshotHandle, HANDLES, st.integers(1, 2**64 - 3))
 
 
 @given(HANDLES)
@@ -34,6 +35,32 @@ def test_a_handle_is_read_as_it_was_written_and_fits_a_csi_string(
 def test_anything_else_names_no_volume(text: str) -> None:
     with pytest.raises(errors.NotFound, match="does not exist: a volume_id of this driver reads"):
         ids.parse(text)
+
+
+@given(SNAPSHOTS)
+def test_a_snapshot_handle_is_read_as_it_was_written(handle: ids.SnapshotHandle) -> None:
+    text = str(handle)
+    assume(len(text) <= ids.MAX_BYTES)
+    assert ids.parse_snapshot(text) == handle
+    with pytest.raises(errors.NotFound):
+        ids.parse(text)
+
+
+@given(st.text() | SNAPSHOTS.map(str).flatmap(lambda text: st.sampled_from(_spoilt(text))))
+@example("")
+@example("s1:a:1::b:0")
+@example("s1:a:1::b:01")
+@example("s1:a:1::b:-1")
+@example("s1:a:1::b:1\n")
+@example("s1:a:1::b:\u0661")
+@example("s1:a:1::b")
+@example("v1:a:1::b")
+@example("v1:a:1::b:1")
+@example("s2:a:1::b:1")
+def test_anything_else_names_no_snapshot(text: str) -> None:
+    message = "does not exist: a snapshot_id of this driver reads"
+    with pytest.raises(errors.NotFound, match=message):
+        ids.parse_snapshot(text)
 
 
 def _spoilt(text: str) -> list[str]:

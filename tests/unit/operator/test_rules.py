@@ -7,6 +7,7 @@ import pytest
 
 from rbdcsi.attachments.fences import Fence
 from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
+from rbdcsi.ceph.lineage import ImageSnapshot, SnapshotKind
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import storage_class
 from rbdcsi.model.capabilities import AccessMode
@@ -41,6 +42,7 @@ VOLUME = Volume(
 )
 NOTE = Fence(STRANGER, "v1:c:1::a", "n", "m-1", "b-1", THEN, THEN)
 FENCE = NotedFence(STRANGER, NOTE, in_force=True)
+SNAPSHOT = ImageSnapshot(4, "s", 1 << 20, SnapshotKind.USER, 0, 0)
 
 
 def cluster(*volumes: Volume, node: Node = NODE, **facts: object) -> Cluster:
@@ -81,7 +83,8 @@ def test_nothing_is_found_in_a_healthy_cluster() -> None:
         (deleting((NOW - timedelta(hours=2)).isoformat()), "stuck-deletion"),
         (
             dataclasses.replace(
-                deleting(NOW.isoformat()), header=Header(1, 1, 1, None, None, None, {}, True)
+                deleting(NOW.isoformat()),
+                header=Header(1, 1, 1, None, None, None, {}, (SNAPSHOT,)),
             ),
             "stuck-deletion",
         ),

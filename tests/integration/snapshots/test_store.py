@@ -1,0 +1,71 @@
+"""Snapshot records in a real omap: found by name, by snapshot and by volume, changed by compare."""
+
+import pytest
+
+from rbdcsi.ceph import omap
+from rbdcsi.model import ids
+from rbdcsi.snapshots import store
+from rbdcsi.snapshots.records import SnapshotRecord
+from tests.integration.controller.view import View
+
+VOLUME = ids.VolumeHandle(ids.LocationId("local", 7, "tenant"), "abc1")
+OTHER = ids.VolumeHandle(ids.LocationId("local", 7, ""), "abc1")
+NAME = "a/name: with\0odd\nletters, ü"
+
+
+@pytest.fixture
+def snapshots(view: View) -> store.Snapshots:
+    omap.remove(view.ioctx, store.OBJECT)
+    return store.Snapshots(view.ioctx, "local")
+
+
+def _taken(name: str, volume: ids.VolumeHandle, snap_id: int | None) -> SnapshotRecord:
+    return SnapshotRecord(name, str(volume), f"csi-snap-{name}", snap_id)
+
+
+def _add(snapshots: store.Snapshots, record: SnapshotRecord) -> ids.SnapshotHandle:
+    assert snapshots.swap(record.name, store.StoredSnapshot(), record)
+    assert record.handle
+    return record.handle
+
+
+def test_a_snapshot_is_reserved_taken_and_removed(snapshots: store.Snapshots) -> None:
+    nothing = snapshots.named(NAME)
+    assert nothing == store.StoredSnapshot()
+    reserved = _taken(NAME, VOLUME, None)
+    assert snapshots.swap(NAME, nothing, reserved)
+    assert not snapshots.swap(NAME, nothing, reserved)
+    assert list(snapshots.unfinished()) == [reserved]
+    assert list(snapshots.taken()) == []
+    stored = snapshots.named(NAME)
+    assert stored.record == reserved
+    taken = _taken(NAME, VOLUME, 18)
+    handle = ids.SnapshotHandle(VOLUME, 18)
+    assert snapshots.swap(NAME, stored, taken)
+    assert list(snapshots.unfinished()) == []
+    assert list(snapshots.taken()) == [(handle, NAME)]
+    assert snapshots.of_snapshot(handle).record == taken
+    assert snapshots.of_snapshot(ids.SnapshotHandle(VOLUME, 19)).record is None
+    stored = snapshots.named(NAME)
+    again = _taken(NAME, OTHER, 20)
+    assert snapshots.swap(NAME, stored, again)
+    assert snapshots.of_snapshot(handle).record is None
+    assert list(snapshots.taken()) == [(ids.SnapshotHandle(OTHER, 20), NAME)]
+    assert snapshots.swap(NAME, snapshots.named(NAME), None)
+    assert list(snapshots.taken()) == []
+    assert snapshots.named(NAME) == nothing
+
+
+def test_snapshots_are_listed_in_the_order_in_which_they_were_taken(
+    snapshots: store.Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = [_add(snapshots, _taken(f"n{number}", VOLUME, number)) for number in (300, 9, 4000)]
+    other = _add(snapshots, _taken("other", OTHER, 77))
+    ours.sort(key=lambda handle: handle.snap_id)
+    for page in (omap.PAGE, 1, 2):
+        monkeypatch.setattr(omap, "PAGE", page)
+        assert [handle for handle, _ in snapshots.taken(volume=VOLUME)] == ours
+        every = [handle for handle, _ in snapshots.taken()]
+        assert every == [other, *ours]
+        assert [handle for handle, _ in snapshots.taken(after=ours[0])] == ours[1:]
+        assert [handle for handle, _ in snapshots.taken(after=ours[1], volume=VOLUME)] == ours[2:]
