@@ -253,6 +253,16 @@ def test_one_user_for_both_is_enough(tmp_path: Path) -> None:
     assert (controller.user, controller.key) == (node.user, node.key)
 
 
+def test_cluster_without_cephx_needs_no_key(tmp_path: Path) -> None:
+    cluster = {"clusterID": "main", "monitors": ["10.0.0.1"], "pool": "rbd", "auth": "none"}
+    values = tmp_path / "values.yaml"
+    values.write_text(json.dumps({"clusters": [{**cluster, "user": "both", "nodeUser": "nodes"}]}))
+    found = configurations(tmp_path, "--values", str(values))
+    for config, user in zip(found.values(), ("both", "nodes"), strict=True):
+        assert config.clusters[0].credentials() == Credentials(user, None)
+    assert not list(tmp_path.rglob("*.key"))
+
+
 def test_node_user_without_its_key_is_refused() -> None:
     with pytest.raises(errors.Failed, match="nodeKey"):
         manifests.template(*EVERYTHING, "--set", "clusters[1].nodeUser=rbdcsi-node")
@@ -291,6 +301,7 @@ def test_secrets_of_ones_own_are_mounted_without_what_the_clusters_name() -> Non
         (["clusters[0].monitors={10.0.0.1}"], "oneOf|monitors"),
         ([f"clusters[0].key={KEY}"], "oneOf|key"),
         (["clusters[0].nodeKeyFrom=null"], "nodeKey"),
+        (["clusters[0].auth=none"], "oneOf|auth"),
     ],
 )
 def test_two_origins_of_one_fact_are_refused(flags: list[str], words: str) -> None:

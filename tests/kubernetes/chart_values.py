@@ -176,6 +176,11 @@ def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy
 def _with_one_origin(cluster: Values) -> Values:
     """Return a cluster of which each fact has one origin, as the schema demands."""
     cluster = dict(cluster)
+    if "auth" in cluster:  # in place of every key
+        for name in ("key", "keyFrom", "nodeKey", "nodeKeyFrom"):
+            cluster.pop(name, None)
+        cluster.setdefault("monitors", ["10.0.0.1"])
+        return {k: v for k, v in cluster.items() if k != "monitorsFrom"}
     for name, origin in (("monitors", "monitorsFrom"), ("key", "keyFrom")):
         if origin in cluster:
             cluster.pop(name, None)

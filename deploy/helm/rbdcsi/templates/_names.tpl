@@ -43,7 +43,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .monitorsFrom }}
 monitorsFile: /etc/rbdcsi/{{ .clusterID }}.monitors
 {{- end }}
+{{- if ne .auth "none" }}
 keyFile: /etc/rbdcsi/{{ .clusterID }}.key
+{{- end }}
 {{- end }}
 
 {{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read anew. */}}
