@@ -130,19 +130,26 @@ def _files(temporary: Path) -> Iterator[str]:
 
 
 def _blocklist(connection: rados.Rados) -> Iterator[str]:
-    for address in blocklisted(connection):
-        yield f"blocklist entry {address}"
+    # The driver's entries last a day, those that librbd makes when it takes a lock an hour.
+    for address, until in _blocklist_entries(connection):
+        yield f"blocklist entry {address} until {until}"
 
 
 def blocklisted(connection: rados.Rados) -> Iterator[str]:
     """Yield the addresses, and ranges of them, on the blocklist."""
+    for address, _until in _blocklist_entries(connection):
+        yield address
+
+
+def _blocklist_entries(connection: rados.Rados) -> Iterator[tuple[str, str]]:
+    """Yield each address or range with the time at which its entry ends."""
     command = json.dumps({"prefix": "osd blocklist ls", "format": "json"})
     code, output, words = connection.mon_command(command, b"", 20)
     assert code == 0, f"osd blocklist ls: {words}"
     # Ceph 16 and newer answer with two JSON lists in a row: clients, then ranges of addresses.
     for entry in json.loads(f"[{output.decode().replace('][', '],[')}]"):
         for listed in entry:
-            yield str(listed.get("addr") or listed.get("range"))
+            yield str(listed.get("addr") or listed.get("range")), str(listed["until"])
 
 
 def _pools(connection: rados.Rados, names: Set[str]) -> Iterator[str]:

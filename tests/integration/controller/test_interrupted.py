@@ -81,9 +81,11 @@ def _delete(controller: Driver, view: View, *made: Volume) -> None:
 
 
 def _everything(view: View) -> dict[str, object]:
-    """Return every object of RBD with its bytes and its omap."""
+    """Return every object of images with its bytes and its omap."""
     content: dict[str, object] = {}
-    for name in sorted(each.key for each in view.ioctx.list_objects() if each.key[:4] != "rbdc"):
+    of_location = ("rbdcsi.", objects.TRASH)  # made with the first volume
+    every = [each.key for each in view.ioctx.list_objects()]
+    for name in sorted(each for each in every if not each.startswith(of_location)):
         with contextlib.suppress(rados.ObjectNotFound), rados.ReadOpCtx() as operation:
             values, _ = view.ioctx.get_omap_vals(operation, "", "", 1000)
             view.ioctx.operate_read_op(operation, name)  # only snapshots have a discarded object
