@@ -24,6 +24,7 @@ _log = structlog.get_logger()
 _Code = grpc.StatusCode
 
 LONGEST_CALL = 300.0  # seconds of a call without a deadline; sidecars and kubelet set shorter ones
+LONGEST_STREAM = 3600.0  # external-snapshot-metadata ends one after 10 minutes by default
 PROBE_SECONDS = 5.0
 
 
@@ -51,7 +52,9 @@ def serve(
     """
     # A thread for each call: those that wait for a sick cluster hold none that others need.
     workers = _Threads(options.max_concurrent)
-    layers = interceptors.standard(options.node_id, LONGEST_CALL, locks, activity, options.workers)
+    layers = interceptors.standard(
+        options.node_id, LONGEST_CALL, LONGEST_STREAM, locks, activity, options.workers
+    )
     server = grpc.server(
         workers,
         interceptors=[LayerInterceptor(layers)],

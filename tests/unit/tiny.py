@@ -6,6 +6,7 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,28 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         return csi_pb2.DeleteVolumeResponse()
 
 
+class SnapshotMetadata(csi_pb2_grpc.SnapshotMetadataServicer):
+    """Streams messages of 64 KiB, fails after `fails_after` of them, and says when it ends."""
+
+    def __init__(self) -> None:
+        self.messages, self.fails_after = 3, 1000
+        self.sent = 0
+        self.ended = threading.Event()
+
+    def GetMetadataAllocated(
+        self, request: Any, context: Any
+    ) -> Iterator[csi_pb2.GetMetadataAllocatedResponse]:
+        ranges = [csi_pb2.BlockMetadata(byte_offset=1 << 40, size_bytes=1 << 40)] * 4096
+        try:
+            for number in range(self.messages):
+                self.sent = number
+                if number == self.fails_after:
+                    raise errors.NotFound("snapshot s1 is gone")
+                yield csi_pb2.GetMetadataAllocatedResponse(block_metadata=ranges)
+        finally:
+            self.ended.set()
+
+
 class Tiny:
     """The services, and how to add them to a server."""
 
@@ -59,11 +82,13 @@ class Tiny:
         # What they do not have is UNIMPLEMENTED, and tested as such.
         self.identity = Identity()
         self.controller = Controller(lasts)
+        self.snapshot_metadata = SnapshotMetadata()
 
     def add_to(self, server: grpc.Server) -> None:
         """Add the services."""
         csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
         csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
+        csi_pb2_grpc.add_SnapshotMetadataServicer_to_server(self.snapshot_metadata, server)
 
 
 def options(socket: Path, **changes: Any) -> Options:

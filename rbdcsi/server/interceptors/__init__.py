@@ -16,13 +16,19 @@ from rbdcsi.server.locks import KeyedLocks
 
 
 def standard(
-    node_id: str, longest: float, locks: KeyedLocks, activity: Activity, at_once: int
+    node_id: str,
+    longest: float,
+    longest_stream: float,
+    locks: KeyedLocks,
+    activity: Activity,
+    at_once: int,
 ) -> list[Layer]:
     """Return the driver's layers, the outermost first.
 
     Args:
         node_id: the id of the node plugin, for the log; empty for a controller.
         longest: the longest time of a call in seconds, even if its caller allows more.
+        longest_stream: the same for a call that streams its response.
         locks: the locks that calls, and background work, take while they change a volume.
         activity: records the end of each call.
         at_once: the calls that are served at the same time for one pool.
@@ -32,7 +38,7 @@ def standard(
         logged(node_id),
         counted,
         errors_to_status,
-        bounded(longest),
+        bounded(longest, longest_stream),
         locked(locks),
         limited(at_once),
     ]

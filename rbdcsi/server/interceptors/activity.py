@@ -1,10 +1,10 @@
 """Records when a call last ended; see `server.activity`."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from rbdcsi.server.activity import Activity
 from rbdcsi.server.interceptors.call import Call, Layer
@@ -13,11 +13,10 @@ from rbdcsi.server.interceptors.call import Call, Layer
 def noted(activity: Activity) -> Layer:
     """Return the layer that records each call's end, whether it succeeds or fails."""
 
-    def layer(
-        _call: Call, _request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
-    ) -> Message:
+    @contextlib.contextmanager
+    def layer(_call: Call, _request: Any, _context: grpc.ServicerContext) -> Iterator[None]:
         try:
-            return proceed()
+            yield
         finally:
             activity.call_ended()
 

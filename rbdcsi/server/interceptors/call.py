@@ -3,11 +3,11 @@
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 REQUEST_ID = "x-request-id"  # gRPC metadata of the request and of the response
 
@@ -21,10 +21,12 @@ class Call:
     service: str
     method: str
     request_id: str
+    is_stream: bool = False
 
 
-# A layer takes the call, its request and context, and a function that runs the layers below it.
-Layer = Callable[[Call, Any, grpc.ServicerContext, Callable[[], Message]], Message]
+# A layer takes the call, its request and context. Its body runs the layers below it; in a call that
+# streams its response, the body lasts until the last message is sent, or the caller goes away.
+Layer = Callable[[Call, Any, grpc.ServicerContext], AbstractContextManager[None]]
 
 
 def request_id(details: grpc.HandlerCallDetails) -> str:

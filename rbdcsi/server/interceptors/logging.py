@@ -1,14 +1,14 @@
 """Logs each call as one line, and adds the call's facts to every line logged inside it."""
 
+import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
 
 from rbdcsi.server import redact
 from rbdcsi.server.interceptors.call import REQUEST_ID, Call, Layer, code_of, shortened
@@ -22,14 +22,13 @@ _QUIET = re.compile(r"Probe|.*GetCapabilities|GetPluginCapabilities")
 def logged(node_id: str) -> Layer:
     """Return the layer; `node_id` is the id of the node plugin, empty for a controller."""
 
-    def layer(
-        call: Call, request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]
-    ) -> Message:
+    @contextlib.contextmanager
+    def layer(call: Call, request: Any, context: grpc.ServicerContext) -> Iterator[None]:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(**_facts(call, request, node_id)):
             try:
-                return proceed()
+                yield
             finally:
                 _log_end(call, request, context, time.monotonic() - started)
 

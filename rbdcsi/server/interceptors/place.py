@@ -4,11 +4,11 @@ Each call has a thread, and calls that wait for Ceph wait in theirs. So calls fo
 clusters are served, however many wait for one that does not answer.
 """
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from rbdcsi import errors
 from rbdcsi.model import ids
@@ -37,14 +37,14 @@ def limited(at_once: int) -> Layer:
     """Return the layer; `at_once` calls are served for one pool, further ones wait."""
     turns = Turns(at_once)
 
-    def layer(
-        call: Call, request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
-    ) -> Message:
+    @contextlib.contextmanager
+    def layer(call: Call, request: Any, _context: grpc.ServicerContext) -> Iterator[None]:
         place = place_of(request) if call.method in LIMITED else None
         if place is None:
-            return proceed()
+            yield
+            return
         with turns.take((call.service, place), f"{at_once} other calls for the same pool"):
-            return proceed()
+            yield
 
     return layer
 

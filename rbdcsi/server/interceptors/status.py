@@ -1,12 +1,12 @@
 """Turns each error that a call raises into a gRPC status: a code and a message."""
 
+import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
 
 from rbdcsi import errors
 from rbdcsi.server.interceptors.call import Call
@@ -19,15 +19,17 @@ _LONGEST_MESSAGE = 2000  # bytes
 _EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
-def errors_to_status(
-    call: Call, _request: Any, context: grpc.ServicerContext, proceed: Callable[[], Message]
-) -> Message:
+@contextlib.contextmanager
+def errors_to_status(call: Call, _request: Any, context: grpc.ServicerContext) -> Iterator[None]:
     """End a call that raised an error with the error's code and message; see `call.Layer`."""
     try:
-        return proceed()
+        yield
+    except GeneratorExit:  # gRPC closes a stream whose caller is gone
+        context.set_code(grpc.StatusCode.CANCELLED)
+        raise
     except Exception as error:  # noqa: BLE001  every error becomes a status
         code, message = _status(call, error)
-        return context.abort(code, _fitting(message))
+        context.abort(code, _fitting(message))
 
 
 def _status(call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:

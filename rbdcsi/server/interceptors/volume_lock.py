@@ -1,10 +1,10 @@
 """Refuses a call that changes a volume while another call of the same service changes it."""
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from rbdcsi.server.interceptors.call import Call, Layer, shortened
 from rbdcsi.server.locks import KeyedLocks
@@ -27,16 +27,16 @@ LOCKED_BY = {
 def locked(locks: KeyedLocks) -> Layer:
     """Return the layer; it raises `Busy` while another call holds the lock of the same volume."""
 
-    def layer(
-        call: Call, request: Any, _context: grpc.ServicerContext, proceed: Callable[[], Message]
-    ) -> Message:
+    @contextlib.contextmanager
+    def layer(call: Call, request: Any, _context: grpc.ServicerContext) -> Iterator[None]:
         field = LOCKED_BY.get(call.method, "")
         name = getattr(request, field) if field else ""
         if not name:
-            return proceed()
+            yield
+            return
         operation = f"{call.method} of volume {shortened(name)!r} (request {call.request_id})"
         with locks.hold(lock_key(call.service, field, name), operation):
-            return proceed()
+            yield
 
     return layer
 

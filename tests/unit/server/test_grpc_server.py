@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from rbdcsi.api import csi_pb2, csi_pb2_grpc
 from rbdcsi.server import grpc_server
 from rbdcsi.server.activity import Activity
 from rbdcsi.server.locks import KeyedLocks
+from rbdcsi.telemetry import metrics
 from tests.unit import tiny
 
 Code = grpc.StatusCode
@@ -164,6 +166,66 @@ def test_text_that_is_no_request_harms_nobody(driver: Running) -> None:
     code, _ = code_of(lambda: raw(b"\xff\xff\xff", timeout=10))
     assert code is Code.INTERNAL
     assert driver.identity.Probe(csi_pb2.ProbeRequest(), timeout=10).ready.value
+
+
+# ---- streams
+
+
+def allocated(driver: Running, seconds: float = 20) -> Any:
+    """Begin a call that streams its response."""
+    stub = csi_pb2_grpc.SnapshotMetadataStub(driver.channel)
+    request = csi_pb2.GetMetadataAllocatedRequest(snapshot_id="s1")
+    return stub.GetMetadataAllocated(request, timeout=seconds)
+
+
+def count(code: str) -> float:
+    """Return how many streams have ended with that code, by the metrics."""
+    labels = {"method": "GetMetadataAllocated", "code": code}
+    return metrics.REGISTRY.get_sample_value("rbdcsi_rpc_requests_total", labels) or 0.0
+
+
+def test_a_stream_is_served_and_counted_as_one_call(driver: Running) -> None:
+    before = count("OK")
+    stream = allocated(driver)
+    assert len(list(stream)) == 3
+    assert any(key == "x-request-id" for key, _ in stream.trailing_metadata())
+    assert count("OK") == before + 1
+
+
+def test_an_error_in_a_stream_ends_it_with_its_code(driver: Running) -> None:
+    driver.tiny.snapshot_metadata.fails_after = 2
+    stream = allocated(driver)
+    assert code_of(lambda: list(stream)) == (Code.NOT_FOUND, "snapshot s1 is gone")
+    driver.tiny.snapshot_metadata.fails_after = 0
+    assert code_of(lambda: list(allocated(driver))) == (Code.NOT_FOUND, "snapshot s1 is gone")
+
+
+def test_a_stream_goes_no_faster_than_its_reader_and_ends_with_it(driver: Running) -> None:
+    served, before = driver.tiny.snapshot_metadata, count("CANCELLED")
+    served.messages = 10_000
+    stream = allocated(driver)
+    next(stream)
+    sent = -1
+    while sent != served.sent:  # until flow control stops it
+        sent = served.sent
+        time.sleep(0.3)
+    assert sent < 500
+    stream.cancel()
+    assert served.ended.wait(20)
+    while count("CANCELLED") == before:  # the layers end after the service
+        time.sleep(0.01)
+    assert count("CANCELLED") == before + 1
+    served.messages = 1
+    assert len(list(allocated(driver))) == 1
+
+
+def test_a_stream_whose_deadline_passes_ends(driver: Running) -> None:
+    served = driver.tiny.snapshot_metadata
+    served.messages = 10_000
+    stream = allocated(driver, seconds=0.5)
+    next(stream)
+    assert served.ended.wait(20)
+    assert code_of(lambda: list(stream))[0] is Code.DEADLINE_EXCEEDED
 
 
 # ---- health

@@ -33,6 +33,9 @@ class Context:
         self.status, self.message = code, details
         raise Aborted
 
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.status = code
+
     def code(self) -> grpc.StatusCode | None:
         return self.status
 
@@ -58,8 +61,11 @@ def run(
 ) -> Context:
     """Run one layer to its end and return the context as the caller would see it."""
     context = context or Context()
-    with contextlib.suppress(Aborted):
-        layer(call, request, cast("grpc.ServicerContext", context), proceed)
+    with (
+        contextlib.suppress(Aborted),
+        layer(call, request, cast("grpc.ServicerContext", context)),
+    ):
+        proceed()
     return context
 
 

@@ -19,7 +19,8 @@ def delete(volume_id: str) -> csi_pb2.DeleteVolumeRequest:
 
 def serve(layer: Layer, method: str, request: Any, body: Any = csi_pb2.DeleteVolumeResponse) -> Any:
     context: Any = None
-    return layer(Call("Controller", method, "id"), request, context, body)
+    with layer(Call("Controller", method, "id"), request, context):
+        return body()
 
 
 @pytest.mark.parametrize(

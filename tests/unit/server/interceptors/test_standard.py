@@ -1,7 +1,7 @@
 import contextlib
 import io
 import threading
-from typing import Any, cast
+from typing import cast
 
 import grpc
 
@@ -12,7 +12,6 @@ from rbdcsi.server.locks import KeyedLocks
 from tests.unit.server.interceptors.context import (
     CALL,
     REQUEST,
-    RESPONSE,
     Aborted,
     Context,
     lines,
@@ -21,17 +20,13 @@ from tests.unit.server.interceptors.context import (
 
 def test_a_refusal_by_the_lock_is_mapped_counted_and_logged(stream: io.StringIO) -> None:
     entered, leave = threading.Event(), threading.Event()
-    layers = interceptors.standard("n1", 300, KeyedLocks(), Activity(), 32)
-
-    def slow(_request: object, _context: object) -> Any:
-        entered.set()
-        leave.wait(10)
-        return RESPONSE
+    layers = interceptors.standard("n1", 300, 3600, KeyedLocks(), Activity(), 32)
 
     def call(context: Context) -> None:
         caller = cast("grpc.ServicerContext", context)
-        with contextlib.suppress(Aborted):
-            layered.run_layers(layers, CALL, REQUEST, caller, slow)
+        with contextlib.suppress(Aborted), layered.entered(layers, CALL, REQUEST, caller):
+            entered.set()
+            leave.wait(10)
 
     first, second = Context(), Context()
     thread = threading.Thread(target=call, args=(first,))
