@@ -16,14 +16,13 @@ from rbdcsi.ceph.connections import Connection, Connections
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.host.block import signature
-from rbdcsi.model import image_layout, image_names
+from rbdcsi.model import format_mark, image_layout, image_names
+from rbdcsi.model.format_mark import Mark, Phase
 from rbdcsi.model.ids import VolumeHandle
 from rbdcsi.model.image_layout import CHOOSABLE, Layout
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.operator import adoption_rules
 from rbdcsi.operator.adoption_rules import Facts, Wish
-from rbdcsi.staging import format_mark
-from rbdcsi.staging.format_mark import Mark, Phase
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import spec
 from rbdcsi.volumes.placement import Placement

@@ -12,10 +12,10 @@ from rbdcsi.ceph.inspection import Inspection
 from rbdcsi.ceph.objects import Header
 from rbdcsi.host.block.signature import BlankContent, Content
 from rbdcsi.model import filesystems
+from rbdcsi.model.format_mark import KEY as MARK_KEY
+from rbdcsi.model.format_mark import Mark, Phase
 from rbdcsi.model.image_layout import BITS
 from rbdcsi.model.node_options import NodeOptions
-from rbdcsi.staging.format_mark import KEY as MARK_KEY
-from rbdcsi.staging.format_mark import Mark, Phase
 from rbdcsi.volumes.spec import VolumeSpec, differences
 
 # Bits of features that no user chooses (librbd: features.h).

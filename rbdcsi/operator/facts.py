@@ -8,10 +8,10 @@ from datetime import datetime
 from rbdcsi.attachments.fences import Fence
 from rbdcsi.attachments.records import Attachment, Client, VolumeRecord
 from rbdcsi.ceph.objects import Header
+from rbdcsi.model.format_mark import Mark
 from rbdcsi.model.ids import LocationId, VolumeHandle
 from rbdcsi.nodes.presence import Answers
 from rbdcsi.nodes.registry import NodeRecord
-from rbdcsi.staging.format_mark import Mark
 from rbdcsi.volumes.spec import VolumeSpec
 
 

@@ -8,9 +8,9 @@ from rbdcsi.attachments.store import Records
 from rbdcsi.ceph import ceph_csi, mirroring, trash
 from rbdcsi.ceph.locations import Location
 from rbdcsi.ceph.objects import Header
+from rbdcsi.model import format_mark
 from rbdcsi.model.ids import VolumeHandle
 from rbdcsi.operator.facts import Depth, LocationFacts, Volume
-from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
 
 _Record = VolumeRecord | errors.Failed | None

@@ -11,7 +11,7 @@ from rbdcsi.host.block import devices, signature
 from rbdcsi.host.fs import filesystems
 from rbdcsi.model import mkfs_options
 from rbdcsi.model.filesystems import TABLE
-from rbdcsi.staging.format_mark import KEY, MARK, Mark, Phase, read_mark
+from rbdcsi.model.format_mark import KEY, MARK, Mark, Phase, read_mark
 from rbdcsi.staging.format_rules import Action, decide, hides_superblock, needs_raw_mark
 from rbdcsi.telemetry import steps
 

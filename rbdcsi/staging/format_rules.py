@@ -11,7 +11,7 @@ import enum
 
 from rbdcsi import errors
 from rbdcsi.host.block import signature
-from rbdcsi.staging.format_mark import KEY, MARK, Mark, Phase
+from rbdcsi.model.format_mark import KEY, MARK, Mark, Phase
 
 
 class Action(enum.Enum):

@@ -9,9 +9,9 @@ from rbdcsi.ceph.connections import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location
 from rbdcsi.host.mappers.interface import Access, Image
-from rbdcsi.model import filesystems, ids, map_options
+from rbdcsi.model import filesystems, format_mark, ids, map_options
 from rbdcsi.model.node_options import NodeOptions
-from rbdcsi.staging import format, format_mark
+from rbdcsi.staging import format
 from rbdcsi.volumes import spec
 
 

@@ -6,9 +6,10 @@ from ipaddress import ip_network
 
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
+from rbdcsi.model import format_mark
 from rbdcsi.operator.doctor.findings import Finding, command, rados
 from rbdcsi.operator.facts import Cluster, Volume
-from rbdcsi.staging import format_mark, other_clients
+from rbdcsi.staging import other_clients
 from rbdcsi.volumes import spec
 
 _DELETION = timedelta(hours=1)  # much longer than it takes to remove a volume's data

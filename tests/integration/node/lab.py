@@ -19,7 +19,7 @@ from rbdcsi.attachments import fences, records, store
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import storage_daemon
-from rbdcsi.staging import format_mark
+from rbdcsi.model import format_mark
 from rbdcsi.volumes import spec
 
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.attachments.records import State
-from rbdcsi.staging.format_mark import Mark, Phase
+from rbdcsi.model.format_mark import Mark, Phase
 from tests import faults
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab

@@ -10,7 +10,7 @@ from e2e import processes, volume
 from e2e.clusters import commands
 from e2e.driver import Driver
 from rbdcsi.host import command
-from rbdcsi.staging.format_mark import Mark, Phase
+from rbdcsi.model.format_mark import Mark, Phase
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab
 from tests.integration.node.slow import SlowNode

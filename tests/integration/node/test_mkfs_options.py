@@ -3,7 +3,7 @@
 import pytest
 
 from e2e import volume
-from rbdcsi.staging.format_mark import Mark, Phase
+from rbdcsi.model.format_mark import Mark, Phase
 from rbdcsi.volumes import spec
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab

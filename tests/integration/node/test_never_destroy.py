@@ -13,8 +13,8 @@ import pytest
 
 from e2e import driver, volume
 from e2e.driver import Driver
-from rbdcsi.staging import format_mark
-from rbdcsi.staging.format_mark import MARK, Mark, Phase
+from rbdcsi.model import format_mark
+from rbdcsi.model.format_mark import MARK, Mark, Phase
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import MIB, Lab

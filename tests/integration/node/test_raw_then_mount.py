@@ -11,8 +11,8 @@ from e2e import volume
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.staging import format_mark
-from rbdcsi.staging.format_mark import Mark, Phase
+from rbdcsi.model import format_mark
+from rbdcsi.model.format_mark import Mark, Phase
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab
 from tests.integration.node.test_crash import dying_after

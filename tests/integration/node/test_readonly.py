@@ -9,7 +9,7 @@ import pytest
 
 from e2e import volume
 from e2e.volume import Volume
-from rbdcsi.staging import format_mark
+from rbdcsi.model import format_mark
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab
 from tests.refusal import refused

@@ -13,7 +13,7 @@ from e2e.clusters import Cluster, commands, node_caps
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import State
 from rbdcsi.host import command
-from rbdcsi.staging.format_mark import Mark, Phase
+from rbdcsi.model.format_mark import Mark, Phase
 from tests import faults
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import MIB, Lab

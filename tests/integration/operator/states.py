@@ -17,10 +17,10 @@ from rbdcsi.attachments.fences import OBJECT, Fence, Fences
 from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import omap
 from rbdcsi.ceph.locations import MARKER, Registry
+from rbdcsi.model import format_mark
 from rbdcsi.model.ids import LocationId
 from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
-from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
 from tests.integration.controller import half_made
 from tests.integration.controller.view import View

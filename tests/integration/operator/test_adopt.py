@@ -18,9 +18,8 @@ from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import store
-from rbdcsi.model import ids
+from rbdcsi.model import format_mark, ids
 from rbdcsi.model.image_layout import Layout
-from rbdcsi.staging import format_mark
 from rbdcsi.volumes import spec
 from tests.integration.controller.view import View
 from tests.integration.operator import ceph_csi_image

@@ -16,8 +16,8 @@ from rbdcsi.attachments.records import RECORD, State
 from rbdcsi.host.mappers import state_dir
 from rbdcsi.model import stored
 from rbdcsi.model.capabilities import AccessMode
+from rbdcsi.model.format_mark import MARK, Mark, Phase
 from rbdcsi.nodes import registry
-from rbdcsi.staging.format_mark import MARK, Mark, Phase
 from rbdcsi.volumes.spec import SPEC
 
 

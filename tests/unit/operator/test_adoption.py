@@ -12,10 +12,10 @@ from rbdcsi.ceph.objects import Header
 from rbdcsi.host.block import signature
 from rbdcsi.host.block.signature import BlankContent, Signature
 from rbdcsi.model import image_names
+from rbdcsi.model.format_mark import Mark, Phase
 from rbdcsi.operator import adoption, adoption_rules
 from rbdcsi.operator.adoption import ImageName
 from rbdcsi.operator.adoption_rules import Facts, Wish
-from rbdcsi.staging.format_mark import Mark, Phase
 
 NUMBER = "0f2c8a51-9d5e-4c0e-8b61-2a7d3f4e5b6c"
 FACTS = Facts(

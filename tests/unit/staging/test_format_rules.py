@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from rbdcsi import errors
 from rbdcsi.host.block import signature
+from rbdcsi.model import format_mark
 from rbdcsi.model.filesystems import TABLE as FILESYSTEMS
-from rbdcsi.staging import format_mark, format_rules
-from rbdcsi.staging.format_mark import MARK, Mark, Phase
+from rbdcsi.model.format_mark import MARK, Mark, Phase
+from rbdcsi.staging import format_rules
 from rbdcsi.staging.format_rules import Action
 
 BLANK = signature.BlankContent()
