@@ -89,8 +89,9 @@ def create(
     capability: csi_pb2.VolumeCapability | None = None,
     parameters: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
+    source: str = "",
 ) -> Volume:
-    """CreateVolume; sizes in bytes."""
+    """CreateVolume; sizes in bytes; `source` is the id of a volume or snapshot to be copied."""
     capability = capability or mounted()
     made = controller.controller.CreateVolume(
         csi_pb2.CreateVolumeRequest(
@@ -99,9 +100,19 @@ def create(
             volume_capabilities=[capability],
             parameters=parameters or {},
             secrets=secrets or {},
+            volume_content_source=content_source(source) if source else None,
         )
     ).volume
     return Volume(made.volume_id, capability, made.capacity_bytes, dict(made.volume_context))
+
+
+def content_source(source: str) -> csi_pb2.VolumeContentSource:
+    """Return the message for the id of a volume or of a snapshot."""
+    if source.startswith("s"):
+        snapshot = csi_pb2.VolumeContentSource.SnapshotSource(snapshot_id=source)
+        return csi_pb2.VolumeContentSource(snapshot=snapshot)
+    volume = csi_pb2.VolumeContentSource.VolumeSource(volume_id=source)
+    return csi_pb2.VolumeContentSource(volume=volume)
 
 
 def delete(

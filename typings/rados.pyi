@@ -8,6 +8,8 @@ from typing import Self
 LIBRADOS_ALL_NSPACES: str
 LIBRADOS_CMPXATTR_OP_EQ: int
 
+LIBRADOS_CREATE_EXCLUSIVE: int
+
 class Error(Exception):
     errno: int | None
     def __init__(self, message: str, errno: int | None = None) -> None: ...
@@ -68,6 +70,9 @@ class Rados:
     # The commands answer (return code, output, status text).
     def mon_command(
         self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | int | None = None
+    ) -> tuple[int, bytes, str]: ...
+    def mgr_command(
+        self, cmd: str, inbuf: bytes, timeout: int = 0, target: str | None = None
     ) -> tuple[int, bytes, str]: ...
     def list_pools(self) -> list[str]: ...
     def pool_exists(self, pool_name: str) -> bool: ...

@@ -94,6 +94,8 @@ class Connection:
             "admin_socket": "",
             # attachments/fencing.py puts clients on the blocklist, for longer than librbd would
             "rbd_blocklist_on_break_lock": "false",
+            # With format 1, a snapshot with clones could not be removed.
+            "rbd_default_clone_format": "2",
         }
         if cluster.without_keys:
             settings["auth_client_required"] = "none"
@@ -143,6 +145,10 @@ class Connection:
     def command(self, prefix: str, **arguments: object) -> Any:
         """Run a monitor command; see `monitor.run`."""
         return monitor.run(self._rados, prefix, **arguments)
+
+    def manager_command(self, prefix: str, **arguments: object) -> None:
+        """Run a command of the active manager; see `monitor.run_at_manager`."""
+        monitor.run_at_manager(self._rados, prefix, **arguments)
 
     def address(self) -> str:
         """Return this client's address as Ceph sees it, `ip:port/nonce`."""

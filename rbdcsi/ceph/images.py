@@ -6,7 +6,7 @@ opening an image takes 20 times as long (see objects.py).
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import rados
 import rbd
@@ -127,7 +127,13 @@ class Images:
             return [(key, value or b"") for key, value in values]
 
     def set_metadata(
-        self, image_id: str, pairs: Mapping[str, str], *, key: str, old: str | None
+        self,
+        image_id: str,
+        pairs: Mapping[str, str],
+        *,
+        key: str,
+        old: str | None,
+        remove: Iterable[str] = (),
     ) -> bool:
         """Write image metadata in one operation if one key still has its expected value.
 
@@ -136,6 +142,7 @@ class Images:
             pairs: the metadata to write; values are ASCII.
             key: the key that is compared.
             old: the value that it must have; None: it must be absent.
+            remove: keys of metadata to remove.
 
         Returns:
             False, with nothing written, if the key has another value.
@@ -149,6 +156,8 @@ class Images:
                     op.omap_cmp(objects.metadata_key(key), old or "", _EQUAL)
                     argument = objects.metadata_set_argument(pairs)
                     op.execute("rbd", "metadata_set", argument)
+                    keys = tuple(objects.metadata_key(each) for each in remove)
+                    self._ioctx.remove_omap_keys(op, keys)
                     self._ioctx.operate_write_op(op, objects.HEADER + image_id)
             except rados.OSError as error:
                 if ceph_errors.compared_unequal(error):

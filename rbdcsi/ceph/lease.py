@@ -4,9 +4,13 @@ import contextlib
 import uuid
 
 import rados
+import structlog
 
+from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
 from rbdcsi.ceph.connections import Ioctx
+
+_log = structlog.get_logger()
 
 SECONDS = 15  # the lease of a process that died ends after this time
 
@@ -47,3 +51,12 @@ class Lease:
             contextlib.suppress(rados.ObjectNotFound),
         ):
             self._ioctx.unlock(self._object, self._name, self._cookie)
+
+
+def renewed(lease: Lease) -> bool:
+    """Return whether the lease could be renewed; an error is logged."""
+    try:
+        return lease.take()
+    except errors.RbdCsiError as error:
+        _log.warning("lease lost, work is broken off", error=str(error))
+        return False

@@ -10,6 +10,7 @@ import rados
 
 from rbdcsi.ceph import ceph_errors, objects, omap
 from rbdcsi.runtime.futures import Future
+from rbdcsi.telemetry import steps
 
 _DIFFERS_AT_ONCE = 4095  # cmpext's answer on the first byte, also of an object that is missing
 
@@ -30,10 +31,19 @@ def remove(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
     """
     with ceph_errors.translated("removing the name of image", name):
         _remove_object(ioctx, name, image_id)
-        with contextlib.suppress(rados.ObjectNotFound), rados.WriteOpCtx() as op:
-            entry = objects.counted(name) + objects.counted(image_id)
-            op.execute("rbd", "dir_remove_image", entry)
-            ioctx.operate_write_op(op, objects.DIRECTORY)
+    unlist(ioctx, name, image_id)
+
+
+def unlist(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
+    """Remove the entry if it leads from this name to this image; see `remove`."""
+    with (
+        ceph_errors.translated("removing the entry of image", name),
+        contextlib.suppress(rados.ObjectNotFound),
+        rados.WriteOpCtx() as op,
+    ):
+        entry = objects.counted(name) + objects.counted(image_id)
+        op.execute("rbd", "dir_remove_image", entry)
+        ioctx.operate_write_op(op, objects.DIRECTORY)
 
 
 def _remove_object(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
@@ -47,3 +57,49 @@ def _remove_object(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
     except rados.OSError as error:
         if abs(ceph_errors.errno_of(error)) != _DIFFERS_AT_ONCE:
             raise
+
+
+def rename(ioctx: rados.Ioctx, old: str, new: str, image_id: str) -> None:
+    """Rename an image that nobody has open; `finish_rename` ends a renaming that was cut off.
+
+    Args:
+        ioctx: the location of the image.
+        old: its name.
+        new: its next name.
+        image_id: the image's id.
+
+    Raises:
+        AlreadyExists: another image has the new name.
+        NotFound: no image has the old name.
+        Busy: another image has the old name.
+    """
+    with ceph_errors.translated("renaming image", old), rados.WriteOpCtx() as op:
+        argument = objects.counted(old) + objects.counted(new) + objects.counted(image_id)
+        op.execute("rbd", "dir_rename_image", argument)
+        ioctx.operate_write_op(op, objects.DIRECTORY)
+    steps.done("rename.entry", image=new)
+    finish_rename(ioctx, new, image_id)
+    with ceph_errors.translated("renaming image", old):
+        _remove_object(ioctx, old, image_id)
+
+
+def finish_rename(ioctx: rados.Ioctx, new: str, image_id: str) -> None:
+    """Let a name that the directory has for an image lead to it; a repeat changes nothing.
+
+    Args:
+        ioctx: the location of the image.
+        new: the name.
+        image_id: the image's id.
+
+    Raises:
+        AlreadyExists: the name leads to another image.
+    """
+    with ceph_errors.translated("naming image", new):
+        try:
+            with rados.WriteOpCtx() as op:
+                op.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+                op.write_full(objects.counted(image_id))
+                ioctx.operate_write_op(op, objects.ID + new)
+        except rados.ObjectExists:
+            if ioctx.read(objects.ID + new) != objects.counted(image_id):
+                raise

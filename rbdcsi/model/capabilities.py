@@ -115,6 +115,11 @@ def filesystem(requested: Collection[Capability], parameter: str | None) -> str 
     return fs_type
 
 
+def names_filesystem(requested: Iterable[Capability], parameter: str | None) -> bool:
+    """Return whether a request of CreateVolume names the filesystem; see `filesystem`."""
+    return parameter is not None or any(capability.fs_type for capability in requested)
+
+
 def require_mount_flags(requested: Iterable[Capability], fs_type: str) -> None:
     """Check the mount flags of capabilities.
 

@@ -24,12 +24,15 @@ class Mark:
 
     `fs_type` under `raw` is the one that the volume was made for. `generation` is that of the
     attachment whose node wrote the mark: the marks of two nodes differ by it, so a slow node does
-    not take another one's mark for its own.
+    not take another one's mark for its own. `copied` means that the filesystem came from another
+    volume, and no node has mounted it for writing since: its journal may not be replayed, and it
+    has the UUID of its source.
     """
 
     phase: Phase = stored.key("state")
     fs_type: str = stored.key("type")
     generation: int | None = field(default=None, compare=False, metadata={"later": True})
+    copied: bool = stored.later(False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
 

@@ -96,6 +96,11 @@ def parse_snapshot(text: str) -> SnapshotHandle:
     return SnapshotHandle(_volume_handle(parts[1:-1]), int(parts[-1]))
 
 
+def is_snapshot(text: str) -> bool:
+    """Return whether the text has the form of a snapshot_id, not of a volume_id."""
+    return text.startswith(f"{_SNAPSHOT_VERSION}:")
+
+
 def _parts(text: str, *grammar: re.Pattern[str]) -> list[str] | None:
     """Return the parts between colons, None if they are others than these."""
     parts = text.split(":") if len(text) <= MAX_BYTES else []

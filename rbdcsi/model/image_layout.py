@@ -17,10 +17,11 @@ BITS = {
     "deep-flatten": 1 << 5,
     "journaling": 1 << 6,
     "data-pool": 1 << 7,
+    "operations": 1 << 8,
 }
 
-# librbd sets striping and data-pool itself, from stripeUnit/stripeCount and dataPool.
-CHOOSABLE = tuple(name for name in BITS if name not in {"striping", "data-pool"})
+# librbd sets these itself: from stripeUnit/stripeCount and dataPool, and with the first clone.
+CHOOSABLE = tuple(name for name in BITS if name not in {"striping", "data-pool", "operations"})
 
 DEFAULT = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
 

@@ -15,6 +15,7 @@ from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
+from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.search import LocationSearch
 from rbdcsi.volumes.usage_metrics import Census
@@ -91,16 +92,24 @@ def _add_controller(
     for_removal = connections.Connections(pooled.configured, timeout=options.operation_timeout)
     policy = Policy(options.fence == "always", options.detach_grace)
     purgers: dict[str, Purger] = {}
+    clones: dict[str, PeriodicTask] = {}
     # One of each for each cluster: none waits for a cluster that does not answer.
     for cluster in pooled.configured.clusters:
         cluster_id = cluster.cluster_id
         purgers[cluster_id] = Purger(cluster_id, pooled, for_removal)
+        clones[cluster_id] = PeriodicTask(
+            "clones", CloneUpkeep(cluster_id, pooled, for_removal).run
+        )
         application.background += [
             PeriodicTask("search", LocationSearch(cluster_id, pooled).run),
             purgers[cluster_id],
+            clones[cluster_id],
             PeriodicTask("census", Census(cluster_id, pooled).take),
             PeriodicTask("fences", FenceUpkeep(cluster_id, pooled).run),
         ]
     application.controller = Controller(
-        pooled, policy, lambda location_id: purgers[location_id.cluster_id].wake(location_id)
+        pooled,
+        policy,
+        lambda location_id: purgers[location_id.cluster_id].wake(location_id),
+        lambda cluster_id: clones[cluster_id].wake(),
     )

@@ -13,10 +13,11 @@ from rbdcsi.ceph import connections, locations
 from rbdcsi.model import capabilities, filesystems, ids, storage_class
 from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
-from rbdcsi.volumes.create import Provisioner, Request, Volume
+from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.delete import Deleter
 from rbdcsi.volumes.list import Catalogue, VolumeInfo
 from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
 
@@ -29,6 +30,7 @@ CAPABILITIES = (
     _RPC.GET_VOLUME,
     _RPC.PUBLISH_READONLY,
     _RPC.SINGLE_NODE_MULTI_WRITER,
+    _RPC.CLONE_VOLUME,
 )
 
 
@@ -40,6 +42,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         pooled: connections.Connections,
         policy: Policy,
         deleted: Callable[[ids.LocationId], None],
+        deep: Callable[[str], None],
     ) -> None:
         """Serve volumes.
 
@@ -47,11 +50,12 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             pooled: the connections.
             policy: of detaching.
             deleted: called with its location after a deletion, when there is data to remove.
+            deep: called with its clusterID when an image has too many ancestors.
         """
         self._connections = pooled
         volume_locations = locations.Locations(pooled)
         self._placement = Placement(pooled, volume_locations)
-        self._provisioner = Provisioner(pooled, self._placement)
+        self._provisioner = Provisioner(pooled, self._placement, on_deep=deep)
         self._deleter = Deleter(pooled, volume_locations, deleted)
         self._attacher = Attacher(pooled, volume_locations)
         self._detacher = Detacher(pooled, policy)
@@ -73,11 +77,6 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         """Create a volume, or return the one that the same request created before."""
         name = convert.required("name", request.name)
         requested = convert.all_capabilities(request.volume_capabilities)
-        if request.HasField("volume_content_source"):
-            raise errors.InvalidRequest(
-                "volume_content_source: this version creates empty volumes only, no copies of "
-                "snapshots or volumes; leave it out"
-            )
         if request.mutable_parameters:
             raise errors.InvalidRequest(
                 "mutable_parameters: this version supports none; leave them out"
@@ -90,6 +89,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
                 request.capacity_range.limit_bytes,
                 _filesystem(requested, parameters),
                 parameters,
+                capabilities.names_filesystem(requested, parameters.fs_type),
+                convert.content_source(request),
             ),
             convert.credentials(request.secrets),
         )
@@ -255,7 +256,14 @@ def _volume(volume: Volume | VolumeInfo) -> csi_pb2.Volume:
         volume_id=str(volume.handle),
         capacity_bytes=volume.size,
         volume_context={"pool": volume.pool, "imageName": volume.image},
+        content_source=convert.content_source_message(_source(volume)),
     )
+
+
+def _source(volume: Volume | VolumeInfo) -> str | None:
+    if isinstance(volume, Volume):
+        return volume.source
+    return volume.spec.source if volume.spec else None
 
 
 def _require_filesystem(requested: tuple[capabilities.Capability, ...], info: VolumeInfo) -> None:

@@ -6,7 +6,7 @@ from rbdcsi import errors
 from rbdcsi.api import csi_pb2
 from rbdcsi.config import credentials as config
 from rbdcsi.config import keys
-from rbdcsi.model import capabilities
+from rbdcsi.model import capabilities, ids
 from rbdcsi.model.capabilities import AccessMode, Capability
 
 GENERATION = "generation"  # in publish_context
@@ -77,6 +77,41 @@ def credentials(secrets: Mapping[str, str]) -> config.Credentials | None:
         return config.Credentials(name, keys.parse(key))
     except ValueError as error:
         raise errors.InvalidRequest(f"secrets: {field}: {error}") from None
+
+
+def content_source(
+    request: csi_pb2.CreateVolumeRequest,
+) -> ids.VolumeHandle | ids.SnapshotHandle | None:
+    """Return the volume or snapshot of which a copy is asked for, None if the volume begins empty.
+
+    Raises:
+        InvalidRequest: the request has a source without an id.
+        NotFound: the id is none of this driver.
+    """
+    message = request.volume_content_source
+    kind = message.WhichOneof("type")
+    if kind == "snapshot":
+        return ids.parse_snapshot(
+            required("volume_content_source.snapshot.snapshot_id", message.snapshot.snapshot_id)
+        )
+    if kind == "volume":
+        return ids.parse(
+            required("volume_content_source.volume.volume_id", message.volume.volume_id)
+        )
+    if request.HasField("volume_content_source"):
+        raise errors.InvalidRequest("volume_content_source has neither snapshot nor volume")
+    return None
+
+
+def content_source_message(source: str | None) -> csi_pb2.VolumeContentSource | None:
+    """Return the message for the source in a volume's spec."""
+    if source is None:
+        return None
+    if ids.is_snapshot(source):
+        snapshot = csi_pb2.VolumeContentSource.SnapshotSource(snapshot_id=source)
+        return csi_pb2.VolumeContentSource(snapshot=snapshot)
+    volume = csi_pb2.VolumeContentSource.VolumeSource(volume_id=source)
+    return csi_pb2.VolumeContentSource(volume=volume)
 
 
 def generation(publish_context: Mapping[str, str]) -> int:

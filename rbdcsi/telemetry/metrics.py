@@ -149,6 +149,11 @@ POOL_AVAILABLE = SnapshotGauge(
     "Data that a pool with volumes can still take.",
     ("cluster", "pool"),
 )
+CLONES_DEEP = SnapshotGauge(
+    "rbdcsi_clones_deep",
+    "Images with so many ancestors that they are being flattened in the background.",
+    ("cluster",),
+)
 # Of these, a controller counts the deletions that it has tried to finish: use `max` and `min`.
 DELETIONS_UNFINISHED = SnapshotGauge(
     "rbdcsi_deletions_unfinished",

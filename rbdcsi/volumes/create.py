@@ -2,42 +2,38 @@
 
 A process may die between any two steps; when the call is repeated, it finds the image and completes
 or recognises it. The first process that writes the metadata, by compare-and-swap, decides the spec.
-An image that librbd has not finished is made again (see `interrupted`).
+An image that librbd has not finished is made again (see `interrupted`). A copy gets its name when
+it is finished (see `clone`).
 """
 
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph import connections, locations, names
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import filesystems, ids, image_names, mkfs_options, sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import interrupted, spec
+from rbdcsi.volumes import interrupted, sources, spec
+from rbdcsi.volumes.clone import Cloner
 from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
+from rbdcsi.volumes.sources import ContentSource
 
 
 @dataclass(frozen=True)
 class Volume:
-    """An existing volume; size in bytes."""
+    """An existing volume; size in bytes. `source` is what it is a copy of."""
 
     handle: ids.VolumeHandle
     size: int
     pool: str
     image: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """The request of CreateVolume; sizes in bytes, 0 is no bound."""
-
-    name: str
-    required: int
-    limit: int
-    fs_type: str | None
-    parameters: Parameters
+    source: str | None = None
 
 
 class Provisioner:
@@ -48,6 +44,7 @@ class Provisioner:
         pooled: connections.Connections,
         placement: Placement,
         *,
+        on_deep: Callable[[str], None] = lambda _: None,
         creation_seconds: float | None = None,
     ) -> None:
         """Create volumes in the configured clusters.
@@ -55,11 +52,13 @@ class Provisioner:
         Args:
             pooled: the connections to the clusters.
             placement: chooses the location of a volume.
+            on_deep: called with the clusterID when an image has too many ancestors.
             creation_seconds: a creation that stays unchanged for so long was cut off; None takes
                 it from the time that an operation may take.
         """
         self._connections = pooled
         self._placement = placement
+        self._on_deep = on_deep
         if creation_seconds is None:
             creation_seconds = interrupted.creation_seconds(pooled.timeout)
         self._interrupted = interrupted.InterruptedCreations(creation_seconds)
@@ -68,7 +67,9 @@ class Provisioner:
         """Create the volume, or return the one that the same request created before.
 
         Raises:
-            SizeOutOfRange, InvalidRequest: no volume can have these properties.
+            SizeOutOfRange, InvalidRequest: no volume, or no copy of this source, can have these
+                properties.
+            NotFound: the source of a copy does not exist.
             AlreadyExists: a volume of that name exists; the message lists the differences.
             Exhausted: the pool or the cluster is full.
             Busy: another process creates or deletes a volume of that name.
@@ -84,29 +85,85 @@ class Provisioner:
             object_bytes=parameters.object_bytes,
         )
         cluster_id = self._placement.cluster_of(parameters)
+        if request.content:
+            sources.require_cluster(request.content, cluster_id)
+        name = image_names.image_name(parameters.name_prefix, request.name)
         with self._connections.use(cluster_id, credentials) as connection:
             location = self._placement.location(connection, parameters)
-            return self._create(location, request, size)
+            if request.content:
+                with self._connections.use(cluster_id) as own_connection:
+                    cloner = Cloner(
+                        own_connection,
+                        connection,
+                        self._placement.locations,
+                        location,
+                        lambda: self._on_deep(cluster_id),
+                    )
+                    return self._copy(cloner, location, request.content, request, name)
+            return self._create(location, request, name, size)
 
-    def _create(self, location: locations.Location, request: Request, size: int) -> Volume:
-        new_spec = spec.from_request(request.name, request.fs_type, request.parameters)
-        name = image_names.image_name(request.parameters.name_prefix, request.name)
+    def _create(
+        self, location: locations.Location, request: Request, name: str, size: int
+    ) -> Volume:
+        new_spec = _asked_spec(request)
         volume = _new_volume(location, name, size, new_spec, request.parameters)
         if volume:
             return volume
-        existing = self._existing(location, name)
+        existing = _whole(location, name) or self._interrupted.finished(location, name)
         if existing is None:
-            return self._create(location, request, size)
+            return self._create(location, request, name, size)
         return _recognise(location, request, new_spec, name, *existing)
 
-    def _existing(self, location: locations.Location, name: str) -> tuple[str, Header] | None:
-        """Return id and header of the image of that name, None if an unfinished one was removed."""
-        images = location.images
-        image_id = images.id_of(name)
-        header = images.header(image_id) if image_id else None
-        if image_id and header and spec.read(header.metadata, name):
-            return image_id, header
-        return self._interrupted.finished(location, name)
+    def _copy(
+        self,
+        cloner: Cloner,
+        location: locations.Location,
+        content: ContentSource,
+        request: Request,
+        name: str,
+    ) -> Volume:
+        existing = _whole(location, name)
+        if existing is None and _exists(location, name):
+            existing = self._interrupted.finished(location, name)
+        if existing:
+            return _recognise(location, request, _asked_spec(request), name, *existing)
+        try:
+            image_id, size = cloner.make(content, request, name)
+        except errors.AlreadyExists:
+            return self._copy(cloner, location, content, request, name)
+        handle = ids.VolumeHandle(location.id, image_id)
+        return Volume(handle, size, location.pool, name, str(content))
+
+
+def _asked_spec(request: Request) -> spec.VolumeSpec:
+    source = str(request.content) if request.content else None
+    return spec.from_request(request.name, request.fs_type, request.parameters, source)
+
+
+def _exists(location: locations.Location, name: str) -> bool:
+    reading = names.begin_listed_id(location.ioctx, name)
+    return location.images.id_of(name) is not None or reading.result() is not None
+
+
+def _whole(location: locations.Location, name: str) -> tuple[str, Header] | None:
+    """Return id and header of the volume whose image has that name, None if there is none.
+
+    If the renaming of a finished copy was cut off, it is finished.
+    """
+    images, reading = location.images, names.begin_listed_id(location.ioctx, name)
+    named_id = images.id_of(name)
+    image_id = named_id or reading.result()
+    header = images.header(image_id) if image_id else None
+    if image_id is None or header is None or spec.read(header.metadata, name) is None:
+        return None
+    if named_id is None:
+        if store.Records(location.ioctx).get(image_id).deleting:
+            return None
+        names.finish_rename(location.ioctx, name, image_id)
+        if images.name_of(image_id) != name:  # it was deleted just now
+            names.remove(location.ioctx, name, image_id)
+            return None
+    return image_id, header
 
 
 def _new_volume(
@@ -142,15 +199,11 @@ def _recognise(
     if store.Records(location.ioctx).get(image_id).deleting:
         raise errors.Busy(f"volume {request.name!r} is being deleted; try again")
     existing = spec.read(header.metadata, name)
-    reasons = list(
-        spec.differences(
-            existing or new_spec, header.size, new_spec, request.required, request.limit
-        )
+    reasons = (
+        list(_differences(existing, header, new_spec, request))
+        if existing
+        else list(_obstacles(location, image_id, header, new_spec, request))
     )
-    if existing is None:
-        reasons += spec.layout_differences(header, new_spec.layout)
-        if not reasons and location.images.holds_data(image_id):
-            reasons.append("it holds data, which a new volume does not")
     if reasons:
         kind = "and is not a volume of this driver" if existing is None else ""
         raise errors.AlreadyExists(
@@ -164,4 +217,33 @@ def _recognise(
                 f"volume {request.name!r} is being created by another process; try again"
             )
         steps.done("create.adopted", image=name)
-    return Volume(ids.VolumeHandle(location.id, image_id), header.size, location.pool, name)
+    handle, source = ids.VolumeHandle(location.id, image_id), new_spec.source
+    return Volume(handle, header.size, location.pool, name, source)
+
+
+def _differences(
+    existing: spec.VolumeSpec, header: Header, new_spec: spec.VolumeSpec, request: Request
+) -> Iterator[str]:
+    """Yield the differences between a volume and a request."""
+    if existing.source and existing.fs_type and new_spec.fs_type and not request.filesystem_named:
+        new_spec = dataclasses.replace(new_spec, fs_type=existing.fs_type)  # the source decided
+    return spec.differences(existing, header.size, new_spec, request.required, request.limit)
+
+
+def _obstacles(
+    location: locations.Location,
+    image_id: str,
+    header: Header,
+    new_spec: spec.VolumeSpec,
+    request: Request,
+) -> Iterator[str]:
+    """Yield why an image without a spec cannot become the volume of a request."""
+    differences = [
+        *spec.differences(new_spec, header.size, new_spec, request.required, request.limit),
+        *spec.layout_differences(header, new_spec.layout),
+    ]
+    if request.content or header.parent:
+        differences.append("it is no copy that this driver made")
+    if not differences and location.images.holds_data(image_id):
+        differences.append("it holds data, which a new volume does not")
+    yield from differences

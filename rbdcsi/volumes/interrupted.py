@@ -95,6 +95,8 @@ def _use(location: Location, traces: Traces, image_id: str, record: VolumeRecord
         return None  # data is written by clients that have opened the image, which needs a header
     if traces.header.snapshots:
         return "it has snapshots"
+    if traces.header.parent:
+        return "it is a clone"
     if location.images.holds_data(image_id):
         return "it holds data"
     watchers = location.images.watchers(image_id)

@@ -16,8 +16,9 @@ class Placement:
     """Chooses and prepares locations for new volumes."""
 
     def __init__(self, pooled: connections.Connections, locations: Locations) -> None:
+        """Choose among all locations of the configured clusters."""
         self._connections = pooled
-        self._locations = locations
+        self.locations = locations
         self._prepared: set[tuple[ids.LocationId, str, connections.Pool | None]] = set()
         self._preparing = Turns(1)
 
@@ -89,7 +90,7 @@ class Placement:
             with self._connections.use(location.id.cluster_id) as own_connection:
                 _require_rights(own_connection, location, data_pool)
                 _require_namespace(own_connection, location)
-                self._locations.register(location.id)
+                self.locations.register(location.id)
             if not location.has_prefix(prefix):
                 with _named(location.pool):
                     omap.touch(location.ioctx, [objects.TRASH, *store.object_names()])

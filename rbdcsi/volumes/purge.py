@@ -210,7 +210,7 @@ class Purger:
                 if image_id not in moving_now
             ]
             while futures.wait(removals, _RENEW_SECONDS).not_done:
-                if not lost.is_set() and not _renewed(location_lease):
+                if not lost.is_set() and not lease.renewed(location_lease):
                     lost.set()
         return all(removal.result() for removal in removals) and not moving_now
 
@@ -304,11 +304,3 @@ class Purger:
         if begun:
             self._unfinished.add(location.id, image_id, begun)
         return begun
-
-
-def _renewed(location_lease: lease.Lease) -> bool:
-    try:
-        return location_lease.take()
-    except errors.RbdCsiError as error:
-        _log.warning("lease lost, removals are broken off", error=str(error))
-        return False

@@ -12,18 +12,23 @@ from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.model.storage_class import Parameters
 
 # `rbd image-meta list` shows these.
+PREFIX = "rbdcsi."
 KEY = "rbdcsi.volume"
 PVC, PVC_NAMESPACE, PV = "rbdcsi.pvc", "rbdcsi.pvc-namespace", "rbdcsi.pv"
 
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """A volume as requested; `fs_type` is None for raw block use only."""
+    """A volume as requested; `fs_type` is None for raw block use only.
+
+    `source` is the id of the volume or snapshot that it is a copy of, None if it began empty.
+    """
 
     name: str
     fs_type: str | None
     layout: Layout
     node: NodeOptions
+    source: str | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
 
@@ -35,13 +40,16 @@ SPEC = stored.Kind(
 )
 
 
-def from_request(name: str, fs_type: str | None, parameters: Parameters) -> VolumeSpec:
+def from_request(
+    name: str, fs_type: str | None, parameters: Parameters, source: str | None = None
+) -> VolumeSpec:
     """Return the spec of a new volume.
 
     Args:
         name: the CSI name.
         fs_type: the volume's filesystem; None for raw block use only.
         parameters: the StorageClass's parameters.
+        source: the id of the volume or snapshot that it is a copy of.
     """
     layout = Layout(
         parameters.features,
@@ -50,7 +58,7 @@ def from_request(name: str, fs_type: str | None, parameters: Parameters) -> Volu
         parameters.stripe_count,
         parameters.data_pool,
     )
-    return VolumeSpec(name, fs_type, layout, parameters.node)
+    return VolumeSpec(name, fs_type, layout, parameters.node, source)
 
 
 def metadata(spec: VolumeSpec, parameters: Parameters) -> dict[str, str]:
@@ -101,6 +109,8 @@ def differences(
             f"it is for {existing.fs_type or 'raw block use'}, "
             f"requested is {asked.fs_type or 'raw block use'}"
         )
+    if existing.source != asked.source:
+        yield (f"it {_origin(existing.source)}, requested is one that {_origin(asked.source)}")
     for one, other in ((existing.layout, asked.layout), (existing.node, asked.node)):
         for field in dataclasses.fields(one):
             value, other_value = getattr(one, field.name), getattr(other, field.name)
@@ -108,11 +118,15 @@ def differences(
                 yield f"its {field.name} is {value!r}, requested is {other_value!r}"
 
 
+def _origin(source: str | None) -> str:
+    return f"is a copy of {source}" if source else "began empty"
+
+
 def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
     """Yield a message for each difference between an image and a layout."""
-    # librbd sets striping and data-pool itself, from the layout
+    # librbd sets these itself: two from the layout, the last one for clones
     chosen = mask(layout.features)
-    if header.features & ~mask(("striping", "data-pool")) != chosen:
+    if header.features & ~mask(("striping", "data-pool", "operations")) != chosen:
         yield (
             f"it has the features {','.join(names(header.features))}, "
             f"requested are {','.join(layout.features)}"

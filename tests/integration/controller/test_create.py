@@ -10,7 +10,6 @@ from e2e import volume
 from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
-from rbdcsi.api import csi_pb2
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -134,19 +133,6 @@ def test_parameters_that_cannot_be_are_refused_with_the_fix(
     with refused("INVALID_ARGUMENT", *words):
         volume.create(
             controller, "wrong", parameters=parameters, capability=volume.mounted(fs_type="")
-        )
-    assert view.images() == []
-
-
-def test_a_copy_is_refused_and_not_made_as_an_empty_volume(controller: Driver, view: View) -> None:
-    source = csi_pb2.VolumeContentSource.VolumeSource(volume_id="any")
-    with refused("INVALID_ARGUMENT", "volume_content_source", "empty volumes only"):
-        controller.controller.CreateVolume(
-            csi_pb2.CreateVolumeRequest(
-                name="copy",
-                volume_capabilities=[volume.mounted()],
-                volume_content_source=csi_pb2.VolumeContentSource(volume=source),
-            )
         )
     assert view.images() == []
 

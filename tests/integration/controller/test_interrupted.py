@@ -25,8 +25,9 @@ from rbdcsi.ceph.locations import Locations
 from rbdcsi.config import clusters_file
 from rbdcsi.model import storage_class
 from rbdcsi.volumes import interrupted, spec
-from rbdcsi.volumes.create import Provisioner, Request, Volume
+from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
 from tests.integration.controller import half_made
 from tests.integration.controller.half_made import RESTS, Rest
 from tests.integration.controller.view import View

@@ -1,0 +1,141 @@
+"""Clones of images (format v2), as librbd makes, detaches and removes them.
+
+librbd finds the source by its names, so the caller compares the clone's parent with the ids that it
+meant. librbd copies all metadata of the source into the clone as its last step: until `clone`
+returns, whatever another process writes into the clone's metadata may be overwritten. So a clone is
+made under a name of its own, and gets its final name when it is finished.
+"""
+
+import contextlib
+import errno
+from collections.abc import Callable
+
+import rados
+import rbd
+
+from rbdcsi.ceph import ceph_errors, names
+from rbdcsi.ceph.images import Images
+from rbdcsi.model import image_layout
+from rbdcsi.model.image_layout import Layout
+
+_RBD = rbd.RBD()
+
+
+def clone(
+    source: rados.Ioctx, image: str, snapshot: str, target: rados.Ioctx, name: str, layout: Layout
+) -> None:
+    """Make a clone of a snapshot.
+
+    Args:
+        source: the location of the source.
+        image: the name of the source image.
+        snapshot: the name of its snapshot, in the namespace of user snapshots.
+        target: the location of the clone.
+        name: the name of the clone.
+        layout: of the clone; it has `layering`.
+
+    Raises:
+        NotFound: no such image or snapshot, or it went meanwhile; nothing is left of the clone.
+        AlreadyExists: an image of that name exists.
+        Exhausted: pool or cluster is full.
+        InvalidRequest: librbd cannot make such a clone.
+    """
+    with ceph_errors.translated("cloning image", f"{image}@{snapshot}"):
+        _RBD.clone(
+            source,
+            image,
+            snapshot,
+            target,
+            name,
+            features=image_layout.mask(layout.features),
+            order=layout.object_bytes.bit_length() - 1,
+            # by default, librbd takes the source's stripes, which may not fit smaller objects
+            stripe_unit=layout.stripe_unit or layout.object_bytes,
+            stripe_count=layout.stripe_count or 1,
+            data_pool=layout.data_pool,
+        )
+
+
+def grow(ioctx: rados.Ioctx, image_id: str, size: int) -> None:
+    """Resize an image to a larger size in bytes.
+
+    Raises:
+        NotFound: no such image.
+    """
+    doing = ceph_errors.translated("resizing image", image_id)
+    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+        image.resize(size, allow_shrink=False)
+
+
+def remove_unfinished(ioctx: rados.Ioctx, name: str) -> None:
+    """Remove a clone that never got its final name, as far as it was made.
+
+    The directory decides in one operation whether a clone is removed or gets its final name. After
+    a renaming, only what is left of the first name goes. A repeat finishes a removal.
+
+    Args:
+        ioctx: the location of the clone.
+        name: its first name, which nothing else ever has.
+
+    Raises:
+        Refused: a client has it open.
+    """
+    images, listed_id = Images(ioctx), names.begin_listed_id(ioctx, name).result()
+    if listed_id:
+        names.unlist(ioctx, name, listed_id)
+    image_id = images.id_of(name)
+    if image_id and images.name_of(image_id) is not None:
+        names.remove(ioctx, name, image_id)
+        return
+    with (
+        ceph_errors.translated("removing the unfinished clone", name),
+        contextlib.suppress(rbd.ImageNotFound),
+    ):
+        _RBD.remove(ioctx, name)
+
+
+def take_snapshot(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
+    """Take a user snapshot; a client that has the image mapped goes on.
+
+    Raises:
+        NotFound: no such image.
+    """
+    doing = ceph_errors.translated("taking a snapshot of image", image_id)
+    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+        image.create_snap(name)
+
+
+def remove_snapshot(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
+    """Remove a user snapshot; librbd keeps it, without its name, until its last clone goes.
+
+    Does nothing if there is no such image or snapshot.
+    """
+    with (
+        ceph_errors.translated("removing a snapshot of image", image_id),
+        contextlib.suppress(rbd.ImageNotFound),
+        rbd.Image(ioctx, image_id=image_id) as image,
+    ):
+        image.remove_snap(name)
+
+
+def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> None:
+    """Copy into the clone what it still reads from its parent, and detach it from the parent.
+
+    Clients that have the image mapped go on. It takes time by the size of the image.
+
+    Args:
+        ioctx: the location of the clone.
+        image_id: the clone.
+        stopping: called now and then; if it returns True, the copying ends before its end.
+
+    Raises:
+        NotFound: no such image.
+        Busy: it was stopped.
+    """
+
+    def progress(_done: int, _total: int) -> int:
+        return -errno.ECANCELED if stopping() else 0
+
+    doing = ceph_errors.translated("flattening image", image_id)
+    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+        image.flatten(progress)

@@ -1,0 +1,243 @@
+"""Makes the image of a volume that is a copy: a clone of a snapshot, which shares its data.
+
+The clone has a name of its own until it is finished: its spec, its mark and its size. Then it is
+renamed, and the name decides between calls that make the same volume. So an image that has the name
+of a volume is a whole volume, and a call that is repeated after a crash begins anew. Whatever an
+attempt leaves is found by its note; see `clone_upkeep`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rbdcsi import errors
+from rbdcsi.ceph import cloning, connections, locations, names
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model import format_mark, ids, sizes
+from rbdcsi.runtime import clock
+from rbdcsi.telemetry import steps
+from rbdcsi.volumes import ancestry, clone_notes, clone_rules, sources, spec
+from rbdcsi.volumes.clone_notes import Attempt, CloneNotes
+from rbdcsi.volumes.request import Request
+from rbdcsi.volumes.sources import ContentSource, Source
+
+_RENAMED = 3  # a source that is deleted gets another name, once
+
+
+class Cloner:
+    """Makes clones in the locations of one call."""
+
+    def __init__(
+        self,
+        own_connection: connections.Connection,
+        connection: connections.Connection,
+        all_locations: locations.Locations,
+        target: locations.Location,
+        on_deep: Callable[[], None],
+    ) -> None:
+        """Clone into a location.
+
+        Args:
+            own_connection: that of the configured user.
+            connection: that of the call's user.
+            all_locations: of volumes.
+            target: the location of the copies.
+            on_deep: called when an image has too many ancestors.
+        """
+        self._own_connection = own_connection
+        self._connection = connection
+        self._locations = all_locations
+        self._target = target
+        self._on_deep = on_deep
+
+    def make(self, content: ContentSource, request: Request, name: str) -> tuple[str, int]:
+        """Make the copy and return the id of its image and its size in bytes.
+
+        Args:
+            content: the volume or snapshot.
+            request: of CreateVolume.
+            name: of the copy's image.
+
+        Raises:
+            NotFound: the source does not exist, or is being deleted.
+            InvalidRequest, SizeOutOfRange: the copy cannot be as requested.
+            AlreadyExists: an image of that name exists; nothing of this copy is left.
+            Busy: the source has too many ancestors, until one of them is flattened.
+        """
+        source = sources.read(self._own_connection, self._connection, self._locations, content)
+        fs_type = clone_rules.filesystem(
+            source.spec, source.mark, request.fs_type, named=request.filesystem_named
+        )
+        new_spec = spec.from_request(request.name, fs_type, request.parameters, str(content))
+        clone_rules.require_layout(new_spec.layout)
+        size = _size(request, source.size, fs_type)
+        depth = 1 + self._depth(source)
+        self._require_shallow(source, depth)
+        with self._attempt(source) as token:
+            snapshot, mark = self._snapshot(source, token)
+            self._clone(source, snapshot, token, new_spec)
+            if source.snapshot is None:
+                cloning.remove_snapshot(source.location.ioctx, source.volume.image_id, snapshot)
+                steps.done("clone.release", image=source.image)
+            image_id, header = self._finished(source, token)
+            size = max(size, _size(request, header.size, fs_type))
+            if header.size < size:
+                cloning.grow(self._target.ioctx, image_id, size)
+                steps.done("clone.resize", image=name, size=size)
+            self._describe(
+                image_id, header, new_spec, clone_rules.mark(source.spec, mark, fs_type), request
+            )
+            if depth > clone_rules.SOFT_DEPTH:
+                CloneNotes(self._target.ioctx).add_deep(image_id, clock.now())
+                steps.done("clone.deep", image=name, ancestors=depth)
+            names.rename(self._target.ioctx, clone_notes.name(token), name, image_id)
+            steps.done("clone.name", image=name)
+        if depth > clone_rules.SOFT_DEPTH:
+            self._on_deep()
+        return image_id, size
+
+    def _depth(self, source: Source) -> int:
+        of_snapshots = source.snapshot is not None
+        return ancestry.depth(self._connection, source.header, of_snapshots=of_snapshots)
+
+    def _require_shallow(self, source: Source, depth: int) -> None:
+        if depth <= clone_rules.HARD_DEPTH:
+            return
+        self._locations.register(source.location.id)  # it is looked after there
+        CloneNotes(source.location.ioctx).add_deep(source.volume.image_id, clock.now())
+        self._on_deep()
+        raise errors.Busy(
+            f"volume_content_source: image {source.location.pool}/{source.image} has {depth - 1} "
+            f"ancestors, and a clone of it would have more than {clone_rules.HARD_DEPTH}, which "
+            "no kernel maps; it is being flattened in the background: try again (`rbd task list` "
+            "and the metric rbdcsi_clones_deep show how far that is)"
+        )
+
+    @contextlib.contextmanager
+    def _attempt(self, source: Source) -> Iterator[str]:
+        """Yield the token of a noted attempt; after an error, remove what it made."""
+        notes = CloneNotes(self._target.ioctx)
+        token = notes.begin(Attempt(str(source.volume), source.snapshot is None, clock.now()))
+        steps.done("clone.note", image=source.image)
+        try:
+            yield token
+        except errors.RbdCsiError:
+            with contextlib.suppress(errors.RbdCsiError):  # otherwise the note leads to it
+                undo(
+                    source.location if source.snapshot is None else None,
+                    source.volume,
+                    self._target,
+                    token,
+                )
+                notes.end(token)
+            raise
+        notes.end(token)
+        steps.done("clone.end", image=source.image)
+
+    def _snapshot(self, source: Source, token: str) -> tuple[str, format_mark.Mark | None]:
+        """Return the name of the snapshot to be cloned, and the mark of its content."""
+        if source.snapshot:
+            return source.snapshot.name, source.mark
+        name = clone_notes.name(token)
+        try:
+            cloning.take_snapshot(source.location.ioctx, source.volume.image_id, name)
+        except errors.NotFound as error:
+            raise sources.missing(source.volume) from error
+        steps.done("clone.snapshot", image=source.image)
+        # A mark only ever moves on, to one that rules out more: of two marks the later one is safe.
+        return name, sources.mark_now(source)
+
+    def _clone(self, source: Source, snapshot: str, token: str, new_spec: spec.VolumeSpec) -> None:
+        image, image_id = source.image, source.volume.image_id
+        for _ in range(_RENAMED):
+            try:
+                cloning.clone(
+                    source.location.ioctx,
+                    image,
+                    snapshot,
+                    self._target.ioctx,
+                    clone_notes.name(token),
+                    new_spec.layout,
+                )
+                break
+            except errors.NotFound as error:
+                current = source.location.images.name_of(image_id)
+                if current in {image, None}:
+                    raise sources.missing(_content(source)) from error
+                image = current or image
+        steps.done("clone.image", image=clone_notes.name(token))
+
+    def _finished(self, source: Source, token: str) -> tuple[str, Header]:
+        """Return id and header of the clone, after proof that it is one of this source."""
+        images, name = self._target.images, clone_notes.name(token)
+        image_id = images.id_of(name)
+        header = images.header(image_id) if image_id else None
+        if image_id is None or header is None:
+            raise errors.Busy(f"image {name} was removed while it was made; try again")
+        parent, volume = header.parent, source.volume
+        expected = (volume.location.pool_id, volume.location.namespace, volume.image_id)
+        # A snapshot of this call has a name that nothing else has; one of a user may be made anew.
+        if parent is None or (parent.pool_id, parent.namespace, parent.image_id) != expected:
+            raise errors.Busy(f"another image has taken the name {source.image!r}; try again")
+        if source.snapshot and parent.snap_id != source.snapshot.snap_id:
+            raise sources.missing(_content(source))
+        return image_id, header
+
+    def _describe(
+        self,
+        image_id: str,
+        header: Header,
+        new_spec: spec.VolumeSpec,
+        mark: format_mark.Mark | None,
+        request: Request,
+    ) -> None:
+        """Replace the metadata that librbd has copied from the source."""
+        pairs = spec.metadata(new_spec, request.parameters)
+        if mark:
+            pairs[format_mark.KEY] = format_mark.MARK.encode(mark)
+        copied = (each for each in header.metadata if each.startswith(spec.PREFIX))
+        if not self._target.images.set_metadata(
+            image_id,
+            pairs,
+            key=spec.KEY,
+            old=header.metadata.get(spec.KEY),
+            remove=[each for each in copied if each not in pairs],
+        ):
+            raise errors.Busy(f"image {image_id}: another process changed its metadata; try again")
+        steps.done("clone.metadata", image_id=image_id)
+
+
+def undo(
+    source: locations.Location | None,
+    volume: ids.VolumeHandle,
+    target: locations.Location,
+    token: str,
+) -> None:
+    """Remove what an attempt made under its temporary names; a repeat changes nothing.
+
+    Args:
+        source: the source's location, None if no snapshot was taken there.
+        volume: the source.
+        target: the location of the clone.
+        token: of the attempt.
+    """
+    name = clone_notes.name(token)
+    cloning.remove_unfinished(target.ioctx, name)
+    if source:
+        cloning.remove_snapshot(source.ioctx, volume.image_id, name)
+
+
+def _size(request: Request, source_bytes: int, fs_type: str | None) -> int:
+    """Return the size of the copy in bytes: at least that of its source."""
+    clone_rules.require_size(source_bytes, request.limit)
+    return sizes.choose(
+        max(request.required, source_bytes),
+        request.limit,
+        fs_type=fs_type,
+        object_bytes=request.parameters.object_bytes,
+    )
+
+
+def _content(source: Source) -> ContentSource:
+    if source.snapshot is None:
+        return source.volume
+    return ids.SnapshotHandle(source.volume, source.snapshot.snap_id)
