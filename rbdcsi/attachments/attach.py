@@ -13,7 +13,7 @@ from rbdcsi.ceph import ceph_errors, connections, locations
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import capabilities, ids
+from rbdcsi.model import capabilities, format_mark, ids
 from rbdcsi.nodes.locations import NodeLocations, locations_of
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.runtime import clock
@@ -63,7 +63,7 @@ class Attacher:
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             records = store.Records(ioctx)
             node_locations = NodeLocations(own_connection.home(), location_id.cluster_id, node_id)
-            # The four reads are under way together.
+            # The reads are under way together.
             reading_record = records.begin_read(image_id)
             reading_node = Nodes(own_connection.home()).begin_get(node_id)
             reading_name = Images(ioctx).begin_name_of(image_id)
@@ -71,13 +71,16 @@ class Attacher:
             node, stored = reading_node.result(), reading_record.result()
             if reading_name.result() is None:
                 raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
+            settles = readonly and not capability.block and _is_copied(Images(ioctx), image_id)
             before = node_id in stored.record.attachments
             self._locations.register(location_id)  # a static volume may be anywhere
             if not reading_location.result():
                 node_locations.add(location_id)
             stored = records.change(
                 image_id,
-                lambda record: rules.attach(record, volume, node_id, capability, readonly, now),
+                lambda record: rules.attach(
+                    record, volume, node_id, capability, readonly, now, settles=settles
+                ),
                 stored,
             )
             steps.done("attach.record", volume=volume, node=node_id)
@@ -137,3 +140,11 @@ class Attacher:
             f"allows, so volume {handle} cannot be attached there; detach another one, or use "
             "another node"
         )
+
+
+def _is_copied(images: Images, image_id: str) -> bool:
+    """Return whether the image's filesystem was copied, and not mounted for writing since."""
+    header = images.header(image_id)
+    text = header.metadata.get(format_mark.KEY) if header else None
+    mark = format_mark.read_mark(text, image_id)
+    return mark is not None and mark.copied

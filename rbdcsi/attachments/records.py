@@ -48,6 +48,8 @@ class Attachment:
     `access_type` is None in records of a driver that did not note it. `client` is the address of
     the client that mapped the image last: all that drivers before `recorded_clients` read and
     write. See `clients`.
+    `settles` means that the node maps the image for writing once, before it uses it read-only: its
+    filesystem was copied, and the journal must be replayed. No other node has the volume then.
     """
 
     mode: capabilities.AccessMode
@@ -58,6 +60,7 @@ class Attachment:
     client: str | None = None
     access_type: capabilities.AccessType | None = stored.later(None, key="access")
     recorded_clients: tuple[Client, ...] = stored.later((), key="clients")
+    settles: bool = stored.later(False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     @property

@@ -12,7 +12,14 @@ from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 
 def attach(
-    record: VolumeRecord, volume: str, node: str, asked: Capability, readonly: bool, now: str
+    record: VolumeRecord,
+    volume: str,
+    node: str,
+    asked: Capability,
+    readonly: bool,
+    now: str,
+    *,
+    settles: bool = False,
 ) -> VolumeRecord:
     """Let a node use the volume; a repeat changes nothing (CSI: ControllerPublishVolume).
 
@@ -23,12 +30,14 @@ def attach(
         asked: how the node will use the volume.
         readonly: whether it will only read.
         now: the time, ISO 8601 in UTC.
+        settles: whether the volume's filesystem must be written to before it is read; the first
+            node does it.
 
     Raises:
         NotFound: the volume is being deleted.
         AlreadyExists: the node has the volume in another mode, or with another access type.
         Refused: another node has it in a way that excludes this one; the message names that node.
-        Busy: the volume is being detached from the node.
+        Busy: the volume is being detached from the node, or another node still settles it.
     """
     if record.deleting:
         raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
@@ -44,11 +53,44 @@ def attach(
                 f"{_mode_text(asked.mode, readonly, asked.access_type)}; it must be detached from "
                 f"{other_node!r} first (delete the Pod that uses it there)"
             )
+        if other.settles:
+            raise errors.Busy(
+                f"volume {volume} is a copy whose journal node {other_node!r} replays, since "
+                f"{other.since}, before several nodes read it; try again (it ends when the volume "
+                "is staged there, or detached from there)"
+            )
     generation = record.generation + 1
     attachment = Attachment(
-        asked.mode, readonly, generation, State.ATTACHED, now, access_type=asked.access_type
+        asked.mode,
+        readonly,
+        generation,
+        State.ATTACHED,
+        now,
+        access_type=asked.access_type,
+        settles=settles and readonly and not record.attachments,
     )
     return dataclasses.replace(record.having(node, attachment), generation=generation)
+
+
+def settled(record: VolumeRecord, volume: str, node: str, generation: int) -> VolumeRecord:
+    """Note that a node has replayed the journal, and has the image mapped for writing no longer.
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+        node: the node's id.
+        generation: of the node's attachment.
+
+    Raises:
+        NotAttached: the node has no attachment of that generation.
+        Busy: a client that may write is still in the record.
+    """
+    attachment = require(record, volume, node, generation)
+    if attachment.settles and attachment.clients:
+        raise errors.Busy(
+            f"volume {volume}: node {node!r} still has it mapped for writing; repeat the call"
+        )
+    return record.having(node, dataclasses.replace(attachment, settles=False))
 
 
 def revert(record: VolumeRecord, node: str, attachment: Attachment) -> VolumeRecord:

@@ -18,12 +18,14 @@ class Filesystem:
         mkfs_defaults: the arguments of mkfs if the StorageClass has none.
         mkfs_allowed: the mkfs options that a StorageClass may have.
         mount_allowed: its own mount options that a StorageClass may have.
+        mount_always: the options with which it is always mounted.
     """
 
     smallest_bytes: int
     mkfs_defaults: tuple[str, ...]
     mkfs_allowed: mkfs_options.Allowed
     mount_allowed: mount_options.Allowed
+    mount_always: tuple[str, ...] = ()
 
 
 DEFAULT = "ext4"
@@ -37,7 +39,11 @@ TABLE: Mapping[str, Filesystem] = MappingProxyType(
             mount_options.EXT4,
         ),
         # mkfs.xfs makes no smaller one since xfsprogs 5.19
-        "xfs": Filesystem(300 * _MIB, ("-K",), mkfs_options.XFS, mount_options.XFS),
+        # The kernel mounts one xfs of a UUID, which a copy shares with its source. A device's image
+        # is known by its ids, so the UUID is not needed to tell them apart.
+        "xfs": Filesystem(
+            300 * _MIB, ("-K",), mkfs_options.XFS, mount_options.XFS, mount_always=("nouuid",)
+        ),
         "btrfs": Filesystem(128 * _MIB, ("-K",), mkfs_options.BTRFS, mount_options.BTRFS),
     }
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.ceph.images import Images
 from rbdcsi.host import lasting
-from rbdcsi.host.block import devices, signature
+from rbdcsi.host.block import btrfs_uuid, devices, signature
 from rbdcsi.host.fs import filesystems
 from rbdcsi.model import mkfs_options
 from rbdcsi.model.filesystems import TABLE
@@ -157,8 +157,26 @@ def prepare(
             steps.done("stage.formatted", image=name, fs_type=fs_type)
         case Action.MOUNT if not readonly:
             filesystems.check(device, fs_type, image.runner(children, "check"))
+            if mark and mark.copied and fs_type == "btrfs":
+                btrfs_uuid.renew(device, seconds=READ_SECONDS)
+                steps.done("stage.uuid", image=name)
         case Action.MOUNT:
             pass
+
+
+def note_mounted(image: MarkedImage) -> None:
+    """Note that a copied filesystem was mounted for writing, which has replayed its journal.
+
+    Args:
+        image: with the mark that it had before.
+
+    Raises:
+        Busy: another node changed the mark.
+    """
+    mark = image.mark
+    if mark and mark.copied:
+        image.set(image.text, dataclasses.replace(mark, copied=False, generation=image.generation))
+        steps.done("stage.copied", image=image.name)
 
 
 def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:

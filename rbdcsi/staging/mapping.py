@@ -50,7 +50,7 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         unmapped = _remove_older(call, device) if device else frozenset()
         gone = other_clients.end_earlier(call, watchers, unmapped)
         watchers = list_watchers() if device else watchers
-        other_clients.require_no_others(call, watchers)
+        watchers = other_clients.wait_until_alone(call, watchers, list_watchers)
         if not call.attachment.readonly:
             other_clients.require_breakable(call, image.lock_owners() - watchers)
         with _new(call, list_watchers, watchers, gone) as new_device:

@@ -5,7 +5,8 @@ have watchers that no attachment accounts for: a volume with one writer is not s
 """
 
 import ipaddress
-from collections.abc import Set
+import time
+from collections.abc import Callable, Set
 
 from rbdcsi import errors
 from rbdcsi.attachments import fencing
@@ -13,8 +14,12 @@ from rbdcsi.attachments.fences import Fences
 from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import mirroring, rights
 from rbdcsi.model.capabilities import AccessMode
+from rbdcsi.runtime import deadlines
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.staging.this_node import Network, ThisNode
+
+_MOMENT_SECONDS = 5.0  # a snapshot takes a second with one monitor
+_PAUSE_SECONDS = 0.1
 
 
 def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> frozenset[str]:
@@ -61,6 +66,35 @@ def _machine(node: ThisNode, client: Client) -> str:
     if client.machine_id == node.machine.machine_id:
         return "this machine, which has no device of it"
     return f"another machine ({client.machine_id})" if client.machine_id else "an unknown machine"
+
+
+def wait_until_alone(
+    call: StageCall, watchers: frozenset[str], list_watchers: Callable[[], frozenset[str]]
+) -> frozenset[str]:
+    """Return the watchers when no foreign one is left; see `require_no_others`.
+
+    Controllers open images for a moment: to take a snapshot, to resize, and the source of a copy
+    whose data is removed.
+
+    Args:
+        call: the call.
+        watchers: those of the image.
+        list_watchers: lists them again.
+
+    Raises:
+        ForeignWatcher: one is still there after some seconds.
+    """
+    ends_at = time.monotonic() + _MOMENT_SECONDS
+    while True:
+        try:
+            require_no_others(call, watchers)
+        except errors.ForeignWatcher:
+            if time.monotonic() > ends_at:
+                raise
+        else:
+            return watchers
+        time.sleep(deadlines.remaining(_PAUSE_SECONDS))
+        watchers = list_watchers()
 
 
 def require_no_others(call: StageCall, watchers: Set[str]) -> None:

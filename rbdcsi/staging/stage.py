@@ -4,15 +4,17 @@ Any step may be the last one before a crash: every step looks at the state befor
 same call again carries on.
 """
 
+import dataclasses
 from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import rights
+from rbdcsi.ceph.connections import Connection
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host.fs import paths
 from rbdcsi.host.mappers.interface import MappedDevice
-from rbdcsi.model import capabilities, ids
+from rbdcsi.model import capabilities, filesystems, ids
 from rbdcsi.nodes.registry import Nodes
 from rbdcsi.staging import format
 from rbdcsi.staging.device_stack import require_working, shows
@@ -20,6 +22,7 @@ from rbdcsi.staging.mapping import mapped
 from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.stage_call import StageCall, StageRequest
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
+from rbdcsi.staging.unstage import Unstager
 from rbdcsi.staging.volume import opened
 from rbdcsi.telemetry import steps
 
@@ -53,26 +56,67 @@ class Stager:
             node.connections.use(cluster_id) as own_connection,
             node.connections.use(cluster_id, credentials) as connection,
         ):
-            location = node.locations.open(connection, handle.location)
-            # The reads are under way together.
-            reading_node = Nodes(own_connection.home()).begin_find(node.node_id)
-            reading_record = store.Records(location.ioctx).begin_read(handle.image_id)
-            volume = opened(connection, location, handle)
-            stored = reading_record.result()
-            attachment = rules.require(stored.record, str(handle), node.node_id, request.generation)
-            node.require_registered(reading_node.result())
-            device, note = node.devices.find(handle), node.devices.note(handle)
-            call = StageCall(
-                node, own_connection, connection, volume, request, stored, device, note
-            )
+            call = self._call(own_connection, connection, request)
+            if call.attachment.settles and not request.capability.block:
+                self._settle(call)
+                call = self._call(own_connection, connection, request)
             staged = self._is_staged(call)
-            rules.require_covered(attachment, request.capability, str(handle), node.node_id)
-            _require_mount_flags(call)
-            self._require_rights(call)
-            self._require_one_path(call)
+            self._require_permitted(call)
             with mapped(call) as mapped_device:
                 if not staged:
                     self._show(call, mapped_device)
+
+    def _call(
+        self, own_connection: Connection, connection: Connection, request: StageRequest
+    ) -> StageCall:
+        """Read the facts of a call."""
+        handle, node = request.handle, self._node
+        location = node.locations.open(connection, handle.location)
+        # The reads are under way together.
+        reading_node = Nodes(own_connection.home()).begin_find(node.node_id)
+        reading_record = store.Records(location.ioctx).begin_read(handle.image_id)
+        volume = opened(connection, location, handle)
+        stored = reading_record.result()
+        rules.require(stored.record, str(handle), node.node_id, request.generation)
+        node.require_registered(reading_node.result())
+        device, note = node.devices.find(handle), node.devices.note(handle)
+        return StageCall(node, own_connection, connection, volume, request, stored, device, note)
+
+    def _require_permitted(self, call: StageCall) -> None:
+        """Refuse a call before anything is mapped."""
+        handle, capability = str(call.handle), call.request.capability
+        rules.require_covered(call.attachment, capability, handle, self._node.node_id)
+        _require_mount_flags(call)
+        self._require_rights(call)
+        self._require_one_path(call)
+
+    def _settle(self, call: StageCall) -> None:
+        """Replay the journal of a copied filesystem, before this node or another one reads it.
+
+        A snapshot of a mounted filesystem has a journal that must be replayed, which a read-only
+        device cannot do. So the first node that attaches such a volume has it alone, mounts it for
+        writing once, and unmaps it. Then it is an attachment for reading like all others.
+        """
+        handle, path, records = call.handle, call.request.staging_path, call.volume.records
+        unstager = Unstager(self._node)
+        self._require_permitted(call)
+        if call.device or call.note:
+            unstager.unstage(handle, path)  # an earlier call was cut off
+        image = call.volume.marked(call.generation)
+        if image.mark and image.mark.copied:
+            stored = records.read(handle.image_id)
+            writing = dataclasses.replace(call, stored=stored, device=None, note=None, writes=True)
+            with mapped(writing) as device:
+                self._mount(writing, device.path, readonly=False)
+            steps.done("settle.mount", volume=str(handle))
+            unstager.unstage(handle, path)
+            steps.done("settle.unstage", volume=str(handle))
+        node_id, generation = self._node.node_id, call.generation
+        records.change(
+            handle.image_id,
+            lambda record: rules.settled(record, str(handle), node_id, generation),
+        )
+        steps.done("settle.record", volume=str(handle))
 
     def _require_rights(self, call: StageCall) -> None:
         """Refuse what could not be unstaged: NodeUnstageVolume has no Secrets.
@@ -168,9 +212,12 @@ class Stager:
             self._node.lasting,
             readonly=readonly,
         )
-        options = [*request.capability.mount_flags, *(("ro",) if readonly else ())]
+        always = filesystems.TABLE[fs_type].mount_always
+        options = [*request.capability.mount_flags, *always, *(("ro",) if readonly else ())]
         path = request.staging_path
         self._node.mounts.mount(device, path, fs_type, options, seconds=MOUNT_SECONDS)
+        if not readonly:
+            format.note_mounted(image)
         _mounted(request)
 
 

@@ -1,5 +1,6 @@
 """The facts of one NodeStageVolume call."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class StageCall:
     `connection` is that of the configured user, who may fence, and `user_connection` that of the
     call's own user, who maps the image.
     `device` is one that this plugin mapped before, and `note` is about that mapping.
+    `writes` means that the image is mapped for writing although the attachment is read-only; see
+    `Attachment.settles`.
     """
 
     node: ThisNode
@@ -41,6 +44,7 @@ class StageCall:
     stored: StoredRecord
     device: MappedDevice | None
     note: Note | None
+    writes: bool = False
 
     @property
     def handle(self) -> ids.VolumeHandle:
@@ -55,7 +59,8 @@ class StageCall:
     @property
     def attachment(self) -> Attachment:
         """This node's attachment."""
-        return self.stored.record.attachments[self.node.node_id]
+        attachment = self.stored.record.attachments[self.node.node_id]
+        return dataclasses.replace(attachment, readonly=False) if self.writes else attachment
 
     def require_attached(self) -> None:
         """Raise Refused if the attachment of this generation has ended since."""

@@ -96,7 +96,7 @@ def has_btrfs_log(device: Path, *, seconds: float) -> bool:
     Raises:
         DeviceUnreadable: the superblock could not be read.
     """
-    superblock = _read(device, _BTRFS_SUPERBLOCK, 4096, seconds)
+    superblock = read(device, _BTRFS_SUPERBLOCK, 4096, seconds)
     return any(superblock[_BTRFS_LOG_ROOT])
 
 
@@ -139,7 +139,7 @@ def ends(size: int) -> list[tuple[int, int]]:
 
 
 def _is_zero(device: Path, offset: int, length: int, seconds: float) -> bool:
-    data = _read(device, offset, length, seconds)
+    data = read(device, offset, length, seconds)
     if len(data) != length:
         raise DeviceUnreadable(
             f"{device}: a read of {length} bytes at {offset} returned {len(data)}, so its content "
@@ -148,8 +148,18 @@ def _is_zero(device: Path, offset: int, length: int, seconds: float) -> bool:
     return data == bytes(length)  # compared as one; a loop over millions of bytes takes 30 ms
 
 
-def _read(device: Path, offset: int, length: int, seconds: float) -> bytes:
-    """Read with O_DIRECT in a child, because a device that hangs would block this thread."""
+def read(device: Path, offset: int, length: int, seconds: float) -> bytes:
+    """Read with O_DIRECT in a child, because a device that hangs would block this thread.
+
+    Args:
+        device: the block device.
+        offset: of the part, in bytes.
+        length: of the part, in bytes.
+        seconds: how long it may take.
+
+    Raises:
+        DeviceUnreadable: the part could not be read.
+    """
     flags = "direct,fullblock,skip_bytes,count_bytes"
     part = (f"bs={length}", f"skip={offset}", f"count={length}")
     argv = ("dd", f"if={device}", f"iflag={flags}", *part, "status=none")

@@ -49,10 +49,16 @@ class Lab(PoolView):
         size: int = 64 * MIB,
         parameters: Mapping[str, str] | None = None,
         readonly: bool = False,
+        source: str = "",
     ) -> Iterator[Volume]:
         """Give a new volume, attached at a node; after the body it is taken down everywhere."""
         made = volume.create(
-            self.controller, name, size=size, capability=capability, parameters=parameters
+            self.controller,
+            name,
+            size=size,
+            capability=capability,
+            parameters=parameters,
+            source=source,
         )
         at = at or self.nodes[0]
         try:
