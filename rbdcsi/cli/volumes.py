@@ -47,6 +47,8 @@ def show(volume: str, config: Path, json_wanted: bool) -> None:
         metadata = facts.header.metadata if facts.header else {}
         row = {
             **rows.volume(facts),
+            "source": facts.spec and facts.spec.source,
+            "ancestors": reading.ancestors(pooled, facts),
             "attachments": rows.attachments(facts),
             "clients": rows.clients(facts),
             "metadata": dict(metadata),

@@ -24,7 +24,7 @@ from rbdcsi.nodes.presence import Answers, Question, ask
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.operator import volumes
 from rbdcsi.operator.facts import Cluster, Depth, LocationFacts, Node, NotedFence, Volume
-from rbdcsi.volumes import capacity
+from rbdcsi.volumes import ancestry, capacity
 
 _AT_ONCE = 8  # reads of images, and questions to nodes, that are under way together
 
@@ -55,6 +55,14 @@ def volume(pooled: Connections, handle: VolumeHandle) -> tuple[Volume, dict[str,
         if facts is None or (facts.header is None and record is None):
             raise errors.NotFound(f"volume {handle} does not exist")
         return facts, _nodes(connection, facts.record.attachments)
+
+
+def ancestors(pooled: Connections, facts: Volume) -> int | None:
+    """Return how many images a volume's image is a clone of, one of another; None if it is gone."""
+    if facts.header is None:
+        return None
+    with pooled.use(facts.handle.location.cluster_id) as connection:
+        return ancestry.depth(connection, facts.header)
 
 
 def used_bytes(pooled: Connections, handle: VolumeHandle) -> int:
