@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import (
     attach,
+    changed_blocks,
     create,
     data_path,
     delete,
@@ -35,6 +36,7 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     "listing": listing.measure,
     "neighbours": neighbours.measure,
     "data-path": data_path.measure,
+    "changed-blocks": changed_blocks.measure,
 }
 
 

@@ -82,6 +82,11 @@ class Driver:
         return csi_pb2_grpc.ControllerStub(self._channel())
 
     @property
+    def snapshot_metadata(self) -> csi_pb2_grpc.SnapshotMetadataStub:
+        """The SnapshotMetadata service."""
+        return csi_pb2_grpc.SnapshotMetadataStub(self._channel())
+
+    @property
     def node(self) -> csi_pb2_grpc.NodeStub:
         """The Node service."""
         return csi_pb2_grpc.NodeStub(self._channel())

@@ -117,7 +117,7 @@ def refusal_reasons() -> frozenset[str]:
 
 
 class SizeOutOfRange(RbdCsiError):
-    """The driver cannot provide a volume of this size or range."""
+    """The driver cannot provide a volume of this size or range, or a snapshot has no such byte."""
 
     code = "OUT_OF_RANGE"
 

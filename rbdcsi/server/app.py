@@ -15,6 +15,7 @@ from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
 from rbdcsi.services.identity import Identity
+from rbdcsi.services.snapshot_metadata import SnapshotMetadata
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from rbdcsi.volumes.purge import Purger
 from rbdcsi.volumes.search import LocationSearch
@@ -41,6 +42,7 @@ class Application:
 
     identity: Identity
     controller: Controller | None = None
+    snapshot_metadata: SnapshotMetadata | None = None
     node: "Node | None" = None
     background: list[BackgroundTask] = field(default_factory=list)
     locks: KeyedLocks = field(default_factory=KeyedLocks)
@@ -50,6 +52,8 @@ class Application:
         csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
         if self.controller:
             csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
+        if self.snapshot_metadata:
+            csi_pb2_grpc.add_SnapshotMetadataServicer_to_server(self.snapshot_metadata, server)
         if self.node:
             csi_pb2_grpc.add_NodeServicer_to_server(self.node, server)
 
@@ -113,3 +117,4 @@ def _add_controller(
         lambda location_id: purgers[location_id.cluster_id].wake(location_id),
         lambda cluster_id: clones[cluster_id].wake(),
     )
+    application.snapshot_metadata = SnapshotMetadata(pooled)

@@ -10,6 +10,8 @@ from rbdcsi.nodes.heartbeat import Registration
 
 _Service = csi_pb2.PluginCapability.Service
 
+CAPABILITIES = (_Service.CONTROLLER_SERVICE, _Service.SNAPSHOT_METADATA_SERVICE)
+
 
 class Identity(csi_pb2_grpc.IdentityServicer):
     """Serves the plugin's name, capabilities and readiness."""
@@ -31,8 +33,11 @@ class Identity(csi_pb2_grpc.IdentityServicer):
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
         """Return the capabilities of the plugin as a whole, the same from controller and node."""
-        offered = csi_pb2.PluginCapability(service=_Service(type=_Service.CONTROLLER_SERVICE))
-        return csi_pb2.GetPluginCapabilitiesResponse(capabilities=[offered])
+        return csi_pb2.GetPluginCapabilitiesResponse(
+            capabilities=[
+                csi_pb2.PluginCapability(service=_Service(type=kind)) for kind in CAPABILITIES
+            ]
+        )
 
     def Probe(
         self, request: csi_pb2.ProbeRequest, context: grpc.ServicerContext

@@ -40,6 +40,7 @@ _CHAPTERS = (
         "StorageClass, size, access mode",
     ),
     (r"^(services|server|runtime|model)/", "Any call"),
+    (r"^snapshots/", "Snapshots"),
     (r"^volumes/", "Creating, deleting and listing volumes"),
     (r"^(attachments|nodes)/", "Attaching and detaching"),
     (r"^staging/", "Staging and publishing on a node"),

@@ -40,6 +40,8 @@ def _facts(call: Call, request: Any, node_id: str) -> dict[str, str]:
         "request_id": call.request_id,
         "method": call.method,
         "volume": getattr(request, "volume_id", "") or getattr(request, "name", ""),
+        "snapshot": getattr(request, "snapshot_id", "")
+        or getattr(request, "target_snapshot_id", ""),
         "node": getattr(request, "node_id", "") or node_id,
     }
     return {name: shortened(value) for name, value in facts.items() if value}

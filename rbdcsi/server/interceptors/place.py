@@ -29,8 +29,13 @@ LIMITED = frozenset(
         "NodeStageVolume",
         "NodeUnstageVolume",
         "NodeExpandVolume",
+        "GetMetadataAllocated",
+        "GetMetadataDelta",
     }
 )
+# Fields of requests that name a volume or a snapshot, and thereby a pool.
+_VOLUMES = ("volume_id",)
+_SNAPSHOTS = ("snapshot_id", "target_snapshot_id")
 
 
 def limited(at_once: int) -> Layer:
@@ -54,14 +59,23 @@ def place_of(request: Any) -> Hashable | None:
 
     A pool that is known by both counts twice, which does no harm: there are threads for both.
     """
-    volume_id = getattr(request, "volume_id", "")
-    if volume_id:
-        try:
-            location = ids.parse(volume_id).location
-        except errors.NotFound:
-            return None
+    try:
+        location = _location(request)
+    except errors.NotFound:
+        return None
+    if location:
         return location.cluster_id, location.pool_id
     parameters = getattr(request, "parameters", None)
     if parameters is None:
         return None
     return parameters.get("clusterID", ""), parameters.get("pool", "")
+
+
+def _location(request: Any) -> ids.LocationId | None:
+    for field in _VOLUMES:
+        if volume_id := getattr(request, field, ""):
+            return ids.parse(volume_id).location
+    for field in _SNAPSHOTS:
+        if snapshot_id := getattr(request, field, ""):
+            return ids.parse_snapshot(snapshot_id).volume.location
+    return None
