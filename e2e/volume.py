@@ -217,6 +217,49 @@ def unpublish(node: Node, volume: Volume, *, pod: str = "pod") -> None:
     )
 
 
+def expand(
+    controller: Controller,
+    volume: Volume,
+    size: int,
+    *,
+    limit: int = 0,
+    secrets: Mapping[str, str] | None = None,
+) -> csi_pb2.ControllerExpandVolumeResponse:
+    """ControllerExpandVolume; sizes in bytes."""
+    return controller.controller.ControllerExpandVolume(
+        csi_pb2.ControllerExpandVolumeRequest(
+            volume_id=volume.id,
+            capacity_range=csi_pb2.CapacityRange(required_bytes=size, limit_bytes=limit),
+            volume_capability=volume.capability,
+            secrets=secrets or {},
+        )
+    )
+
+
+def expand_on_node(
+    node: Node,
+    volume: Volume,
+    size: int = 0,
+    *,
+    path: Path | None = None,
+    timeout: float | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> int:
+    """NodeExpandVolume, by default at the staging path; returns the size in bytes."""
+    answer = node.node.NodeExpandVolume(
+        csi_pb2.NodeExpandVolumeRequest(
+            volume_id=volume.id,
+            volume_path=str(path or volume.staging(node)),
+            capacity_range=csi_pb2.CapacityRange(required_bytes=size),
+            staging_target_path=str(volume.staging(node)),
+            volume_capability=volume.capability,
+            secrets=secrets or {},
+        ),
+        timeout=timeout,
+    )
+    return answer.capacity_bytes
+
+
 def until_let_through(call: Callable[[], None], seconds: float = 60) -> None:
     """Repeat a call that is refused, as the kubelet does; at the end its error passes through."""
     ends_at = time.monotonic() + seconds

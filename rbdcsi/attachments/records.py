@@ -78,16 +78,27 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """The last growth of the image: the Ceph client that resizes it, to `size` bytes, and when."""
+
+    client: str
+    size: int
+    since: str
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+
+@dataclass(frozen=True)
 class VolumeRecord:
     """All attachments of one volume, by node id.
 
     `generation` grows with each attachment; `deleting` is the time since when the volume may not
-    be attached because it is being deleted.
+    be attached because it is being deleted. `growth` is finished if the image has its size.
     """
 
     generation: int = 0
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     deleting: str | None = None
+    growth: Growth | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     def having(self, node: str, attachment: Attachment) -> "VolumeRecord":

@@ -38,11 +38,13 @@ class Work:
 class _Child:
     """A command with the thread that started it and waits for it."""
 
-    def __init__(self, argv: Sequence[str], step: str, ok: Collection[int]) -> None:
+    def __init__(
+        self, argv: Sequence[str], step: str, ok: Collection[int], pass_fds: Collection[int]
+    ) -> None:
         self.step, self.program, self.since = step, argv[0], clock.now()
         self._started: futures.Future[command.Process] = futures.Future()
         self._result: futures.Future[command.CommandResult] = futures.Future()
-        arguments = (argv, step, ok)
+        arguments = (argv, step, ok, pass_fds)
         threading.Thread(target=self._run, args=arguments, name=argv[0], daemon=True).start()
 
     @property
@@ -62,9 +64,11 @@ class _Child:
                 process,
             ) from None
 
-    def _run(self, argv: Sequence[str], step: str, ok: Collection[int]) -> None:
+    def _run(
+        self, argv: Sequence[str], step: str, ok: Collection[int], pass_fds: Collection[int]
+    ) -> None:
         try:
-            process = command.start(argv, step=step)
+            process = command.start(argv, step=step, pass_fds=pass_fds)
         except Exception as error:  # noqa: BLE001  the waiting call raises it
             self._started.set_exception(error)
             self._result.set_exception(error)
@@ -89,7 +93,13 @@ class LastingCommands:
         self._children: dict[tuple[str | int, ...], tuple[Work, _Child]] = {}
 
     def run(
-        self, work: Work, argv: Sequence[str], *, step: str, ok: Collection[int] = (0,)
+        self,
+        work: Work,
+        argv: Sequence[str],
+        *,
+        step: str,
+        ok: Collection[int] = (0,),
+        pass_fds: Collection[int] = (),
     ) -> command.CommandResult:
         """Start the command and wait for it until the caller's deadline.
 
@@ -98,6 +108,8 @@ class LastingCommands:
             argv: the command and its arguments.
             step: the step and its object, for messages.
             ok: the exit codes that are no error.
+            pass_fds: descriptors that the child inherits under the same numbers; the caller may
+                close its own when this returns or raises.
 
         Raises:
             ChildAlive: the child runs on.
@@ -105,7 +117,7 @@ class LastingCommands:
         """
         seconds = deadlines.remaining(_CALL_SECONDS)
         self._require_ended(work)
-        self._children[work.image] = (work, _Child(argv, step, ok))
+        self._children[work.image] = (work, _Child(argv, step, ok, pass_fds))
         return self._wait(work, seconds)
 
     def result(self, work: Work) -> command.CommandResult | None:

@@ -52,3 +52,35 @@ def choose(required: int, limit: int, *, fs_type: str | None, object_bytes: int)
             f"({largest(object_bytes)} bytes); ask for less, or for a larger objectSize"
         )
     return size
+
+
+def grown(required: int, limit: int, *, current: int, object_bytes: int) -> int:
+    """Return the size in bytes that a volume grows to, which is never below `current`.
+
+    Args:
+        required: the smallest acceptable size in bytes; 0 is no bound.
+        limit: the largest acceptable size in bytes; 0 is no limit.
+        current: the size in bytes that the volume has.
+        object_bytes: size of the image's objects in bytes.
+
+    Raises:
+        InvalidRequest: both bounds are missing, or one is negative.
+        SizeOutOfRange: the limit is below the volume's size, or no size is in the range.
+    """
+    if required < 0 or limit < 0 or not (required or limit):
+        raise errors.InvalidRequest(
+            f"capacity_range (required {required}, limit {limit} bytes): must have a bound, and no "
+            "negative one"
+        )
+    size = current if required <= current else -(-required // MIB) * MIB
+    if limit and size > limit:
+        raise errors.SizeOutOfRange(
+            f"no size is between {required} and {limit} bytes: the volume has {current} bytes and "
+            f"never shrinks, and sizes are whole MiB; ask for a limit of at least {size} bytes"
+        )
+    if size > max(current, largest(object_bytes)):
+        raise errors.SizeOutOfRange(
+            f"{size} bytes are more than an image with objects of {object_bytes} bytes can have "
+            f"({largest(object_bytes)} bytes); ask for less"
+        )
+    return size

@@ -15,6 +15,7 @@ from rbdcsi.services import convert
 from rbdcsi.volumes import capacity
 from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.delete import Deleter
+from rbdcsi.volumes.expand import Expander
 from rbdcsi.volumes.list import Catalogue, VolumeInfo
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
@@ -31,6 +32,7 @@ CAPABILITIES = (
     _RPC.PUBLISH_READONLY,
     _RPC.SINGLE_NODE_MULTI_WRITER,
     _RPC.CLONE_VOLUME,
+    _RPC.EXPAND_VOLUME,
 )
 
 
@@ -57,6 +59,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         self._placement = Placement(pooled, volume_locations)
         self._provisioner = Provisioner(pooled, self._placement, on_deep=deep)
         self._deleter = Deleter(pooled, volume_locations, deleted)
+        self._expander = Expander(pooled, volume_locations)
         self._attacher = Attacher(pooled, volume_locations)
         self._detacher = Detacher(pooled, policy)
         self._catalogue = Catalogue(pooled, volume_locations)
@@ -106,6 +109,24 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             self._require_configured(handle)
             self._deleter.delete(handle, convert.credentials(request.secrets))
         return csi_pb2.DeleteVolumeResponse()
+
+    def ControllerExpandVolume(
+        self, request: csi_pb2.ControllerExpandVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.ControllerExpandVolumeResponse:
+        """Make a volume larger."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        expanded = self._expander.expand(
+            self._configured_handle(volume_id),
+            request.capacity_range.required_bytes,
+            request.capacity_range.limit_bytes,
+            convert.optional_capability(
+                request.volume_capability, present=request.HasField("volume_capability")
+            ),
+            convert.credentials(request.secrets),
+        )
+        return csi_pb2.ControllerExpandVolumeResponse(
+            capacity_bytes=expanded.size, node_expansion_required=expanded.on_node
+        )
 
     def ControllerPublishVolume(
         self, request: csi_pb2.ControllerPublishVolumeRequest, context: grpc.ServicerContext

@@ -52,6 +52,11 @@ def required_capability(message: csi_pb2.VolumeCapability, *, present: bool) -> 
     return capability(message)
 
 
+def optional_capability(message: csi_pb2.VolumeCapability, *, present: bool) -> Capability | None:
+    """Return a VolumeCapability as a record, None if the request has none."""
+    return capability(message) if present else None
+
+
 def all_capabilities(messages: Iterable[csi_pb2.VolumeCapability]) -> tuple[Capability, ...]:
     """Return VolumeCapabilities as records; raise InvalidRequest if there is none."""
     records = tuple(capability(message) for message in messages)

@@ -9,6 +9,7 @@ from rbdcsi.ceph import probe
 from rbdcsi.nodes.heartbeat import Registration
 
 _Service = csi_pb2.PluginCapability.Service
+_Expansion = csi_pb2.PluginCapability.VolumeExpansion
 
 CAPABILITIES = (_Service.CONTROLLER_SERVICE, _Service.SNAPSHOT_METADATA_SERVICE)
 
@@ -32,10 +33,16 @@ class Identity(csi_pb2_grpc.IdentityServicer):
     def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
-        """Return the capabilities of the plugin as a whole, the same from controller and node."""
+        """Return the capabilities of the plugin as a whole, the same from controller and node.
+
+        ONLINE includes volumes that are not published; OFFLINE would exclude those that are (CSI:
+        PluginCapability.VolumeExpansion).
+        """
+        capability = csi_pb2.PluginCapability
         return csi_pb2.GetPluginCapabilitiesResponse(
             capabilities=[
-                csi_pb2.PluginCapability(service=_Service(type=kind)) for kind in CAPABILITIES
+                *(capability(service=_Service(type=kind)) for kind in CAPABILITIES),
+                capability(volume_expansion=_Expansion(type=_Expansion.ONLINE)),
             ]
         )
 

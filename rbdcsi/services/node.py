@@ -12,6 +12,7 @@ from rbdcsi.model import ids
 from rbdcsi.nodes.heartbeat import Registration
 from rbdcsi.services import convert
 from rbdcsi.staging import stats
+from rbdcsi.staging.expand import Expander, ExpandRequest
 from rbdcsi.staging.publish import Publisher, PublishRequest
 from rbdcsi.staging.stage import Stager
 from rbdcsi.staging.stage_call import StageRequest
@@ -25,6 +26,7 @@ CAPABILITIES = (
     _RPC.STAGE_UNSTAGE_VOLUME,
     _RPC.GET_VOLUME_STATS,
     _RPC.SINGLE_NODE_MULTI_WRITER,
+    _RPC.EXPAND_VOLUME,
 )
 
 
@@ -53,6 +55,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         self._stager = Stager(node)
         self._unstager = Unstager(node)
         self._publisher = Publisher(node)
+        self._expander = Expander(node)
         self._info = csi_pb2.NodeGetInfoResponse(
             node_id=node.node_id, max_volumes_per_node=max_volumes
         )
@@ -136,6 +139,24 @@ class Node(csi_pb2_grpc.NodeServicer):
         target_path = convert.required("target_path", request.target_path)
         self._publisher.unpublish(Path(target_path))
         return csi_pb2.NodeUnpublishVolumeResponse()
+
+    def NodeExpandVolume(
+        self, request: csi_pb2.NodeExpandVolumeRequest, context: grpc.ServicerContext
+    ) -> csi_pb2.NodeExpandVolumeResponse:
+        """Make the device and the filesystem of a staged volume as large as the volume."""
+        volume_id = convert.required("volume_id", request.volume_id)
+        path, staging_path = request.volume_path, request.staging_target_path
+        size = self._expander.expand(
+            ExpandRequest(
+                ids.parse(volume_id),
+                Path(convert.required("volume_path", path)),
+                Path(staging_path) if staging_path else None,
+                request.capacity_range.required_bytes,
+                request.capacity_range.limit_bytes,
+            ),
+            convert.credentials(request.secrets),
+        )
+        return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=size)
 
     def NodeGetVolumeStats(
         self, request: csi_pb2.NodeGetVolumeStatsRequest, context: grpc.ServicerContext

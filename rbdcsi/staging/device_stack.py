@@ -22,6 +22,7 @@ from rbdcsi.staging.notes import Note, Notes
 _log = structlog.get_logger()
 
 MAP_SECONDS = 60.0
+RESIZE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class Devices:
     def discard(self, device: MappedDevice) -> None:
         """Remove a device whose client is fenced, although it may be in use."""
         self._mapper(device).discard(device, seconds=MAP_SECONDS)
+
+    def update_size(self, device: MappedDevice, size: int) -> None:
+        """Make a device take the image's size, in bytes; see `Mapper.update_size`."""
+        self._mapper(device).update_size(device, size, seconds=RESIZE_SECONDS)
 
     def clear(self, handle: ids.VolumeHandle, fsid: str) -> None:
         """Unmap whatever a mapper has of the volume without listing it, as its state was lost.

@@ -1,23 +1,24 @@
-"""NodeStageVolume: map and record the client, make or check the filesystem, mount.
+"""NodeStageVolume: map and record the client, make or check the filesystem, mount, grow.
 
 Any step may be the last one before a crash: every step looks at the state before it acts, so the
 same call again carries on.
 """
 
 import dataclasses
-from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import rights
 from rbdcsi.ceph.connections import Connection
 from rbdcsi.config.credentials import Credentials
+from rbdcsi.host.block import signature
 from rbdcsi.host.fs import paths
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, filesystems, ids
 from rbdcsi.nodes.registry import Nodes
 from rbdcsi.staging import format
 from rbdcsi.staging.device_stack import require_working, shows
+from rbdcsi.staging.expand import grow_staged
 from rbdcsi.staging.mapping import mapped
 from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.stage_call import StageCall, StageRequest
@@ -65,6 +66,9 @@ class Stager:
             with mapped(call) as mapped_device:
                 if not staged:
                     self._show(call, mapped_device)
+                elif not request.capability.block:
+                    # An earlier call may have died before it had grown the filesystem.
+                    grow_staged(node, handle, mapped_device, request.staging_path, None)
 
     def _call(
         self, own_connection: Connection, connection: Connection, request: StageRequest
@@ -107,7 +111,7 @@ class Stager:
             stored = records.read(handle.image_id)
             writing = dataclasses.replace(call, stored=stored, device=None, note=None, writes=True)
             with mapped(writing) as device:
-                self._mount(writing, device.path, readonly=False)
+                self._mount(writing, device, readonly=False)
             steps.done("settle.mount", volume=str(handle))
             unstager.unstage(handle, path)
             steps.done("settle.unstage", volume=str(handle))
@@ -143,7 +147,7 @@ class Stager:
         if call.request.capability.block:
             self._bind(call, device, readonly=readonly)
         else:
-            self._mount(call, device.path, readonly=readonly)
+            self._mount(call, device, readonly=readonly)
 
     def _is_staged(self, call: StageCall) -> bool:
         """Return whether this is a repeat: the path shows this volume, for the use asked for.
@@ -192,7 +196,7 @@ class Stager:
         self._node.mounts.bind(device.path, block, readonly=readonly)
         _mounted(request)
 
-    def _mount(self, call: StageCall, device: Path, *, readonly: bool) -> None:
+    def _mount(self, call: StageCall, device: MappedDevice, *, readonly: bool) -> None:
         request, volume = call.request, call.volume
         if volume.raw_only:
             raise errors.UnexpectedContent(
@@ -201,11 +205,11 @@ class Stager:
             )
         fs_type = volume.fs_type(request.capability.fs_type)
         image = volume.marked(request.generation)
-        content = format.read(image, device, readonly=readonly)
+        content = format.read(image, device.path, readonly=readonly)
         call.require_attached()
         format.prepare(
             image,
-            device,
+            device.path,
             content,
             fs_type,
             volume.options.mkfs_options,
@@ -215,10 +219,12 @@ class Stager:
         always = filesystems.TABLE[fs_type].mount_always
         options = [*request.capability.mount_flags, *always, *(("ro",) if readonly else ())]
         path = request.staging_path
-        self._node.mounts.mount(device, path, fs_type, options, seconds=MOUNT_SECONDS)
+        self._node.mounts.mount(device.path, path, fs_type, options, seconds=MOUNT_SECONDS)
         if not readonly:
             format.note_mounted(image)
         _mounted(request)
+        if isinstance(content, signature.Signature):
+            grow_staged(self._node, request.handle, device, path, content.unused)
 
 
 def _require_mount_flags(call: StageCall) -> None:

@@ -72,6 +72,12 @@ REFUSED = prometheus_client.Counter(
     ["method", "reason"],
     registry=REGISTRY,
 )
+NOT_GROWN = prometheus_client.Counter(
+    "rbdcsi_filesystems_not_grown",
+    "Volumes that were staged with a filesystem smaller than the device, because growing it "
+    "failed.",
+    registry=REGISTRY,
+)
 FAIL_OVER_SECONDS = prometheus_client.Histogram(
     "rbdcsi_fail_over_duration_seconds",
     "Time from the first call that detaches a volume from a node to its end, where a client had to "

@@ -8,13 +8,14 @@ start and end were read and are zero.
 import contextlib
 from collections.abc import Collection, Iterator
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.block import devices
 from rbdcsi.host.kernel import memfd
+from rbdcsi.model import superblocks
 from rbdcsi.runtime import deadlines
 from rbdcsi.runtime.futures import Future
 
@@ -35,10 +36,14 @@ class BlankContent:
 
 @dataclass(frozen=True)
 class Signature:
-    """The content of a device with data: `fs_type` is blkid's name for it, or `unknown data`."""
+    """The content of a device with data: `fs_type` is blkid's name for it, or `unknown data`.
+
+    `unused` is the number of bytes by which its filesystem can grow, None if that is not known.
+    """
 
     fs_type: str
     uuid: str | None = None
+    unused: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.fs_type}, UUID {self.uuid}" if self.uuid else self.fs_type
@@ -100,6 +105,27 @@ def has_btrfs_log(device: Path, *, seconds: float) -> bool:
     return any(superblock[_BTRFS_LOG_ROOT])
 
 
+def unused_bytes(device: Path, fs_type: str, *, seconds: float) -> int | None:
+    """Return the bytes by which the device's filesystem can grow, as its superblock on disk says.
+
+    A mounted filesystem may have a newer superblock in memory, and be larger than this says.
+
+    Args:
+        device: the block device.
+        fs_type: its filesystem.
+        seconds: how long it may take.
+
+    Returns:
+        None if there is no superblock of that filesystem.
+
+    Raises:
+        DeviceUnreadable: the superblock could not be read.
+    """
+    size = devices.size(device)
+    head = read(device, 0, min(superblocks.HEAD_BYTES, size), seconds)
+    return superblocks.unused_bytes(fs_type, head, size)
+
+
 @contextlib.contextmanager
 def reading(device: Path, *, seconds: float) -> Iterator[Future[Content]]:
     """Read the device's start and end with direct I/O while the body runs.
@@ -111,7 +137,8 @@ def reading(device: Path, *, seconds: float) -> Iterator[Future[Content]]:
         DeviceUnreadable: a part could not be read, or not in full.
         CommandTimedOut, CommandStuck: the device does not answer.
     """
-    parts = ends(devices.size(device))
+    size = devices.size(device)
+    parts = ends(size)
     if not parts:
         raise DeviceUnreadable(
             f"{device}: has a size of 0 bytes, so its content cannot be read; check the image's "
@@ -119,14 +146,16 @@ def reading(device: Path, *, seconds: float) -> Iterator[Future[Content]]:
         )
     seconds = deadlines.remaining(seconds)
     with futures.ThreadPoolExecutor(len(parts)) as readers:
-        zero_checks = [
-            readers.submit(_is_zero, device, offset, length, seconds) for offset, length in parts
-        ]
+        reads = [readers.submit(_part, device, offset, length, seconds) for offset, length in parts]
 
         def result() -> Content:
             # Wait for every part before blkid runs: blkid does not report failed reads.
-            are_zero = [check.result() for check in zero_checks]
-            return BlankContent() if all(are_zero) else _signature(device, seconds)
+            heads = [read.result() for read in reads]
+            if not any(heads):
+                return BlankContent()
+            content = _signature(device, seconds)
+            unused = superblocks.unused_bytes(content.fs_type, heads[0], size)
+            return replace(content, unused=unused)
 
         yield Future(result)
 
@@ -138,14 +167,17 @@ def ends(size: int) -> list[tuple[int, int]]:
     return [(offset, length) for offset, length in ((0, head), (size - tail, tail)) if length]
 
 
-def _is_zero(device: Path, offset: int, length: int, seconds: float) -> bool:
+def _part(device: Path, offset: int, length: int, seconds: float) -> bytes:
+    """Return the begin of a part, nothing if the whole part is zero."""
     data = read(device, offset, length, seconds)
     if len(data) != length:
         raise DeviceUnreadable(
             f"{device}: a read of {length} bytes at {offset} returned {len(data)}, so its content "
             "is not known and it is left as it is; check the device with `dmesg`"
         )
-    return data == bytes(length)  # compared as one; a loop over millions of bytes takes 30 ms
+    if data == bytes(length):  # compared as one; a loop over millions of bytes takes 30 ms
+        return b""
+    return data[: superblocks.HEAD_BYTES]
 
 
 def read(device: Path, offset: int, length: int, seconds: float) -> bytes:

@@ -50,6 +50,18 @@ class Mounts:
         entry = mountinfo.find(_mountinfo(), mount_id)
         return entry if entry and entry.target == self._real(target) else None
 
+    @contextlib.contextmanager
+    def opened(self, entry: mountinfo.MountEntry) -> Iterator[paths.Target]:
+        """Open the directory that a mount shows, for the body.
+
+        Raises:
+            Busy: another mount is there now.
+        """
+        with paths.open_target(entry.target, self._real_base, "directory") as opened:
+            if _mount_id(opened.fd) != entry.mount_id:
+                raise errors.Busy(f"{entry.target}: was mounted or unmounted just now; try again")
+            yield opened
+
     def mounts_below(self, path: Path) -> tuple[mountinfo.MountEntry, ...]:
         """Return every mount at or below the path, which may be `base`; hidden mounts too."""
         real = self._real_base if path == self._base else self._real(path)

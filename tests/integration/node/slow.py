@@ -11,7 +11,7 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 
 _SLOW = Path(__file__).parents[2] / "bin/slow"
-_TOOLS = ("mkfs.ext4", "e2fsck", "qemu-storage-daemon")
+_TOOLS = ("mkfs.ext4", "e2fsck", "xfs_growfs", "qemu-storage-daemon")
 
 
 @dataclass(frozen=True)

@@ -210,3 +210,19 @@ def test_only_a_mode_that_the_attachment_covers_is_staged(
         return
     with pytest.raises(errors.Refused, match=f"{attached.value} .* {asked.value}"):
         rules.require_covered(held, Capability(asked, block=True), VOLUME, "n")
+
+
+def test_one_client_grows_an_image_until_it_has_finished_or_is_ended() -> None:
+    first, other = records.Growth("a:0/1", 20, NOW), records.Growth("b:0/2", 30, NOW)
+    record = rules.begin_grow(VolumeRecord(), VOLUME, first, 10, ())
+    assert record.growth == first
+    assert rules.begin_grow(record, VOLUME, first, 10, ()) == record  # its own repeat
+
+    with pytest.raises(errors.Busy, match="grown to 20 bytes by client a:0/1"):
+        rules.begin_grow(record, VOLUME, other, 10, ())
+    assert rules.begin_grow(record, VOLUME, other, 20, ()).growth == other  # it has finished
+    assert rules.begin_grow(record, VOLUME, other, 10, {"a:0/1"}).growth == other  # it is ended
+
+    record = rules.begin_delete(record, VOLUME, NOW)
+    with pytest.raises(errors.NotFound, match="is being deleted"):
+        rules.begin_grow(record, VOLUME, first, 10, ())

@@ -57,3 +57,30 @@ def test_a_size_beyond_the_object_map_is_refused_with_the_largest() -> None:
     with pytest.raises(errors.SizeOutOfRange, match=rf"{most} bytes\); ask for less"):
         sizes.choose(most + 1, 0, fs_type=None, object_bytes=1 << 12)
     assert sizes.choose(most, 0, fs_type=None, object_bytes=1 << 12) == most
+
+
+@given(BYTES, BYTES, st.integers(1, 1 << 50), OBJECTS)
+@example(MIB + 1, 0, MIB, 1 << 22)
+@example(0, MIB, MIB, 1 << 22)
+@example(MIB, 0, 2 * MIB + 5, 1 << 22)
+def test_a_volume_grows_to_the_least_whole_mib_and_never_shrinks(
+    required: int, limit: int, current: int, object_bytes: int
+) -> None:
+    try:
+        size = sizes.grown(required, limit, current=current, object_bytes=object_bytes)
+    except errors.InvalidRequest:
+        assert not required
+        assert not limit
+    except errors.SizeOutOfRange:
+        least = max(current, -(-required // MIB) * MIB)
+        assert 0 < limit < least or least > sizes.largest(object_bytes)
+    else:
+        assert size >= max(current, required)
+        assert size in (current, -(-required // MIB) * MIB)
+        assert not limit or size <= limit
+
+
+def test_a_growth_without_a_bound_or_with_a_negative_one_is_no_request() -> None:
+    for required, limit in ((0, 0), (-1, 0), (5, -1)):
+        with pytest.raises(errors.InvalidRequest, match="must have a bound"):
+            sizes.grown(required, limit, current=MIB, object_bytes=1 << 22)
