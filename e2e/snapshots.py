@@ -52,3 +52,9 @@ def listed(
         token = page.next_token
         if not token:
             return
+
+
+def get(controller: Controller, snapshot_id: str) -> csi_pb2.Snapshot:
+    """GetSnapshot."""
+    request = csi_pb2.GetSnapshotRequest(snapshot_id=snapshot_id)
+    return controller.controller.GetSnapshot(request).snapshot

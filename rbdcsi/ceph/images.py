@@ -1,4 +1,4 @@
-"""RBD images of one location: create, inspect, list, move to the trash, remove.
+"""RBD images of one location: create, inspect, list, remove.
 
 librbd creates and removes images. Their headers and metadata are read and written directly, because
 opening an image takes 20 times as long (see objects.py).
@@ -12,13 +12,12 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects, omap, trash
+from rbdcsi.ceph import ceph_errors, objects, omap
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
 from rbdcsi.runtime.futures import Future
 
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
-_MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a location
 _NAME = "name_"  # keys of rbd_directory; the value is the image's id
 _AUTOMATIC = "auto "  # cookies of locks that clients take by themselves (librbd, krbd)
 _ID_BYTES = 4096  # an id object holds one short string
@@ -102,29 +101,17 @@ class Images:
         return True
 
     def header(self, image_id: str) -> objects.Header | None:
-        """Return the image's header, None if there is no such image.
+        """Return the image's header, None if there is no such image."""
+        return self.begin_header(image_id).result()
+
+    def begin_header(self, image_id: str) -> Future[objects.Header | None]:
+        """Begin to read the image's header, None if there is no such image.
 
         It is one read, and one more for each thousand snapshots.
         """
-        with ceph_errors.translated("reading the header of image", image_id):
-            try:
-                pairs = page = self._header_page(image_id, "")
-                while len(page) == omap.PAGE:
-                    page = self._header_page(image_id, page[-1][0])
-                    pairs = pairs + page
-                return objects.decode(dict(pairs))
-            except rados.ObjectNotFound:
-                return None
-            except ValueError as error:
-                raise errors.Failed(f"image {image_id}: {error}") from error
-
-    def _header_page(self, image_id: str, after: str) -> omap.Pairs:
-        """Read the next keys of a header; unlike an omap that is not there, a header is missed."""
-        with rados.ReadOpCtx() as op:
-            values, _ = self._ioctx.get_omap_vals(op, after, "", omap.PAGE)
-            self._ioctx.operate_read_op(op, objects.HEADER + image_id)
-            # the bindings give None for an empty value
-            return [(key, value or b"") for key, value in values]
+        name = objects.HEADER + image_id
+        reading = omap.begin_page(self._ioctx, name, "")
+        return reading.then(lambda pairs: _header(self._ioctx, image_id, pairs))
 
     def set_metadata(
         self,
@@ -281,36 +268,6 @@ class Images:
         start = _NAME + after if after else ""
         return omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, start, most)
 
-    def trash(self, image_id: str, name: str) -> None:
-        """Move the image to the trash: its name is free, clients that have it open keep its data.
-
-        A mirrored image is moved by librbd, which ends the mirroring before.
-
-        Args:
-            image_id: the image.
-            name: its name.
-
-        Raises:
-            NotFound: no such image, or it is in the trash already.
-            Refused: another client has locked it.
-            Failed: it is in a group.
-        """
-        with ceph_errors.translated("moving to the trash image", name):
-            if omap.begin_read(self._ioctx, _MIRRORING, f"image_{image_id}").result():
-                self._rbd.trash_move(self._ioctx, name, 0)
-                return
-            with rbd.Image(self._ioctx, image_id=image_id) as image:
-                if group := image.group()["name"]:
-                    raise errors.Failed(
-                        f"image {name} is in group {group}; remove it from the group first"
-                    )
-                if image.features() & image_layout.BITS["exclusive-lock"]:
-                    image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
-                current = self.name_of(image_id)
-                if current is None:
-                    raise errors.NotFound(f"image {name} is in the trash already")
-                trash.move(self._ioctx, image_id, current)
-
     def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
         """Remove an image in the trash with its data; takes time by the size of the image.
 
@@ -329,3 +286,15 @@ class Images:
 
         with ceph_errors.translated("removing from the trash image", image_id):
             self._rbd.trash_remove(self._ioctx, image_id, on_progress=progress)
+
+
+def _header(ioctx: rados.Ioctx, image_id: str, first_page: omap.Pairs) -> objects.Header | None:
+    """Return the header whose first keys are these, None if there are none."""
+    page = pairs = first_page
+    while len(page) == omap.PAGE:
+        page = omap.begin_page(ioctx, objects.HEADER + image_id, "", page[-1][0]).result()
+        pairs = pairs + page
+    try:
+        return objects.decode(dict(pairs)) if pairs else None
+    except ValueError as error:
+        raise errors.Failed(f"image {image_id}: {error}") from error

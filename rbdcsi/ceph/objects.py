@@ -8,7 +8,13 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rbdcsi.ceph.lineage import ImageSnapshot, Parent, decode_parent, decode_snapshot
+from rbdcsi.ceph.lineage import (
+    ImageSnapshot,
+    Parent,
+    SnapshotKind,
+    decode_parent,
+    decode_snapshot,
+)
 
 HEADER = "rbd_header."
 ID = "rbd_id."
@@ -34,6 +40,18 @@ class Header:
     metadata: Mapping[str, str]
     snapshots: tuple[ImageSnapshot, ...] = ()
     parent: Parent | None = None
+
+    def user_snapshots(self) -> tuple[ImageSnapshot, ...]:
+        """Return the snapshots that are neither removed nor of a group or of mirroring."""
+        return tuple(each for each in self.snapshots if each.kind is SnapshotKind.USER)
+
+    def user_snapshot(self, snap_id: int) -> ImageSnapshot | None:
+        """Return the user's snapshot of that id, None if there is none."""
+        return next((each for each in self.user_snapshots() if each.snap_id == snap_id), None)
+
+    def user_snapshot_named(self, name: str) -> ImageSnapshot | None:
+        """Return the user's snapshot of that name, None if there is none."""
+        return next((each for each in self.user_snapshots() if each.name == name), None)
 
 
 def metadata_key(name: str) -> str:

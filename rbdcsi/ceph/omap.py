@@ -131,7 +131,12 @@ class Omap:
             pairs = begin_page(self._ioctx, self._name, prefix, pairs[-1][0]).result()
 
     def swap(
-        self, key: str, old: str | None, new: str | None, beside: Mapping[str, str | None] = _NONE
+        self,
+        key: str,
+        old: str | None,
+        new: str | None,
+        beside: Mapping[str, str | None] = _NONE,
+        absent: Iterable[str] = (),
     ) -> bool:
         """Set the key to `new` if its value is still `old`; otherwise change nothing.
 
@@ -142,15 +147,18 @@ class Omap:
             old: the expected value; None expects that the key does not exist.
             new: the new value; None removes the key.
             beside: other keys, which the same operation sets or removes (None).
+            absent: keys that must not exist either.
 
         Returns:
-            Whether the value was `old` and the keys have changed.
+            Whether the value was `old`, and the keys have changed.
         """
         with ceph_errors.translated("changing object", f"{self._name}, key {key!r}"):
             try:
                 with rados.WriteOpCtx() as op:
                     op.new(0)
                     op.omap_cmp(key, old or "", _EQUAL)
+                    for each in absent:
+                        op.omap_cmp(each, "", _EQUAL)
                     for each, value in {**beside, key: new}.items():
                         self._write(op, each, value)
                     self._ioctx.operate_write_op(op, self._name)

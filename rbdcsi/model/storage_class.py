@@ -1,22 +1,19 @@
 """StorageClass parameters, named as in ceph-csi, parsed into one record."""
 
-import difflib
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from rbdcsi import errors
 from rbdcsi.model import ids, image_layout, image_names, map_options
 from rbdcsi.model.node_options import FORCE, NodeOptions
+from rbdcsi.model.parameters import RESERVED, Parameter, matching, unknown
 
 FSTYPE = "csi.storage.k8s.io/fstype"
 PVC_NAME = "csi.storage.k8s.io/pvc/name"
 PVC_NAMESPACE = "csi.storage.k8s.io/pvc/namespace"
 PV_NAME = "csi.storage.k8s.io/pv/name"
-
-_RESERVED = "csi.storage.k8s.io/"  # of Kubernetes' sidecars, which use most of them themselves
 
 # Parameters of ceph-csi that ask for what is done anyway, with the values that do.
 AS_DONE = {"imageFormat": "2", "thickProvision": "false", "encrypted": "false"}
@@ -37,17 +34,6 @@ _NOT_YET = (
 )
 
 _MAPPERS = {"krbd": "krbd", "rbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
-
-
-class Parameter(NamedTuple):
-    """A parameter; the table in docs/reference/storage-class.md is generated from these."""
-
-    name: str
-    kind: str
-    default: str
-    example: str
-    checked: str  # the calls that refuse a wrong value
-    meaning: str
 
 
 _CREATE = "CreateVolume"
@@ -134,12 +120,12 @@ def parse(parameters: Mapping[str, str]) -> Parameters:
     stripe_unit, stripe_count = _striping(parameters)
     features = image_layout.parse(parameters.get("imageFeatures") or ",".join(image_layout.DEFAULT))
     return Parameters(
-        cluster_id=_matching(parameters, "clusterID", ids.CLUSTER_ID),
+        cluster_id=matching(parameters, "clusterID", ids.CLUSTER_ID),
         pool=parameters.get("pool") or None,
         data_pool=parameters.get("dataPool") or None,
-        namespace=_matching(parameters, "radosNamespace", ids.NAMESPACE),
+        namespace=matching(parameters, "radosNamespace", ids.NAMESPACE),
         features=features,
-        name_prefix=_matching(parameters, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
+        name_prefix=matching(parameters, "volumeNamePrefix", image_names.NAME_PREFIX) or "csi-",
         object_bytes=_object_bytes(parameters),
         stripe_unit=stripe_unit,
         stripe_count=stripe_count,
@@ -154,7 +140,7 @@ def parse(parameters: Mapping[str, str]) -> Parameters:
 def _check_names(parameters: Mapping[str, str]) -> None:
     unencrypted = parameters.get("encrypted") == AS_DONE["encrypted"]
     for name, value in parameters.items():
-        if name in KNOWN or name in WITHOUT_EFFECT or name.startswith(_RESERVED):
+        if name in KNOWN or name in WITHOUT_EFFECT or name.startswith(RESERVED):
             continue
         if name in AS_DONE and value in {"", AS_DONE[name]}:
             continue
@@ -167,16 +153,7 @@ def _refuse(name: str, value: str) -> None:
     for names, reason in _NOT_YET:
         if names.fullmatch(name):
             raise errors.InvalidRequest(f"parameter {name}: {value!r} is not supported: {reason}")
-    near = difflib.get_close_matches(name, KNOWN, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise errors.InvalidRequest(f"unknown parameter {name!r}; {hint}known are {', '.join(KNOWN)}")
-
-
-def _matching(parameters: Mapping[str, str], name: str, grammar: re.Pattern[str]) -> str | None:
-    value = parameters.get(name)
-    if value and not grammar.fullmatch(value):
-        raise errors.InvalidRequest(f"{name}: {value!r} does not match {grammar.pattern}")
-    return value or None
+    raise unknown(name, KNOWN)
 
 
 def _size(parameters: Mapping[str, str], name: str) -> int | None:

@@ -6,12 +6,12 @@ import grpc
 from google.protobuf import wrappers_pb2
 
 from rbdcsi import errors
-from rbdcsi.api import csi_pb2, csi_pb2_grpc
+from rbdcsi.api import csi_pb2
 from rbdcsi.attachments.attach import Attacher
 from rbdcsi.attachments.detach import Detacher, Policy
 from rbdcsi.ceph import connections, locations
 from rbdcsi.model import capabilities, filesystems, ids, storage_class
-from rbdcsi.services import convert
+from rbdcsi.services import configured, convert, snapshots
 from rbdcsi.volumes import capacity
 from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.delete import Deleter
@@ -33,11 +33,12 @@ CAPABILITIES = (
     _RPC.SINGLE_NODE_MULTI_WRITER,
     _RPC.CLONE_VOLUME,
     _RPC.EXPAND_VOLUME,
+    *snapshots.CAPABILITIES,
 )
 
 
-class Controller(csi_pb2_grpc.ControllerServicer):
-    """Serves volumes and their attachments."""
+class Controller(snapshots.SnapshotCalls):
+    """Serves volumes and their attachments; its base class serves their snapshots."""
 
     def __init__(
         self,
@@ -54,8 +55,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             deleted: called with its location after a deletion, when there is data to remove.
             deep: called with its clusterID when an image has too many ancestors.
         """
-        self._connections = pooled
         volume_locations = locations.Locations(pooled)
+        super().__init__(pooled, volume_locations, deleted)
+        self._connections = pooled
         self._placement = Placement(pooled, volume_locations)
         self._provisioner = Provisioner(pooled, self._placement, on_deep=deep)
         self._deleter = Deleter(pooled, volume_locations, deleted)
@@ -227,28 +229,14 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def _configured_handle(self, volume_id: str) -> ids.VolumeHandle:
         """Return the handle of a volume_id; raise NotFound if its cluster is not configured."""
         handle = ids.parse(volume_id)
-        if not self._is_configured(handle):
-            raise errors.NotFound(
-                f"volume {handle} does not exist: its cluster {handle.location.cluster_id} is not "
-                "in the driver's configuration; correct the volume_id, or add the cluster"
-            )
+        cluster_id = handle.location.cluster_id
+        configured.require_existing(self._connections.configured, cluster_id, f"volume {handle}")
         return handle
 
     def _require_configured(self, handle: ids.VolumeHandle) -> None:
-        """Refuse a call that would count as done although nothing was done.
-
-        Raises:
-            Refused: the volume's cluster is not configured.
-        """
-        if not self._is_configured(handle):
-            raise errors.Refused(
-                f"volume {handle}: its cluster {handle.location.cluster_id} is not in the driver's "
-                "configuration, so nothing was changed; add the cluster, then repeat the call"
-            )
-
-    def _is_configured(self, handle: ids.VolumeHandle) -> bool:
-        clusters = self._connections.configured.clusters
-        return any(c.cluster_id == handle.location.cluster_id for c in clusters)
+        """Refuse a call that would count as done although nothing was done."""
+        cluster_id = handle.location.cluster_id
+        configured.require(self._connections.configured, cluster_id, f"volume {handle}")
 
 
 def _parsed(volume_id: str) -> ids.VolumeHandle | None:

@@ -8,8 +8,8 @@ about a snapshot is the image's header: a record whose snapshot is gone from the
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
-from rbdcsi import errors
 from rbdcsi.ceph import connections, locations, omap
 from rbdcsi.model import ids
 from rbdcsi.runtime.futures import Future
@@ -17,15 +17,21 @@ from rbdcsi.snapshots.records import SNAPSHOT_RECORD, SnapshotRecord
 
 OBJECT = "rbdcsi.snapshots"
 _NAME = "name/"
-_SOURCE = "source/"
+_SOURCE = "source/"  # snapshots that were taken, by volume and id
+_TAKING = "taking/"  # names of those that may not be taken yet, by volume
 
 
 @dataclass(frozen=True)
 class StoredSnapshot:
-    """A record and the text that is stored for it; both are None if there is none."""
+    """A record and the text that is stored for it."""
 
-    text: str | None = None
-    record: SnapshotRecord | None = None
+    text: str
+    record: SnapshotRecord
+
+    @classmethod
+    def of(cls, record: SnapshotRecord) -> Self:
+        """Return a record with the text that `Snapshots.swap` stores for it."""
+        return cls(SNAPSHOT_RECORD.encode(record), record)
 
 
 class Snapshots:
@@ -42,46 +48,47 @@ class Snapshots:
         self._omap = omap.Omap(home, OBJECT)
         self._cluster_id = cluster_id
 
-    def named(self, name: str) -> StoredSnapshot:
-        """Return the record of a CSI name.
+    def named(self, name: str) -> StoredSnapshot | None:
+        """Return the record of a CSI name, None if it has none.
 
         Raises:
             Failed: it is damaged.
         """
         return self.begin_named(name).result()
 
-    def begin_named(self, name: str) -> Future[StoredSnapshot]:
+    def begin_named(self, name: str) -> Future[StoredSnapshot | None]:
         """Begin to read the record of a CSI name; see `named`."""
         key = _name_key(name)
         return self._omap.begin_get(key).then(lambda text: _stored(key, text))
 
-    def of_snapshot(self, handle: ids.SnapshotHandle) -> StoredSnapshot:
-        """Return the record of a snapshot, an empty one if CreateSnapshot did not take it.
+    def of_snapshot(self, handle: ids.SnapshotHandle) -> StoredSnapshot | None:
+        """Return the record of a snapshot, None if CreateSnapshot did not take it.
 
         Raises:
             Failed: it is damaged.
         """
         quoted = self._omap.get(_source_key(handle))
-        stored = self.named(urllib.parse.unquote(quoted)) if quoted else StoredSnapshot()
+        stored = self.named(urllib.parse.unquote(quoted)) if quoted else None
         # the name may stand for a newer snapshot by now
-        return stored if stored.record and stored.record.handle == handle else StoredSnapshot()
+        return stored if stored and stored.record.handle == handle else None
 
-    def swap(self, name: str, before: StoredSnapshot, record: SnapshotRecord | None) -> bool:
-        """Replace a record if it is still stored as it was read.
+    def swap(self, name: str, before: StoredSnapshot | None, after: StoredSnapshot | None) -> bool:
+        """Replace a record if it is still stored as it was read, and no other has its snapshot.
 
         Args:
             name: the CSI name.
-            before: the record as it was read.
-            record: the new record; None removes it.
+            before: the record as it was read; None if there was none.
+            after: the new record; None removes it.
 
         Returns:
-            Whether it was still the same, and has changed.
+            Whether the record has changed.
         """
-        text = None if record is None else SNAPSHOT_RECORD.encode(record)
-        quoted, old, new = _quoted(name), _key_beside(before.record), _key_beside(record)
+        old, new = _keys_beside(before), _keys_beside(after)
         beside: dict[str, str | None] = dict.fromkeys(old - new)
-        beside |= dict.fromkeys(new, quoted)
-        return self._omap.swap(_name_key(name), before.text, text, beside)
+        beside |= dict.fromkeys(new - old, _quoted(name))
+        return self._omap.swap(
+            _name_key(name), _text(before), _text(after), beside, absent=new - old
+        )
 
     def taken(
         self, after: ids.SnapshotHandle | None = None, volume: ids.VolumeHandle | None = None
@@ -92,7 +99,7 @@ class Snapshots:
             after: only those after this one.
             volume: only those of this volume.
         """
-        prefix = _volume_prefix(volume) if volume else _SOURCE
+        prefix = _SOURCE + (_volume_key(volume) if volume else "")
         start = _source_key(after) if after else ""
         while pairs := omap.begin_page(self._ioctx, OBJECT, prefix, start).result():
             for key, quoted in pairs:
@@ -101,15 +108,10 @@ class Snapshots:
                 return
             start = pairs[-1][0]
 
-    def unfinished(self) -> Iterator[SnapshotRecord]:
-        """Yield the records of snapshots that have no id yet; damaged ones are left out."""
-        for key, text in self._omap.items(_NAME):
-            try:
-                record = SNAPSHOT_RECORD.decode(text, f"object {OBJECT}, key {key}")
-            except errors.Failed:
-                continue
-            if record.snap_id is None:
-                yield record
+    def being_taken(self, volume: ids.VolumeHandle) -> list[str]:
+        """Return the CSI names of the volume's snapshots that may not be taken yet."""
+        keys = self._omap.items(_TAKING + _volume_key(volume))
+        return [urllib.parse.unquote(quoted) for _, quoted in keys]
 
     def _handle(self, key: str) -> ids.SnapshotHandle:
         pool_id, namespace, image_id, snap_id = key.removeprefix(_SOURCE).split("/")
@@ -117,10 +119,14 @@ class Snapshots:
         return ids.SnapshotHandle(ids.VolumeHandle(location_id, image_id), int(snap_id, 16))
 
 
-def _stored(key: str, text: str | None) -> StoredSnapshot:
+def _stored(key: str, text: str | None) -> StoredSnapshot | None:
     if text is None:
-        return StoredSnapshot()
+        return None
     return StoredSnapshot(text, SNAPSHOT_RECORD.decode(text, f"object {OBJECT}, key {key}"))
+
+
+def _text(stored: StoredSnapshot | None) -> str | None:
+    return None if stored is None else stored.text
 
 
 def _quoted(name: str) -> str:
@@ -131,15 +137,20 @@ def _name_key(name: str) -> str:
     return _NAME + _quoted(name)
 
 
-def _volume_prefix(volume: ids.VolumeHandle) -> str:
-    return f"{_SOURCE}{locations.location_key(volume.location)}/{volume.image_id}/"
+def _volume_key(volume: ids.VolumeHandle) -> str:
+    return f"{locations.location_key(volume.location)}/{volume.image_id}/"
 
 
 def _source_key(handle: ids.SnapshotHandle) -> str:
     """Return the key of a snapshot; a volume's keys are sorted by the snapshots' ids."""
-    return f"{_volume_prefix(handle.volume)}{handle.snap_id:016x}"
+    return f"{_SOURCE}{_volume_key(handle.volume)}{handle.snap_id:016x}"
 
 
-def _key_beside(record: SnapshotRecord | None) -> set[str]:
-    handle = record.handle if record else None
-    return {_source_key(handle)} if handle else set()
+def _keys_beside(stored: StoredSnapshot | None) -> set[str]:
+    """Return the keys that stand beside a record."""
+    if stored is None:
+        return set()
+    record = stored.record
+    if record.handle:
+        return {_source_key(record.handle)}
+    return {_TAKING + _volume_key(record.volume) + _quoted(record.name)}

@@ -6,6 +6,7 @@ import pytest
 
 from rbdcsi import errors
 from rbdcsi.config.clusters import Cluster
+from rbdcsi.model.parameters import Parameter
 from tools import reference
 from tools.reference import chart_values, messages, sources
 
@@ -25,7 +26,7 @@ def test_generated_tables_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: row.name)
-def test_example_of_a_parameter_is_accepted(row: sources.PARAMETERS.Parameter) -> None:
+def test_example_of_a_parameter_is_accepted(row: Parameter) -> None:
     if row.example:
         pairs = {row.name: row.example, **TOGETHER.get(row.name, {})}
         assert sources.PARAMETERS.parse(pairs) != sources.PARAMETERS.parse({})
@@ -33,7 +34,7 @@ def test_example_of_a_parameter_is_accepted(row: sources.PARAMETERS.Parameter) -
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: row.name)
 def test_default_of_a_parameter_is_what_leaving_it_out_means(
-    row: sources.PARAMETERS.Parameter,
+    row: Parameter,
 ) -> None:
     if row.default and row.name != sources.PARAMETERS.FSTYPE:  # that one is CreateVolume's
         left_out = sources.PARAMETERS.parse({})

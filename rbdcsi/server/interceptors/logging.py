@@ -36,14 +36,16 @@ def logged(node_id: str) -> Layer:
 
 
 def _facts(call: Call, request: Any, node_id: str) -> dict[str, str]:
+    named = "snapshot" if call.method.endswith("Snapshot") else "volume"
     facts = {
         "request_id": call.request_id,
         "method": call.method,
-        "volume": getattr(request, "volume_id", "") or getattr(request, "name", ""),
+        "volume": getattr(request, "volume_id", "") or getattr(request, "source_volume_id", ""),
         "snapshot": getattr(request, "snapshot_id", "")
         or getattr(request, "target_snapshot_id", ""),
         "node": getattr(request, "node_id", "") or node_id,
     }
+    facts[named] = facts[named] or getattr(request, "name", "")
     return {name: shortened(value) for name, value in facts.items() if value}
 
 

@@ -15,7 +15,7 @@ from rbdcsi.model import ids
 from rbdcsi.runtime.turns import Turns
 from rbdcsi.server.interceptors.call import Call, Layer
 
-# Calls that ask Ceph about one volume, or make one; the others must not wait behind them.
+# Calls that ask Ceph about one volume or snapshot, or make one; the others must not wait for them.
 LIMITED = frozenset(
     {
         "CreateVolume",
@@ -31,10 +31,13 @@ LIMITED = frozenset(
         "NodeExpandVolume",
         "GetMetadataAllocated",
         "GetMetadataDelta",
+        "CreateSnapshot",
+        "DeleteSnapshot",
+        "GetSnapshot",
     }
 )
 # Fields of requests that name a volume or a snapshot, and thereby a pool.
-_VOLUMES = ("volume_id",)
+_VOLUMES = ("volume_id", "source_volume_id")
 _SNAPSHOTS = ("snapshot_id", "target_snapshot_id")
 
 

@@ -19,41 +19,40 @@ def snapshots(view: View) -> store.Snapshots:
     return store.Snapshots(view.ioctx, "local")
 
 
-def _taken(name: str, volume: ids.VolumeHandle, snap_id: int | None) -> SnapshotRecord:
-    return SnapshotRecord(name, str(volume), f"csi-snap-{name}", snap_id)
+def _taken(name: str, volume: ids.VolumeHandle, snap_id: int | None) -> store.StoredSnapshot:
+    record = SnapshotRecord(name, str(volume), f"csi-snap-{name}", snap_id)
+    return store.StoredSnapshot.of(record)
 
 
-def _add(snapshots: store.Snapshots, record: SnapshotRecord) -> ids.SnapshotHandle:
-    assert snapshots.swap(record.name, store.StoredSnapshot(), record)
-    assert record.handle
-    return record.handle
+def _add(snapshots: store.Snapshots, taken: store.StoredSnapshot) -> ids.SnapshotHandle:
+    assert snapshots.swap(taken.record.name, None, taken)
+    assert taken.record.handle
+    return taken.record.handle
 
 
 def test_a_snapshot_is_reserved_taken_and_removed(snapshots: store.Snapshots) -> None:
-    nothing = snapshots.named(NAME)
-    assert nothing == store.StoredSnapshot()
+    assert snapshots.named(NAME) is None
     reserved = _taken(NAME, VOLUME, None)
-    assert snapshots.swap(NAME, nothing, reserved)
-    assert not snapshots.swap(NAME, nothing, reserved)
-    assert list(snapshots.unfinished()) == [reserved]
+    assert snapshots.swap(NAME, None, reserved)
+    assert not snapshots.swap(NAME, None, reserved)
+    assert snapshots.being_taken(VOLUME) == [NAME]
+    assert snapshots.being_taken(OTHER) == []
     assert list(snapshots.taken()) == []
-    stored = snapshots.named(NAME)
-    assert stored.record == reserved
+    assert snapshots.named(NAME) == reserved
     taken = _taken(NAME, VOLUME, 18)
     handle = ids.SnapshotHandle(VOLUME, 18)
-    assert snapshots.swap(NAME, stored, taken)
-    assert list(snapshots.unfinished()) == []
+    assert snapshots.swap(NAME, reserved, taken)
+    assert snapshots.being_taken(VOLUME) == []
     assert list(snapshots.taken()) == [(handle, NAME)]
-    assert snapshots.of_snapshot(handle).record == taken
-    assert snapshots.of_snapshot(ids.SnapshotHandle(VOLUME, 19)).record is None
-    stored = snapshots.named(NAME)
+    assert snapshots.of_snapshot(handle) == taken
+    assert snapshots.of_snapshot(ids.SnapshotHandle(VOLUME, 19)) is None
     again = _taken(NAME, OTHER, 20)
-    assert snapshots.swap(NAME, stored, again)
-    assert snapshots.of_snapshot(handle).record is None
+    assert snapshots.swap(NAME, taken, again)
+    assert snapshots.of_snapshot(handle) is None
     assert list(snapshots.taken()) == [(ids.SnapshotHandle(OTHER, 20), NAME)]
     assert snapshots.swap(NAME, snapshots.named(NAME), None)
     assert list(snapshots.taken()) == []
-    assert snapshots.named(NAME) == nothing
+    assert snapshots.named(NAME) is None
 
 
 def test_snapshots_are_listed_in_the_order_in_which_they_were_taken(
@@ -69,3 +68,10 @@ def test_snapshots_are_listed_in_the_order_in_which_they_were_taken(
         assert every == [other, *ours]
         assert [handle for handle, _ in snapshots.taken(after=ours[0])] == ours[1:]
         assert [handle for handle, _ in snapshots.taken(after=ours[1], volume=VOLUME)] == ours[2:]
+
+
+def test_a_snapshot_has_one_name(snapshots: store.Snapshots) -> None:
+    _add(snapshots, _taken("first", VOLUME, 5))
+    assert not snapshots.swap("second", None, _taken("second", VOLUME, 5))
+    assert snapshots.named("second") is None
+    assert list(snapshots.taken()) == [(ids.SnapshotHandle(VOLUME, 5), "first")]

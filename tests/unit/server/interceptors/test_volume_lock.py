@@ -13,6 +13,7 @@ ATTACH = csi_pb2.ControllerPublishVolumeRequest(volume_id="v1", node_id="n1")
 DETACH = csi_pb2.ControllerUnpublishVolumeRequest(volume_id="v1", node_id="n2")
 STAGE = csi_pb2.NodeStageVolumeRequest(volume_id="v1")
 CREATE = csi_pb2.CreateVolumeRequest(name="v1")
+SNAPSHOT = csi_pb2.CreateSnapshotRequest(name="v1", source_volume_id="v1")
 
 
 def overlap(first: tuple[str, str, Any], second: tuple[str, str, Any]) -> None:
@@ -48,10 +49,19 @@ def test_two_creates_of_one_name_exclude_each_other() -> None:
         ("Controller", "CreateVolume", CREATE),  # a name is no volume id
         ("Controller", "ControllerGetVolume", csi_pb2.ControllerGetVolumeRequest(volume_id="v1")),
         ("Controller", "DeleteVolume", csi_pb2.DeleteVolumeRequest(volume_id="v2")),
+        ("Controller", "CreateSnapshot", SNAPSHOT),  # of that volume
     ],
 )
 def test_what_cannot_collide_runs_beside(service: str, method: str, request_: Any) -> None:
     overlap(("Controller", "ControllerPublishVolume", ATTACH), (service, method, request_))
+
+
+def test_a_snapshot_may_have_the_name_of_a_volume() -> None:
+    overlap(("Controller", "CreateVolume", CREATE), ("Controller", "CreateSnapshot", SNAPSHOT))
+    with pytest.raises(errors.Busy, match="CreateSnapshot of snapshot 'v1'"):
+        overlap(
+            ("Controller", "CreateSnapshot", SNAPSHOT), ("Controller", "CreateSnapshot", SNAPSHOT)
+        )
 
 
 def test_calls_without_a_volume_are_left_to_the_checks_of_the_request() -> None:

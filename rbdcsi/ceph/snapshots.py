@@ -1,0 +1,62 @@
+"""Takes and removes snapshots of images, by librbd.
+
+librbd asks the client that has the image's exclusive lock to hand it over: that client finishes its
+writes before. If the client does not answer any more, librbd breaks its lock; a client that comes
+back later writes into the snapshot. So the lock of a node's client is not broken here.
+"""
+
+import rados
+import rbd
+
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors
+from rbdcsi.ceph.images import OpenImage
+
+
+def take(ioctx: rados.Ioctx, image_id: str, name: str, clients: frozenset[str]) -> None:
+    """Take a snapshot of an image.
+
+    Args:
+        ioctx: the location of the image.
+        image_id: the image.
+        name: of the new snapshot.
+        clients: the addresses of the clients by which nodes have the image mapped.
+
+    Raises:
+        AlreadyExists: the image has a snapshot of that name.
+        NotFound: no such image.
+        Busy: one of the clients has the lock and does not answer.
+        Refused: a client has locked the image and keeps the lock.
+    """
+    doing = ceph_errors.translated("taking a snapshot of image", image_id)
+    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+        _require_alive(image_id, image, clients)
+        image.create_snap(name)
+
+
+def _require_alive(image_id: str, image: rbd.Image, clients: frozenset[str]) -> None:
+    opened = OpenImage(image_id, image)
+    owners = opened.lock_owners() & clients if clients else frozenset()
+    if owners and (silent := owners - opened.watchers()):
+        raise errors.Busy(
+            f"client {', '.join(sorted(silent))} has image {image_id} mapped and does not answer, "
+            "so a snapshot could still change after it was taken; try again when the client is "
+            "back, or when the volume is detached from its node"
+        )
+
+
+def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int) -> None:
+    """Remove a snapshot; if clones of format 2 need its data, librbd keeps it for them.
+
+    Args:
+        ioctx: the location of the image, which may be in the trash.
+        image_id: the image.
+        snap_id: the snapshot; its name may be that of a newer one.
+
+    Raises:
+        NotFound: no such image or snapshot.
+        Refused: clones of format 1 need it, or a client has locked the image.
+    """
+    doing = ceph_errors.translated("removing a snapshot of image", image_id)
+    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+        image.remove_snap_by_id(snap_id)

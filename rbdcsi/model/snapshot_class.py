@@ -1,0 +1,67 @@
+"""VolumeSnapshotClass parameters, named as in ceph-csi, parsed into one record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rbdcsi.model import ids, image_names
+from rbdcsi.model.parameters import RESERVED, Parameter, matching, unknown
+
+NAME = "csi.storage.k8s.io/volumesnapshot/name"
+NAMESPACE = "csi.storage.k8s.io/volumesnapshot/namespace"
+CONTENT = "csi.storage.k8s.io/volumesnapshotcontent/name"
+
+DEFAULT_PREFIX = "csi-snap-"
+
+# Parameters of ceph-csi that change nothing: a snapshot is in the pool of its volume.
+WITHOUT_EFFECT = ("pool",)
+
+_CREATE = "CreateSnapshot"
+
+# fmt: off
+TABLE = (
+    Parameter("clusterID", "name", "", "main", _CREATE,
+              "The volume's cluster. A class without it serves the volumes of every cluster."),
+    Parameter("snapshotNamePrefix", "text", DEFAULT_PREFIX, "team-a-", _CREATE,
+              "The beginning of each RBD snapshot's name."),
+    Parameter(NAME, "text", "", "before-upgrade", _CREATE,
+              "The VolumeSnapshot's name, from the snapshotter; kept in the record."),
+    Parameter(NAMESPACE, "text", "", "default", _CREATE,
+              "The VolumeSnapshot's namespace, from the snapshotter; kept in the record."),
+    Parameter(CONTENT, "text", "", "snapcontent-0c1a", _CREATE,
+              "The VolumeSnapshotContent's name, from the snapshotter; kept in the record."),
+)
+# fmt: on
+KNOWN = tuple(parameter.name for parameter in TABLE)
+
+
+@dataclass(frozen=True)
+class SnapshotParameters:
+    """The parameters of a VolumeSnapshotClass.
+
+    `kubernetes` has the names of the VolumeSnapshot, by the last words of their parameters.
+    """
+
+    cluster_id: str | None = None
+    name_prefix: str = DEFAULT_PREFIX
+    kubernetes: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse(parameters: Mapping[str, str]) -> SnapshotParameters:
+    """Return the record of a VolumeSnapshotClass's parameters.
+
+    Raises:
+        InvalidRequest: a parameter is unknown or malformed.
+    """
+    for name in parameters:
+        if name not in KNOWN and name not in WITHOUT_EFFECT and not name.startswith(RESERVED):
+            raise unknown(name, KNOWN)
+    prefix = matching(parameters, "snapshotNamePrefix", image_names.NAME_PREFIX)
+    return SnapshotParameters(
+        cluster_id=matching(parameters, "clusterID", ids.CLUSTER_ID),
+        name_prefix=prefix or DEFAULT_PREFIX,
+        kubernetes={
+            name.removeprefix(RESERVED): parameters[name]
+            for name in (NAME, NAMESPACE, CONTENT)
+            if parameters.get(name)
+        },
+    )

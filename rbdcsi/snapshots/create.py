@@ -1,0 +1,196 @@
+"""CreateSnapshot: reserves the name, takes an RBD snapshot, and records its id.
+
+A name is reserved in a record before the snapshot is taken, so a repeated call knows that a
+snapshot of that name is its own. The id is written by compare-and-swap. A call whose reservation is
+gone by then removes the snapshot that it took.
+
+A volume may be deleted at the same moment. DeleteVolume marks the volume's record before it looks
+for snapshots; CreateSnapshot reads the mark after it took the snapshot. So one sees the other.
+"""
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+
+from rbdcsi import errors
+from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph.locations import Location, Locations
+from rbdcsi.ceph.objects import Header
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import format_mark, ids, image_names
+from rbdcsi.model.snapshot_class import SnapshotParameters
+from rbdcsi.snapshots.find import Snapshot, described
+from rbdcsi.snapshots.records import SnapshotRecord
+from rbdcsi.snapshots.source import Source
+from rbdcsi.snapshots.store import Snapshots, StoredSnapshot
+from rbdcsi.telemetry import steps
+
+_LARGEST_ID = (1 << 64) - 3  # of a snapshot: it bounds the length of the handle
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    """The request of CreateSnapshot."""
+
+    name: str
+    source: ids.VolumeHandle
+    parameters: SnapshotParameters
+
+
+class SnapshotTaker:
+    """Takes snapshots."""
+
+    def __init__(self, pooled: connections.Connections, volume_locations: Locations) -> None:
+        self._connections = pooled
+        self._locations = volume_locations
+
+    def take(self, request: SnapshotRequest, credentials: Credentials | None = None) -> Snapshot:
+        """Take the snapshot, or return the one that the same request took before.
+
+        Raises:
+            NotFound: the volume does not exist, or is being deleted.
+            InvalidRequest: the volume is in another cluster than the class says, or its id is too
+                long for that of a snapshot.
+            AlreadyExists: the name stands for a snapshot of another volume, or the volume has an
+                RBD snapshot of that name that the driver did not take for it.
+            Busy: another call does the same, or the client that has the volume does not answer.
+        """
+        _require_possible(request)
+        location_id = request.source.location
+        with (
+            self._connections.use(location_id.cluster_id) as own,
+            self._connections.use(location_id.cluster_id, credentials) as connection,
+        ):
+            location = self._locations.open(connection, location_id)
+            records = Snapshots(own.home(), location_id.cluster_id)
+            return self._take(location, records, request)
+
+    def _take(self, location: Location, records: Snapshots, request: SnapshotRequest) -> Snapshot:
+        source = Source.read(location, request.source)
+        # It is read after the header: what a call takes has its record before.
+        stored = records.named(request.name)
+        own = stored if stored and stored.record.source == str(request.source) else None
+        if stored and own is None:
+            self._require_gone(stored.record, request)
+        snapshot = source.snapshot_of(own.record) if own else None
+        if own and own.record.snap_id and snapshot is None:
+            source = Source.read(location, request.source)  # it may have been taken in between
+            snapshot = source.snapshot_of(own.record)
+        if own and own.record.snap_id and snapshot:
+            return described(request.source, snapshot)
+        header = source.existing_header()
+        if own and own.record.snap_id is None:
+            reserved = own
+        else:
+            reserved = _reserve(location, records, request, header, stored)
+        if snapshot is None:
+            _take_snapshot(location, source, reserved.record.snapshot)
+        return _confirm(location, records, request.source, reserved)
+
+    def _require_gone(self, record: SnapshotRecord, request: SnapshotRequest) -> None:
+        """Refuse a name that stands for another volume's snapshot, unless that is gone."""
+        if self._may_exist(record):
+            raise errors.AlreadyExists(
+                f"snapshot {request.name!r} is one of volume {record.source}, requested is one of "
+                f"volume {request.source}; choose another name, or delete the other one first"
+            )
+
+    def _may_exist(self, record: SnapshotRecord) -> bool:
+        other = record.volume
+        with self._connections.use(other.location.cluster_id) as own:
+            try:
+                source = Source.read(self._locations.open(own, other.location), other)
+            except errors.NotFound:  # its pool
+                return False
+        if source.header and record.snap_id is None and not source.record.deleting:
+            return True  # another call may be about to take it
+        return source.snapshot_of(record) is not None
+
+
+def _require_possible(request: SnapshotRequest) -> None:
+    cluster_id, asked = request.source.location.cluster_id, request.parameters.cluster_id
+    if asked and asked != cluster_id:
+        raise errors.InvalidRequest(
+            f"parameter clusterID is {asked!r}, but volume {request.source} is in cluster "
+            f"{cluster_id!r}; use a VolumeSnapshotClass of that cluster, or one without clusterID"
+        )
+    longest = str(ids.SnapshotHandle(request.source, _LARGEST_ID))
+    if len(longest) > ids.MAX_BYTES:
+        raise errors.InvalidRequest(
+            f"volume {request.source} can have no snapshots: their ids, such as {longest}, would "
+            f"be longer than CSI's {ids.MAX_BYTES} bytes; use a shorter clusterID or RADOS "
+            "namespace for such volumes"
+        )
+
+
+def _reserve(
+    location: Location,
+    records: Snapshots,
+    request: SnapshotRequest,
+    header: Header,
+    stored: StoredSnapshot | None,
+) -> StoredSnapshot:
+    """Write the record of a snapshot that is about to be taken."""
+    parameters = request.parameters
+    snapshot = image_names.image_name(parameters.name_prefix, request.name)
+    if header.user_snapshot_named(snapshot):
+        raise errors.AlreadyExists(
+            f"image {request.source.image_id} in pool {location.pool} has a snapshot {snapshot!r} "
+            f"that was not taken for snapshot {request.name!r}: another program made it, or a "
+            "class with another snapshotNamePrefix; choose another name, or remove it with `rbd "
+            "snap rm` if it is not needed"
+        )
+    record = SnapshotRecord(
+        request.name, str(request.source), snapshot, kubernetes=parameters.kubernetes
+    )
+    reserved = StoredSnapshot.of(record)
+    if not records.swap(request.name, stored, reserved):
+        raise errors.Busy(
+            f"snapshot {request.name!r} is being taken or deleted by another call; try again"
+        )
+    steps.done("snapshot.reserve", snapshot=snapshot)
+    return reserved
+
+
+def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
+    image_id = source.handle.image_id
+    with contextlib.suppress(errors.AlreadyExists):  # another call has taken it by now
+        snapshots.take(location.ioctx, image_id, snapshot, source.clients())
+    steps.done("snapshot.take", image=source.image, snapshot=snapshot)
+
+
+def _confirm(
+    location: Location, records: Snapshots, volume: ids.VolumeHandle, reserved: StoredSnapshot
+) -> Snapshot:
+    """Record the snapshot's id; remove the snapshot if it may not exist any more."""
+    source, record = Source.read(location, volume), reserved.record
+    snapshot = source.snapshot_of(record)
+    if source.record.deleting:
+        if snapshot:
+            _undo(location, volume, snapshot.snap_id)
+        records.swap(record.name, reserved, None)
+        source.existing_header()
+    if snapshot is None:
+        raise errors.Busy(f"snapshot {record.name!r} was removed while it was taken; try again")
+    # The mark is read after the snapshot was taken: if a node formatted the volume at that moment,
+    # a clone is taken for formatted, and is never formatted again.
+    mark = source.existing_header().metadata.get(format_mark.KEY)
+    taken = dataclasses.replace(record, snap_id=snapshot.snap_id, mark=mark)
+    if records.swap(record.name, reserved, StoredSnapshot.of(taken)):
+        steps.done("snapshot.record", snapshot=record.snapshot)
+        return described(volume, snapshot)
+    handle = ids.SnapshotHandle(volume, snapshot.snap_id)
+    recorded = records.of_snapshot(handle)
+    if recorded is None:
+        _undo(location, volume, snapshot.snap_id)
+    elif recorded.record.name == record.name:  # another call has confirmed it
+        return described(volume, snapshot)
+    raise errors.Busy(
+        f"the record of snapshot {record.name!r} was changed while it was taken; try again"
+    )
+
+
+def _undo(location: Location, volume: ids.VolumeHandle, snap_id: int) -> None:
+    with contextlib.suppress(errors.NotFound):
+        snapshots.remove(location.ioctx, volume.image_id, snap_id)
+    steps.done("snapshot.undo", volume=str(volume))

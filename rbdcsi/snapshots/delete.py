@@ -1,0 +1,83 @@
+"""DeleteSnapshot: removes the RBD snapshot at once; librbd keeps its data while clones need it."""
+
+from collections.abc import Callable
+
+from rbdcsi import errors
+from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph.locations import Locations
+from rbdcsi.ceph.objects import Header
+from rbdcsi.config.credentials import Credentials
+from rbdcsi.model import ids
+from rbdcsi.snapshots.store import Snapshots
+from rbdcsi.telemetry import steps
+
+
+class SnapshotDeleter:
+    """Deletes snapshots."""
+
+    def __init__(
+        self,
+        pooled: connections.Connections,
+        volume_locations: Locations,
+        on_deleted: Callable[[ids.LocationId], None],
+    ) -> None:
+        """Delete snapshots of every configured cluster.
+
+        Args:
+            pooled: the connections to the clusters.
+            volume_locations: their locations.
+            on_deleted: called with its location after each deletion: a deleted volume may have
+                waited for it.
+        """
+        self._connections = pooled
+        self._locations = volume_locations
+        self._on_deleted = on_deleted
+
+    def delete(self, handle: ids.SnapshotHandle, credentials: Credentials | None = None) -> None:
+        """Delete the snapshot; one that does not exist is deleted already.
+
+        The record goes last: without it, a snapshot counts as one of another program.
+
+        Raises:
+            Refused: another program took it, clones of format 1 need it, or a client has locked
+                the image.
+        """
+        volume = handle.volume
+        with (
+            self._connections.use(volume.location.cluster_id) as own,
+            self._connections.use(volume.location.cluster_id, credentials) as connection,
+        ):
+            records = Snapshots(own.home(), volume.location.cluster_id)
+            stored = records.of_snapshot(handle)
+            header = self._header(connection, volume)
+            snapshot = header.user_snapshot(handle.snap_id) if header else None
+            if snapshot and stored is None:
+                raise errors.Refused(
+                    f"snapshot {handle} ({snapshot.name!r} of image {volume.image_id}) was not "
+                    "taken by this driver and is not deleted; remove it with `rbd snap rm` if that "
+                    "is intended"
+                )
+            if snapshot:
+                self._remove(connection, handle)
+            if stored:
+                records.swap(stored.record.name, stored, None)  # or its name is in use again
+                steps.done("snapshot.forget", snapshot=str(handle))
+        self._on_deleted(volume.location)
+
+    def _header(
+        self, connection: connections.Connection, volume: ids.VolumeHandle
+    ) -> Header | None:
+        try:
+            location = self._locations.open(connection, volume.location)
+        except errors.NotFound:  # the pool
+            return None
+        return location.images.header(volume.image_id)
+
+    def _remove(self, connection: connections.Connection, handle: ids.SnapshotHandle) -> None:
+        volume = handle.volume
+        location = self._locations.open(connection, volume.location)
+        try:
+            snapshots.remove(location.ioctx, volume.image_id, handle.snap_id)
+        except errors.NotFound:  # by another call
+            return
+        steps.done("snapshot.remove", snapshot=str(handle))

@@ -1,0 +1,59 @@
+"""The volume that a snapshot is taken of, as Ceph has it at one moment."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from rbdcsi import errors
+from rbdcsi.attachments import store
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.ceph.lineage import ImageSnapshot
+from rbdcsi.ceph.locations import Location
+from rbdcsi.ceph.objects import Header
+from rbdcsi.model import ids
+from rbdcsi.snapshots.records import SnapshotRecord
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume: its header, its attachment record, the name of its image; None if it has none."""
+
+    handle: ids.VolumeHandle
+    header: Header | None
+    record: VolumeRecord
+    image: str | None
+
+    @classmethod
+    def read(cls, location: Location, handle: ids.VolumeHandle) -> Self:
+        """Read the volume; the three reads are under way together."""
+        reading_record = store.Records(location.ioctx).begin_read(handle.image_id)
+        reading_name = location.images.begin_name_of(handle.image_id)
+        header = location.images.header(handle.image_id)
+        return cls(handle, header, reading_record.result().record, reading_name.result())
+
+    def existing_header(self) -> Header:
+        """Return the header.
+
+        Raises:
+            NotFound: the volume does not exist, or is being deleted.
+        """
+        if self.record.deleting:
+            raise errors.NotFound(
+                f"volume {self.handle} is being deleted since {self.record.deleting}, so no "
+                "snapshot of it can be taken"
+            )
+        if self.header is None or self.image is None:
+            raise errors.NotFound(f"volume {self.handle} does not exist")
+        return self.header
+
+    def snapshot_of(self, record: SnapshotRecord) -> ImageSnapshot | None:
+        """Return the RBD snapshot that a record stands for, None if the image has none."""
+        if self.header is None:
+            return None
+        if record.snap_id is None:
+            return self.header.user_snapshot_named(record.snapshot)
+        return self.header.user_snapshot(record.snap_id)
+
+    def clients(self) -> frozenset[str]:
+        """Return the addresses of the clients by which nodes have the image mapped."""
+        attachments = self.record.attachments.values()
+        return frozenset(client.address for each in attachments for client in each.clients)
