@@ -73,10 +73,8 @@ def rename(ioctx: rados.Ioctx, old: str, new: str, image_id: str) -> None:
         NotFound: no image has the old name.
         Busy: another image has the old name.
     """
-    with ceph_errors.translated("renaming image", old), rados.WriteOpCtx() as op:
-        argument = objects.counted(old) + objects.counted(new) + objects.counted(image_id)
-        op.execute("rbd", "dir_rename_image", argument)
-        ioctx.operate_write_op(op, objects.DIRECTORY)
+    with ceph_errors.translated("renaming image", old):
+        _rename_entry(ioctx, old, new, image_id)
     steps.done("rename.entry", image=new)
     finish_rename(ioctx, new, image_id)
     with ceph_errors.translated("renaming image", old):
@@ -103,3 +101,35 @@ def finish_rename(ioctx: rados.Ioctx, new: str, image_id: str) -> None:
         except rados.ObjectExists:
             if ioctx.read(objects.ID + new) != objects.counted(image_id):
                 raise
+
+
+def free(ioctx: rados.Ioctx, name: str, new: str, image_id: str) -> None:
+    """Give an image another name; a repeat, also a concurrent one, finishes it.
+
+    The old name's object goes before the entry in the directory changes: by that entry, a repeat
+    after a crash knows the old name.
+
+    Args:
+        ioctx: the location of the image.
+        name: its name.
+        new: its next name, which no other image can have.
+        image_id: the image's id.
+
+    Raises:
+        NotFound: the image has neither name.
+    """
+    finish_rename(ioctx, new, image_id)
+    with ceph_errors.translated("renaming image", name):
+        _remove_object(ioctx, name, image_id)
+        try:
+            _rename_entry(ioctx, name, new, image_id)
+        except (rados.ObjectNotFound, rados.ObjectExists):
+            if begin_listed_id(ioctx, new).result() != image_id:
+                raise
+
+
+def _rename_entry(ioctx: rados.Ioctx, old: str, new: str, image_id: str) -> None:
+    with rados.WriteOpCtx() as op:
+        argument = objects.counted(old) + objects.counted(new) + objects.counted(image_id)
+        op.execute("rbd", "dir_rename_image", argument)
+        ioctx.operate_write_op(op, objects.DIRECTORY)

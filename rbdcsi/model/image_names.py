@@ -9,6 +9,7 @@ import re
 NAME_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASHED = "sha256."
+_DELETED = "rbdcsi.deleted."
 _UUID_AT_END = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
@@ -20,6 +21,11 @@ def image_name(prefix: str, name: str) -> str:
     if _PLAIN_NAME.fullmatch(name) and not name.startswith(_HASHED):
         return prefix + name
     return prefix + _HASHED + hashlib.sha256(name.encode()).hexdigest()
+
+
+def deleted_name(image_id: str) -> str:
+    """Return the name that the image of a deleted volume has while snapshots of it are in use."""
+    return _DELETED + image_id
 
 
 def listed_prefix(image: str) -> str:

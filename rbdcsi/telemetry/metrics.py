@@ -171,3 +171,8 @@ DELETIONS_UNFINISHED_OLDEST = SnapshotGauge(
     "When the oldest of the unfinished deletions began, in seconds since 1970.",
     ("cluster",),
 )
+DELETIONS_WAITING = SnapshotGauge(
+    "rbdcsi_deletions_waiting",
+    "Deleted volumes whose data stays because their snapshots, or clones of those, need it.",
+    ("cluster",),
+)

@@ -1,9 +1,12 @@
-"""DeleteVolume: moves the image to the trash at once; `purge` removes the data in the background.
+"""DeleteVolume: takes the image out of the way; `purge` removes the data in the background.
 
 The volume's record says that the volume is being deleted. It is written before the image moves to
 the trash and removed after the data is gone. So `purge` sees after any crash which images are left,
 and never takes an image that another program put into the trash. A move to the trash that was cut
 off is finished by the repeated call, or by `purge`.
+
+An image with snapshots cannot be removed yet, and in the trash its snapshots could not be cloned.
+It gets another name, so that the volume's name is free at once; `purge` waits for the snapshots.
 """
 
 import dataclasses
@@ -12,13 +15,13 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.ceph import connections, trash
+from rbdcsi.ceph import connections, moves, trash
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import ids
+from rbdcsi.model import ids, image_names
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import spec
+from rbdcsi.volumes import dependants, spec
 
 
 class Deleter:
@@ -72,17 +75,18 @@ def _delete(location: Location, handle: ids.VolumeHandle) -> None:
     cut_off = entry if entry and entry.state is trash.State.MOVING else None
     if name is None and cut_off and stored.record.deleting:
         name = cut_off.name  # the move was cut off after the name was removed
-    if name is None:
+    is_aside = name == image_names.deleted_name(image_id) and stored.record.deleting
+    if name is None or is_aside:
         return
     if spec.read(header.metadata, name) is None:
         raise errors.Refused(
             f"image {location.pool}/{name} is no volume of this driver (it has no metadata "
             f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is intended"
         )
-    _move_to_trash(location, handle, name, stored, cut_off=cut_off is not None)
+    _take_away(location, handle, name, stored, cut_off=cut_off is not None)
 
 
-def _move_to_trash(
+def _take_away(
     location: Location,
     handle: ids.VolumeHandle,
     name: str,
@@ -90,7 +94,7 @@ def _move_to_trash(
     *,
     cut_off: bool,
 ) -> None:
-    """Move the image to the trash, or finish a move that was cut off; record it before."""
+    """Move the image to the trash, or rename it, or finish either; record it before."""
     image_id, records, now = handle.image_id, store.Records(location.ioctx), clock.now()
 
     def begin_delete(record: VolumeRecord) -> VolumeRecord:
@@ -99,10 +103,15 @@ def _move_to_trash(
     records.change(image_id, begin_delete, stored)
     steps.done("delete.record", volume=str(handle))
     try:
+        # It is read after the record was written: a CreateSnapshot that did not see the record has
+        # taken its snapshot by now.
+        header = location.images.header(image_id)
         if cut_off:
             trash.finish_move(location.ioctx, image_id, name)
+        elif header and dependants.needs_name(header):
+            moves.set_aside(location.ioctx, image_id, name, image_names.deleted_name(image_id))
         else:
-            location.images.trash(image_id, name)
+            moves.to_trash(location.ioctx, image_id, name)
     except errors.NotFound:
         return
     except errors.Refused as error:

@@ -17,7 +17,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations, omap
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import ids
+from rbdcsi.model import ids, image_names
 from rbdcsi.runtime.futures import Future
 from rbdcsi.volumes import spec
 
@@ -108,8 +108,10 @@ class Catalogue:
             name, header = images.name_of(handle.image_id), images.header(handle.image_id)
             if name is None or header is None:
                 raise errors.NotFound(f"volume {handle} does not exist")
-            volume_spec = spec.read(header.metadata, name)
             record = store.Records(location.ioctx).get(handle.image_id)
+            if record.deleting:
+                raise errors.NotFound(f"volume {handle} is being deleted since {record.deleting}")
+            volume_spec = spec.read(header.metadata, name)
             nodes = tuple(sorted(record.attachments))
             return VolumeInfo(handle, header.size, name, location.pool, volume_spec, nodes)
 
@@ -167,7 +169,8 @@ class _Begun:
                 for image_id, name in images:
                     record = attached.get(image_id)
                     nodes = tuple(sorted(record.attachments)) if record else ()
-                    if nodes or name.startswith(prefixes):
+                    is_deleted = name == image_names.deleted_name(image_id)
+                    if nodes or (name.startswith(prefixes) and not is_deleted):
                         yield VolumeEntry(ids.VolumeHandle(location.id, image_id), name, nodes)
         except (errors.Forbidden, errors.NotFound):  # the pool may be gone by now
             return

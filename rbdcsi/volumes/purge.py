@@ -6,16 +6,13 @@ minute; a pool or cluster that does not answer is left out, and keeps no other o
 processes must not remove one image at the same time: librbd then ends its process by an assertion
 (TrimRequest: the exclusive lock was lost). So a lease lets one controller purge a location.
 
-A client that has a deleted image open keeps its data. Ceph drops the watch of a dead client after
-30 s; but if the client's connection ended before the OSD executed the watch, the OSD has no timer
-for it, and keeps it until the placement group peers again. So the watchers are logged.
+An image that snapshots or clones need waits. It is looked at when a snapshot or volume of its
+location is deleted, when a clone of it is removed, and each minute.
 """
 
-import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
 from concurrent import futures
 
 import structlog
@@ -23,10 +20,10 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, lease, locations, trash
-from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
-from rbdcsi.telemetry import steps
+from rbdcsi.snapshots.store import Snapshots
+from rbdcsi.volumes.removal import Deleted, Removal
 from rbdcsi.volumes.unfinished import UnfinishedDeletions
 
 _log = structlog.get_logger()
@@ -192,115 +189,45 @@ class Purger:
     def _remove_all(
         self, location: locations.Location, deleting: list[str], location_lease: lease.Lease
     ) -> bool:
-        location_id = location.id
-        with self._removal_connections.use(location_id.cluster_id) as connection:
-            ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
-            reading = {each: trash.begin_entry(ioctx, each) for each in deleting}
-            entries = {image_id: entry.result() for image_id, entry in reading.items()}
-        moving_now = self._moving_now(location_id, entries)
-        lost = threading.Event()
+        location_id, lost = location.id, threading.Event()
 
         def stopped() -> bool:
             return self._stopping.is_set() or lost.is_set()
 
+        with self._removal_connections.use(location_id.cluster_id) as connection:
+            removal = Removal(
+                location,
+                connection.ioctx(location_id.pool_id, location_id.namespace),
+                Snapshots(connection.home(), location_id.cluster_id),
+                self._unfinished,
+                stopped,
+                self.wake,
+                lambda: self._removal_connections.use(location_id.cluster_id),
+            )
+            images = removal.read(deleting)
+        moving_now = self._moving_now(location_id, images)
         with futures.ThreadPoolExecutor(_REMOVALS, "removal") as executor:
             removals = [
-                executor.submit(self._remove, location, ioctx, image_id, entry, stopped)
-                for image_id, entry in entries.items()
-                if image_id not in moving_now
+                executor.submit(removal.remove, each)
+                for each in images
+                if each.image_id not in moving_now
             ]
             while futures.wait(removals, _RENEW_SECONDS).not_done:
                 if not lost.is_set() and not lease.renewed(location_lease):
                     lost.set()
         return all(removal.result() for removal in removals) and not moving_now
 
-    def _moving_now(
-        self, location_id: ids.LocationId, entries: Mapping[str, trash.Entry | None]
-    ) -> set[str]:
+    def _moving_now(self, location_id: ids.LocationId, images: list[Deleted]) -> set[str]:
         """Return the ids of the images that a call may be moving to the trash now.
 
         A move counts as cut off by the time since this process saw it first, on its own clock.
         """
         now = time.monotonic()
         moves = {
-            (location_id, image_id)
-            for image_id, entry in entries.items()
-            if entry and entry.state is trash.State.MOVING
+            (location_id, each.image_id)
+            for each in images
+            if each.entry and each.entry.state is trash.State.MOVING
         }
         others = {key: seen for key, seen in self._first_seen.items() if key[0] != location_id}
         self._first_seen = others | {key: self._first_seen.get(key, now) for key in moves}
         return {key[1] for key in moves if now - self._first_seen[key] < self._move_seconds}
-
-    def _remove(
-        self,
-        location: locations.Location,
-        ioctx: connections.Ioctx,
-        image_id: str,
-        entry: trash.Entry | None,
-        stopped: Callable[[], bool],
-    ) -> bool:
-        """Remove one image and its record; return False if it has to be repeated."""
-        if stopped():
-            return False
-        images, records = Images(ioctx), store.Records(location.ioctx)
-        try:
-            # `use` replaces the connection if the user has no right to remove the image
-            with steps.timed(), self._removal_connections.use(location.id.cluster_id):
-                if entry and entry.state is trash.State.MOVING:
-                    trash.finish_move(ioctx, image_id, entry.name)
-                    steps.done("delete.move", image_id=image_id)
-                if entry and entry.state is not trash.State.RESTORING:
-                    images.remove_trashed(image_id, stopped)
-                    steps.done("delete.data", image_id=image_id)
-                if images.exists(image_id):
-                    self._log_outside_trash(location, image_id)
-                    return True
-                records.change(image_id, lambda _: None)
-                steps.done("delete.forget", image_id=image_id)
-        except errors.RbdCsiError as error:
-            if not stopped():
-                self._report(location, images, image_id, error)
-            return False
-        self._unfinished.remove(location.id, image_id)
-        return True
-
-    def _report(
-        self,
-        location: locations.Location,
-        images: Images,
-        image_id: str,
-        error: errors.RbdCsiError,
-    ) -> None:
-        """Log and count a deletion that does not finish, with the clients that hold the image."""
-        watchers: frozenset[str] = frozenset()
-        if isinstance(error, errors.Refused):
-            with contextlib.suppress(errors.RbdCsiError):
-                watchers = images.watchers(image_id)
-        _log.warning(
-            "data not removed, because a client has the image open; to be repeated"
-            if watchers
-            else "data not removed, to be repeated",
-            cluster=location.id.cluster_id,
-            pool=location.pool,
-            image_id=image_id,
-            deleted_since=self._count(location, image_id),
-            open_by=sorted(watchers),
-            error=str(error),
-        )
-
-    def _log_outside_trash(self, location: locations.Location, image_id: str) -> None:
-        """Log and count a deletion that waits for DeleteVolume: the call is under way, or died."""
-        _log.info(
-            "image of a deleted volume is not in the trash yet",
-            cluster=location.id.cluster_id,
-            pool=location.pool,
-            image_id=image_id,
-            deleted_since=self._count(location, image_id),
-        )
-
-    def _count(self, location: locations.Location, image_id: str) -> str | None:
-        """Count an image as not removed; return since when it is deleted, None if it is not."""
-        begun = store.Records(location.ioctx).get(image_id).deleting
-        if begun:
-            self._unfinished.add(location.id, image_id, begun)
-        return begun

@@ -87,7 +87,7 @@ def read(
         snapshot = _snapshot(content, header)
         taken = Snapshots(own_connection.home(), volume.location.cluster_id).of_snapshot(content)
         # The mark of a snapshot that another program took is not known: it is not later than this.
-        text = taken.record.mark if taken.record else text
+        text = taken.record.mark if taken else text
     elif record.deleting:
         raise missing(content)
     mark = format_mark.read_mark(text, image)

@@ -11,6 +11,7 @@ from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
 from rbdcsi.ceph import ceph_errors, connections, locations
 from rbdcsi.ceph.sick_pools import SickPools
+from rbdcsi.model import image_names
 from rbdcsi.nodes import presence
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity
@@ -115,7 +116,10 @@ class Census:
 
 def _count_volumes(location: locations.Location, labels: tuple[str, ...], count: _Count) -> None:
     prefixes = location.prefixes()
-    count.volumes[labels] = sum(name.startswith(prefixes) for _, name in location.images.all())
+    count.volumes[labels] = sum(
+        name.startswith(prefixes) and name != image_names.deleted_name(image_id)
+        for image_id, name in location.images.all()
+    )
     count.deleting[labels] = 0
     for _, record in store.Records(location.ioctx).all():
         count.deleting[labels] += record.deleting is not None

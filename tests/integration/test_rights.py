@@ -19,7 +19,7 @@ from e2e.volume import MIB, Volume
 from rbdcsi import errors
 from rbdcsi.attachments import upkeep
 from rbdcsi.attachments.fences import Fence, Fences
-from rbdcsi.ceph import blocklist, objects, omap
+from rbdcsi.ceph import blocklist, moves, objects, omap
 from rbdcsi.ceph.connections import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import clusters_file
@@ -146,7 +146,7 @@ def test_neither_reads_or_writes_another_pool(user: Connection, foreign_pool: st
     "change",
     [
         lambda ioctx, _: Images(ioctx).create("by-a-node", 16 * MIB, LAYOUT),
-        lambda ioctx, name: Images(ioctx).trash(Images(ioctx).id_of(name) or "", name),
+        lambda ioctx, name: moves.to_trash(ioctx, Images(ioctx).id_of(name) or "", name),
         lambda ioctx, name: _translated(rbd.RBD().rename, ioctx, name, "renamed"),
     ],
     ids=["create", "trash", "rename"],

@@ -4,7 +4,7 @@ import pytest
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import trash
+from rbdcsi.ceph import moves, trash
 from rbdcsi.ceph.images import Images
 from rbdcsi.model import image_layout
 from tests.integration.controller.view import View
@@ -28,18 +28,17 @@ def empty_trash(view: View) -> None:
 
 
 def test_an_image_is_in_the_trash_as_librbd_would_have_put_it(view: View) -> None:
-    images = Images(view.ioctx)
     created(view, "by-librbd")
     rbd.RBD().trash_move(view.ioctx, "by-librbd")
     image_id = created(view, "ours")
-    images.trash(image_id, "ours")
+    moves.to_trash(view.ioctx, image_id, "ours")
     try:
         one, other = rbd.RBD().trash_list(view.ioctx)
         assert {one["name"], other["name"]} == {"ours", "by-librbd"}
         assert one["source"] == other["source"]
         assert view.images() == []
         with pytest.raises(errors.NotFound, match="in the trash already"):
-            images.trash(image_id, "ours")
+            moves.to_trash(view.ioctx, image_id, "ours")
     finally:
         empty_trash(view)
 
@@ -47,12 +46,12 @@ def test_an_image_is_in_the_trash_as_librbd_would_have_put_it(view: View) -> Non
 def test_a_late_move_leaves_a_newer_image_of_that_name_alone(view: View) -> None:
     images = Images(view.ioctx)
     old = created(view, "again")
-    images.trash(old, "again")
+    moves.to_trash(view.ioctx, old, "again")
     new = created(view, "again")
     try:
         trash.move(view.ioctx, old, "again")  # of another controller that was stopped in it
         with pytest.raises(errors.NotFound):
-            images.trash(old, "again")
+            moves.to_trash(view.ioctx, old, "again")
         assert (images.id_of("again"), images.name_of(new)) == (new, "again")
         assert view.trashed() == [old]
     finally:
@@ -61,12 +60,12 @@ def test_a_late_move_leaves_a_newer_image_of_that_name_alone(view: View) -> None
 
 
 def test_an_image_in_a_group_stays(view: View) -> None:
-    images, image_id = Images(view.ioctx), created(view, "grouped")
+    image_id = created(view, "grouped")
     rbd.RBD().group_create(view.ioctx, "group")
     rbd.Group(view.ioctx, "group").add_image(view.ioctx, "grouped")
     try:
         with pytest.raises(errors.Failed, match="is in group group"):
-            images.trash(image_id, "grouped")
+            moves.to_trash(view.ioctx, image_id, "grouped")
         assert view.images() == ["grouped"]
     finally:
         rbd.Group(view.ioctx, "group").remove_image(view.ioctx, "grouped")

@@ -6,6 +6,7 @@ import pytest
 
 from rbdcsi.model.ids import LocationId
 from rbdcsi.telemetry import metrics
+from rbdcsi.volumes.dependants import Dependants
 from rbdcsi.volumes.unfinished import UnfinishedDeletions
 
 HERE, THERE, OTHER = (LocationId(*each) for each in (("a", 1, ""), ("a", 2, ""), ("a", 1, "n")))
@@ -16,6 +17,7 @@ def unfinished() -> Iterator[UnfinishedDeletions]:
     yield UnfinishedDeletions("a")
     metrics.DELETIONS_UNFINISHED.replace("a", {})
     metrics.DELETIONS_UNFINISHED_OLDEST.replace("a", {})
+    metrics.DELETIONS_WAITING.replace("a", {})
 
 
 def _shown(cluster: str) -> tuple[float | None, float | None]:
@@ -50,3 +52,19 @@ def test_deletions_that_another_controller_finished_are_not_counted(
     assert _shown("a") == (3, 60)
     unfinished.keep_locations(set())
     assert _shown("a") == (0, None)
+
+
+def test_deletions_that_wait_are_counted_apart(unfinished: UnfinishedDeletions) -> None:
+    def waiting() -> float | None:
+        return metrics.REGISTRY.get_sample_value("rbdcsi_deletions_waiting", {"cluster": "a"})
+
+    unfinished.add(HERE, "1", "1970-01-01T00:01:00Z")
+    assert waiting() == 0
+    for image_id in "123":
+        unfinished.wait(HERE, image_id, Dependants(1, 0))
+    assert (_shown("a"), waiting()) == ((0, None), 3)
+    unfinished.add(HERE, "1", "1970-01-01T00:01:00Z")
+    unfinished.remove(HERE, "2")
+    assert (_shown("a"), waiting()) == ((1, 60), 1)
+    unfinished.keep(HERE, [])
+    assert waiting() == 0
