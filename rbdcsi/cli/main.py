@@ -9,7 +9,7 @@ from rbdcsi.cli.exit_codes import exit_on_errors
 from rbdcsi.cli.serve import serve
 from rbdcsi.server import lifecycle
 
-_OPERATOR = ("volumes", "attachments", "nodes", "fences", "doctor")
+_OPERATOR = ("volumes", "snapshots", "attachments", "nodes", "fences", "doctor")
 
 
 class _Commands(click.Group):

@@ -4,6 +4,7 @@ from rbdcsi.attachments.records import Attachment
 from rbdcsi.cli.output import Row
 from rbdcsi.operator.facts import Cluster, Node, NotedFence, Volume
 from rbdcsi.operator.fences import proof_of_end
+from rbdcsi.volumes import dependants
 
 
 def volume(facts: Volume) -> dict[str, object]:
@@ -37,10 +38,18 @@ def _state(facts: Volume) -> str:
     if facts.damage:
         return "damaged"
     if facts.record.deleting:
-        return "deleting"
+        return "waiting" if waits_for(facts) else "deleting"
     if facts.header is None:
         return "no image"
     return "attached" if facts.record.attachments else "free"
+
+
+def waits_for(facts: Volume) -> str | None:
+    """Return the snapshots and clones that a deleted volume waits for, None if it does not wait."""
+    if not facts.record.deleting or facts.header is None:
+        return None
+    needed_by = dependants.of_header(facts.header)
+    return str(needed_by) if needed_by else None
 
 
 def attachments(facts: Volume) -> list[dict[str, object]]:

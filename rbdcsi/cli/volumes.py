@@ -49,6 +49,7 @@ def show(volume: str, config: Path, json_wanted: bool) -> None:
             **rows.volume(facts),
             "source": facts.spec and facts.spec.source,
             "ancestors": reading.ancestors(pooled, facts),
+            "waits_for": rows.waits_for(facts),
             "attachments": rows.attachments(facts),
             "clients": rows.clients(facts),
             "metadata": dict(metadata),

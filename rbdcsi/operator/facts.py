@@ -9,9 +9,10 @@ from rbdcsi.attachments.fences import Fence
 from rbdcsi.attachments.records import Attachment, Client, VolumeRecord
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model.format_mark import Mark
-from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.ids import LocationId, SnapshotHandle, VolumeHandle
 from rbdcsi.nodes.presence import Answers
 from rbdcsi.nodes.registry import NodeRecord
+from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.volumes.spec import VolumeSpec
 
 
@@ -110,6 +111,15 @@ class NotedFence:
 
 
 @dataclass(frozen=True)
+class NotedSnapshot:
+    """The record of a snapshot by its CSI name, None if it is damaged."""
+
+    name: str
+    record: SnapshotRecord | None
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
 class Cluster:
     """All facts of one cluster, read at `now`.
 
@@ -129,8 +139,14 @@ class Cluster:
     volumes: tuple[Volume, ...] = ()
     nodes: Mapping[str, Node] = field(default_factory=dict)
     fences: tuple[NotedFence, ...] = ()
+    snapshots: tuple[NotedSnapshot, ...] = ()
     blocklist: frozenset[str] = frozenset()
 
     def volumes_of(self, node_id: str) -> list[Volume]:
         """Return the volumes that the node has attached."""
         return [each for each in self.volumes if node_id in each.record.attachments]
+
+    def recorded_snapshots(self) -> dict[SnapshotHandle, SnapshotRecord]:
+        """Return the records of the snapshots that the driver took, by their handles."""
+        records = (each.record for each in self.snapshots)
+        return {each.handle: each for each in records if each and each.handle}

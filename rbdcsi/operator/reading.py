@@ -19,11 +19,21 @@ from rbdcsi.ceph.connections import Connection, Connections, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location, Registry
 from rbdcsi.config.clusters import Cluster as ConfiguredCluster
-from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.ids import LocationId, SnapshotHandle, VolumeHandle
 from rbdcsi.nodes.presence import Answers, Question, ask
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.operator import volumes
-from rbdcsi.operator.facts import Cluster, Depth, LocationFacts, Node, NotedFence, Volume
+from rbdcsi.operator.facts import (
+    Cluster,
+    Depth,
+    LocationFacts,
+    Node,
+    NotedFence,
+    NotedSnapshot,
+    Volume,
+)
+from rbdcsi.snapshots.records import SnapshotRecord
+from rbdcsi.snapshots.store import Snapshots
 from rbdcsi.volumes import ancestry, capacity
 
 _AT_ONCE = 8  # reads of images, and questions to nodes, that are under way together
@@ -63,6 +73,17 @@ def ancestors(pooled: Connections, facts: Volume) -> int | None:
         return None
     with pooled.use(facts.handle.location.cluster_id) as connection:
         return ancestry.depth(connection, facts.header)
+
+
+def snapshot_record(pooled: Connections, handle: SnapshotHandle) -> SnapshotRecord | None:
+    """Return the record of a snapshot, None if the driver did not take it.
+
+    Raises:
+        Failed: it is damaged.
+    """
+    with pooled.use(handle.volume.location.cluster_id) as connection:
+        stored = Snapshots(connection.home(), connection.cluster_id).of_snapshot(handle)
+        return stored.record if stored else None
 
 
 def used_bytes(pooled: Connections, handle: VolumeHandle) -> int:
@@ -142,6 +163,7 @@ def _read(
         volumes=tuple(all_volumes),
         nodes=_nodes(connection, [*attached, *(node_id for node_id, _ in _records(connection))]),
         fences=tuple(_fences(connection, listed)),
+        snapshots=tuple(_snapshots(connection)),
         blocklist=listed,
     )
 
@@ -221,6 +243,14 @@ def _fences(connection: Connection, listed: frozenset[str]) -> Iterator[NotedFen
             yield NotedFence(address, fence, address in listed)
         else:
             yield NotedFence(address, None, address in listed, str(fence))
+
+
+def _snapshots(connection: Connection) -> Iterator[NotedSnapshot]:
+    for name, record in Snapshots(connection.home(), connection.cluster_id).each():
+        if isinstance(record, SnapshotRecord):
+            yield NotedSnapshot(name, record)
+        else:
+            yield NotedSnapshot(name, None, str(record))
 
 
 def _lacking(connection: Connection) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from rbdcsi import errors
 from rbdcsi.ceph import connections, locations, omap
 from rbdcsi.model import ids
 from rbdcsi.runtime.futures import Future
@@ -107,6 +108,15 @@ class Snapshots:
             if len(pairs) < omap.PAGE:
                 return
             start = pairs[-1][0]
+
+    def each(self) -> Iterator[tuple[str, SnapshotRecord | errors.Failed]]:
+        """Yield the CSI name and record of every snapshot; of a damaged one, the error."""
+        for key, text in self._omap.items(_NAME):
+            name = urllib.parse.unquote(key.removeprefix(_NAME))
+            try:
+                yield name, SNAPSHOT_RECORD.decode(text, f"object {OBJECT}, key {key}")
+            except errors.Failed as error:
+                yield name, error
 
     def being_taken(self, volume: ids.VolumeHandle) -> list[str]:
         """Return the CSI names of the volume's snapshots that may not be taken yet."""

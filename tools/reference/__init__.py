@@ -31,6 +31,10 @@ BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
         "filesystems": storage_class.filesystems,
         "provisioner": storage_class.of_the_provisioner,
     },
+    _REFERENCE / "snapshot-class.md": {
+        "parameters": storage_class.of_snapshots,
+        "snapshotter": storage_class.of_the_snapshotter,
+    },
     _REFERENCE / "configuration.md": {"keys": configuration.keys},
     _REFERENCE / "commands.md": {"commands": commands.commands},
     _REFERENCE / "flags.md": {"flags": flags.flags},

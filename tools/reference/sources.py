@@ -9,7 +9,7 @@ from rbdcsi.ceph import ceph_errors
 from rbdcsi.cli.main import main
 from rbdcsi.cli.serve import serve
 from rbdcsi.config import clusters_file
-from rbdcsi.model import filesystems, map_options, mount_options, storage_class
+from rbdcsi.model import filesystems, map_options, mount_options, snapshot_class, storage_class
 from rbdcsi.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,7 @@ DRIVER = ROOT / "rbdcsi"
 ERRORS = errors
 METRICS = metrics
 PARAMETERS = storage_class
+SNAPSHOT_PARAMETERS = snapshot_class
 FILESYSTEMS = filesystems.TABLE
 MAP_OPTIONS = map_options.TABLE
 MOUNT_OPTIONS = mount_options.GENERIC

@@ -1,17 +1,33 @@
 """StorageClass parameters, from the table that the driver reads them by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from rbdcsi.model.parameters import Parameter
 from tools.reference import markdown, sources
 
 _MIB = 1 << 20
 _PROVISIONER = "csi.storage.k8s.io/p"  # pvc/… and pv/…
+_SNAPSHOTTER = "csi.storage.k8s.io/volumesnapshot"
 
 
 def parameters() -> str:
     """Return the table of those that a person writes."""
+    return _written(sources.PARAMETERS.TABLE, _PROVISIONER)
+
+
+def of_snapshots() -> str:
+    """Return the table of those of a VolumeSnapshotClass that a person writes."""
+    return _written(sources.SNAPSHOT_PARAMETERS.TABLE, _SNAPSHOTTER)
+
+
+def of_the_snapshotter() -> str:
+    """Return the table of those that external-snapshotter adds."""
+    return _added(sources.SNAPSHOT_PARAMETERS.TABLE, _SNAPSHOTTER)
+
+
+def _written(rows: Sequence[Parameter], added: str) -> str:
     head = ("parameter", "meaning", "type", "default", "example", "checked at")
-    rows = (
+    lines = (
         (
             markdown.code(each.name),
             each.meaning,
@@ -20,20 +36,22 @@ def parameters() -> str:
             markdown.code(each.example),
             each.checked,
         )
-        for each in sources.PARAMETERS.TABLE
-        if not each.name.startswith(_PROVISIONER)
+        for each in rows
+        if not each.name.startswith(added)
     )
-    return markdown.table(head, rows)
+    return markdown.table(head, lines)
 
 
 def of_the_provisioner() -> str:
     """Return the table of those that external-provisioner adds."""
-    rows = (
-        (markdown.code(each.name), each.meaning)
-        for each in sources.PARAMETERS.TABLE
-        if each.name.startswith(_PROVISIONER)
+    return _added(sources.PARAMETERS.TABLE, _PROVISIONER)
+
+
+def _added(rows: Sequence[Parameter], added: str) -> str:
+    lines = (
+        (markdown.code(each.name), each.meaning) for each in rows if each.name.startswith(added)
     )
-    return markdown.table(("parameter", "meaning"), rows)
+    return markdown.table(("parameter", "meaning"), lines)
 
 
 def without_effect() -> str:

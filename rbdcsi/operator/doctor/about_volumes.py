@@ -7,10 +7,11 @@ from ipaddress import ip_network
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
 from rbdcsi.model import format_mark
+from rbdcsi.model.ids import SnapshotHandle
 from rbdcsi.operator.doctor.findings import Finding, command, rados
 from rbdcsi.operator.facts import Cluster, Volume
 from rbdcsi.staging import other_clients
-from rbdcsi.volumes import spec
+from rbdcsi.volumes import clone_notes, dependants, spec
 
 _DELETION = timedelta(hours=1)  # much longer than it takes to remove a volume's data
 _DAY = "86400"
@@ -99,10 +100,12 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
             cause = f"client {', '.join(watchers)} has it open"
             remedy = "end that client; if its process is gone or cannot be found, shut it out"
             commands = [command("ceph", "osd", "blocklist", "add", each, _DAY) for each in watchers]
-        elif volume.header and volume.header.snapshots:
-            cause = "it has snapshots, which the driver did not make"
+        elif foreign := _foreign_snapshots(volume, cluster):
+            cause = "it has snapshots that the driver did not take: " + ", ".join(foreign.values())
             remedy = "look at them (`rbd snap ls`); if they are not needed, remove them"
-            commands = [_purge_snapshots(volume)]
+            commands = [_remove_snapshot(volume, snap_id) for snap_id in foreign]
+        elif volume.header and dependants.of_header(volume.header):
+            continue  # it goes when its snapshots and clones are deleted
         elif not too_long:
             continue
         yield Finding(
@@ -116,12 +119,29 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def _purge_snapshots(volume: Volume) -> str:
+def _foreign_snapshots(volume: Volume, cluster: Cluster) -> dict[int, str]:
+    """Return ids and names of the snapshots that other programs took of a volume."""
+    recorded = cluster.recorded_snapshots()
+    taking = {
+        each.record.snapshot
+        for each in cluster.snapshots
+        if each.record and each.record.volume == volume.handle
+    }
+    return {
+        each.snap_id: each.name
+        for each in (volume.header.user_snapshots() if volume.header else ())
+        if SnapshotHandle(volume.handle, each.snap_id) not in recorded
+        and each.name not in taking
+        and not each.name.startswith(clone_notes.PREFIX)
+    }
+
+
+def _remove_snapshot(volume: Volume, snap_id: int) -> str:
     namespace = volume.location.id.namespace
     return command(
-        *("rbd", "snap", "purge", "--pool", volume.location.pool),
+        *("rbd", "snap", "rm", "--pool", volume.location.pool),
         *(("--namespace", namespace) if namespace else ()),
-        *("--image-id", volume.handle.image_id),
+        *("--image-id", volume.handle.image_id, "--snap-id", snap_id),
     )
 
 

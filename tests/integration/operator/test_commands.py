@@ -8,8 +8,8 @@ from io import FileIO
 import pytest
 import rados
 
-from e2e import leftovers, volume
-from e2e.clusters import commands
+from e2e import leftovers, snapshots, volume
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver, Installation
 from rbdcsi.attachments import store
 from rbdcsi.attachments.fences import Fences
@@ -69,6 +69,42 @@ def test_lists_show_a_volume_with_its_node_and_client(
         assert table[0].split()[:4] == ["VOLUME", "POOL", "IMAGE", "SIZE"]
         assert [made.id in line for line in table] == [False, True]
         volume.unstage(nodes[0], made)
+
+
+def test_snapshots_are_shown_with_what_waits_for_them(
+    cluster: Cluster, bench: Bench, shell: Shell, pool: str
+) -> None:
+    with bench.volume("snapped") as made:
+        names = {"csi.storage.k8s.io/volumesnapshot/name": "before-upgrade"}
+        taken = snapshots.create(bench.controller, "s", made.id, parameters=names)
+        cluster.rbd("snap", "create", f"{pool}/csi-snapped@by-hand")
+        ours, foreign = shell.json("snapshots", "ls")
+        assert (ours["snapshot"], ours["name"], ours["volume"]) == (taken.snapshot_id, "s", made.id)
+        assert (ours["state"], ours["clones"], ours["size_bytes"]) == ("ready", 0, made.size)
+        assert ours["kubernetes"] == {"volumesnapshot/name": "before-upgrade"}
+        assert (foreign["rbd_snapshot"], foreign["state"]) == ("by-hand", "unmanaged")
+        assert shell.json("snapshots", "show", taken.snapshot_id) == ours
+        assert shell.json("snapshots", "ls", "--volume", made.id) == [ours, foreign]
+        assert shell.json("snapshots", "ls", "--volume", f"{made.id}0") == []
+        assert taken.snapshot_id in shell.run("snapshots", "ls").stdout
+        missing = shell.run("snapshots", "show", f"{taken.snapshot_id}0")
+        assert (missing.returncode, "does not exist" in missing.stderr) == (1, True)
+
+        cluster.rbd("snap", "rm", f"{pool}/csi-snapped@by-hand")
+        source, clone = f"{pool}/csi-snapped@csi-snap-s", f"{pool}/clone"
+        cluster.rbd("clone", "--rbd-default-clone-format", "2", source, clone)
+        volume.delete(bench.controller, made)
+        (row,) = shell.json("volumes", "ls")
+        assert (row["state"], row["image"].startswith("rbdcsi.deleted.")) == ("waiting", True)
+        assert shell.json("volumes", "show", made.id)["waits_for"] == "1 snapshot"
+        assert shell.json("snapshots", "show", taken.snapshot_id)["volume_deleted"]
+        assert shell.findings() == []
+        snapshots.delete(bench.controller, taken.snapshot_id)
+        assert shell.json("volumes", "show", made.id)["waits_for"] == "1 clone"
+        (kept,) = shell.json("snapshots", "ls")
+        assert (kept["state"], kept["clones"], kept["name"]) == ("deleted", 1, None)
+        assert shell.findings() == []
+        cluster.rbd("rm", clone)
 
 
 def test_a_damaged_record_is_a_row(bench: Bench, shell: Shell) -> None:

@@ -41,7 +41,7 @@ def test_serve_loads_neither_rich_nor_the_commands_of_the_operator() -> None:
         (["nodes"], "Usage: main nodes"),
         (["attachments", "release", "v1:c:1::a"], "Missing argument 'NODE'"),
         (["volumes", "ls", "--many"], "No such option"),
-        (["snapshots"], "No such command 'snapshots'"),
+        (["snapshot"], "No such command 'snapshot'"),
     ],
 )
 def test_wrong_arguments_end_with_2(arguments: list[str], words: str) -> None:

@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbdcsi import errors
+from rbdcsi.model import snapshot_class
+from rbdcsi.model.parameters import Parameter
+from rbdcsi.model.snapshot_class import SnapshotParameters
+
+
+def test_a_class_of_ceph_csi() -> None:
+    parameters = {
+        "clusterID": "main",
+        "pool": "kubernetes",
+        "snapshotNamePrefix": "team-a-",
+        "csi.storage.k8s.io/snapshotter-secret-name": "rbd",
+        "csi.storage.k8s.io/snapshotter-secret-namespace": "ceph",
+        "csi.storage.k8s.io/volumesnapshot/name": "before-upgrade",
+        "csi.storage.k8s.io/volumesnapshot/namespace": "shop",
+        "csi.storage.k8s.io/volumesnapshotcontent/name": "snapcontent-1",
+    }
+    assert snapshot_class.parse(parameters) == SnapshotParameters(
+        "main",
+        "team-a-",
+        {
+            "volumesnapshot/name": "before-upgrade",
+            "volumesnapshot/namespace": "shop",
+            "volumesnapshotcontent/name": "snapcontent-1",
+        },
+    )
+
+
+def test_an_empty_class() -> None:
+    assert snapshot_class.parse({}) == SnapshotParameters(None, "csi-snap-", {})
+    empty = dict.fromkeys(snapshot_class.KNOWN, "")
+    assert snapshot_class.parse(empty) == snapshot_class.parse({})
+
+
+@given(st.text().filter(lambda name: name not in (*snapshot_class.KNOWN, "pool")))
+def test_unknown_parameters_are_refused(name: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match="unknown parameter"):
+        snapshot_class.parse({name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"snapshotNamePrefix": "a/b"}, "snapshotNamePrefix: 'a/b' does not match"),
+        ({"snapshotNamePrefix": "x" * 40}, "snapshotNamePrefix"),
+        ({"clusterID": "a b"}, "clusterID: 'a b' does not match"),
+        ({"clusterId": "a"}, "did you mean clusterID?"),
+    ],
+)
+def test_wrong_values(parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=message.replace("?", r"\?")):
+        snapshot_class.parse(parameters)
+
+
+@pytest.mark.parametrize("row", snapshot_class.TABLE, ids=lambda row: row.name)
+def test_examples_are_accepted_and_defaults_are_true(row: Parameter) -> None:
+    assert snapshot_class.parse({row.name: row.example}) != snapshot_class.parse({})
+    assert snapshot_class.parse({row.name: row.default}) == snapshot_class.parse({})
