@@ -94,30 +94,6 @@ def remove_unfinished(ioctx: rados.Ioctx, name: str) -> None:
         _RBD.remove(ioctx, name)
 
 
-def take_snapshot(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
-    """Take a user snapshot; a client that has the image mapped goes on.
-
-    Raises:
-        NotFound: no such image.
-    """
-    doing = ceph_errors.translated("taking a snapshot of image", image_id)
-    with doing, rbd.Image(ioctx, image_id=image_id) as image:
-        image.create_snap(name)
-
-
-def remove_snapshot(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
-    """Remove a user snapshot; librbd keeps it, without its name, until its last clone goes.
-
-    Does nothing if there is no such image or snapshot.
-    """
-    with (
-        ceph_errors.translated("removing a snapshot of image", image_id),
-        contextlib.suppress(rbd.ImageNotFound),
-        rbd.Image(ioctx, image_id=image_id) as image,
-    ):
-        image.remove_snap(name)
-
-
 def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> None:
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rbdcsi import errors
-from rbdcsi.ceph import cloning, connections, locations, names
+from rbdcsi.ceph import cloning, connections, locations, names, snapshots
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
 from rbdcsi.runtime import clock
@@ -75,10 +75,11 @@ class Cloner:
         with self._attempt(source) as token:
             snapshot, mark = self._snapshot(source, token)
             self._clone(source, snapshot, token, new_spec)
-            if source.snapshot is None:
-                cloning.remove_snapshot(source.location.ioctx, source.volume.image_id, snapshot)
-                steps.done("clone.release", image=source.image)
             image_id, header = self._finished(source, token)
+            if source.snapshot is None and header.parent:
+                snap_id = header.parent.snap_id
+                snapshots.remove(source.location.ioctx, source.volume.image_id, snap_id)
+                steps.done("clone.release", image=source.image)
             size = max(size, _size(request, header.size, fs_type))
             if header.size < size:
                 cloning.grow(self._target.ioctx, image_id, size)
@@ -137,9 +138,9 @@ class Cloner:
         """Return the name of the snapshot to be cloned, and the mark of its content."""
         if source.snapshot:
             return source.snapshot.name, source.mark
-        name = clone_notes.name(token)
+        name, image_id = clone_notes.name(token), source.volume.image_id
         try:
-            cloning.take_snapshot(source.location.ioctx, source.volume.image_id, name)
+            snapshots.take(source.location.ioctx, image_id, name, source.clients)
         except errors.NotFound as error:
             raise sources.missing(source.volume) from error
         steps.done("clone.snapshot", image=source.image)
@@ -222,8 +223,11 @@ def undo(
     """
     name = clone_notes.name(token)
     cloning.remove_unfinished(target.ioctx, name)
-    if source:
-        cloning.remove_snapshot(source.ioctx, volume.image_id, name)
+    header = source.images.header(volume.image_id) if source else None
+    snapshot = header.user_snapshot_named(name) if header else None
+    if source and snapshot:
+        with contextlib.suppress(errors.NotFound):
+            snapshots.remove(source.ioctx, volume.image_id, snapshot.snap_id)
 
 
 def _size(request: Request, source_bytes: int, fs_type: str | None) -> int:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
-from rbdcsi.ceph.lineage import ImageSnapshot, SnapshotKind
+from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids
 from rbdcsi.snapshots.store import Snapshots
@@ -20,6 +20,7 @@ class Source:
     """A source that exists; `snapshot` is None if it is a volume as it is now.
 
     `mark` is that of the content, if it is a snapshot's. Of a volume it is the mark before.
+    `clients` are the addresses of those by which nodes have the image mapped.
     """
 
     volume: ids.VolumeHandle
@@ -29,6 +30,7 @@ class Source:
     snapshot: ImageSnapshot | None
     spec: spec.VolumeSpec | None
     mark: format_mark.Mark | None
+    clients: frozenset[str]
 
     @property
     def size(self) -> int:
@@ -84,15 +86,25 @@ def read(
         raise missing(content)
     snapshot, text = None, header.metadata.get(format_mark.KEY)
     if isinstance(content, ids.SnapshotHandle):
-        snapshot = _snapshot(content, header)
+        snapshot = header.user_snapshot(content.snap_id)
+        if snapshot is None:
+            raise missing(content)
         taken = Snapshots(own_connection.home(), volume.location.cluster_id).of_snapshot(content)
         # The mark of a snapshot that another program took is not known: it is not later than this.
         text = taken.record.mark if taken else text
     elif record.deleting:
         raise missing(content)
     mark = format_mark.read_mark(text, image)
+    attachments = record.attachments.values()
     return Source(
-        volume, location, image, header, snapshot, spec.read(header.metadata, image), mark
+        volume,
+        location,
+        image,
+        header,
+        snapshot,
+        spec.read(header.metadata, image),
+        mark,
+        frozenset(client.address for each in attachments for client in each.clients),
     )
 
 
@@ -116,10 +128,3 @@ def missing(content: ContentSource) -> errors.NotFound:
         f"volume_content_source: {kind} {content} does not exist, or is being deleted; nothing "
         "was made"
     )
-
-
-def _snapshot(content: ids.SnapshotHandle, header: Header) -> ImageSnapshot:
-    for snapshot in header.snapshots:
-        if snapshot.snap_id == content.snap_id and snapshot.kind is SnapshotKind.USER:
-            return snapshot
-    raise missing(content)
