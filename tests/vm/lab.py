@@ -39,12 +39,18 @@ class Lab(PoolView):
         size: int = 64 * MIB,
         capability: csi_pb2.VolumeCapability | None = None,
         parameters: Mapping[str, str] | None = None,
+        source: str = "",
     ) -> Iterator[Volume]:
         """Give a new volume, attached at the first node; after the body it is gone everywhere."""
         wanted = {"mounter": mapper, **(parameters or {})}
         name = f"{mapper}-{len(rbd.RBD().list(self.ioctx))}"
         made = volume.create(
-            self.controller, name, size=size, capability=capability, parameters=wanted
+            self.controller,
+            name,
+            size=size,
+            capability=capability,
+            parameters=wanted,
+            source=source,
         )
         try:
             volume.attach(self.controller, made, self.nodes[0].name)

@@ -1,0 +1,39 @@
+"""Copies on a real kernel, which mounts one filesystem of a UUID (Linux before 6.7)."""
+
+import pytest
+
+from e2e import volume
+from e2e.volume import Volume
+from tests.vm import lab as labs
+from tests.vm.lab import Lab
+from tests.vm.test_life import FILESYSTEMS
+
+
+@pytest.mark.parametrize("fs_type", FILESYSTEMS)
+def test_copy_is_used_beside_its_source_and_read_on_two_nodes(lab: Lab, fs_type: str) -> None:
+    first, second = lab.nodes
+    size = FILESYSTEMS[fs_type]
+    with lab.volume("krbd", capability=volume.mounted(fs_type), size=size) as source:
+        volume.stage(first, source)
+        written = labs.write(first, volume.publish(first, source))
+        capability = volume.mounted(fs_type, "MULTI_NODE_READER_ONLY")
+        with (
+            lab.volume(
+                "krbd", capability=volume.mounted(fs_type), size=2 * size, source=source.id
+            ) as copy,
+            lab.volume("krbd", capability=capability, size=size, source=source.id) as read,
+        ):
+            volume.stage(first, copy)
+            target = volume.publish(first, copy)
+            assert labs.checksum(first, target) == written
+            assert labs.write(first, target, 1) != written
+            assert labs.checksum(first, source.target(first)) == written
+
+            volume.stage(first, read)
+            there = Volume(read.id, read.capability, read.size, read.context)
+            volume.attach(lab.controller, there, second.name)
+            volume.stage(second, there)
+            for node, made in ((first, read), (second, there)):
+                assert labs.checksum(node, volume.publish(node, made)) == written
+                device = labs.device_of(node, made)
+                assert node.run(f"cat /sys/block/{device.removeprefix('/dev/')}/ro") == "1"
