@@ -25,11 +25,20 @@ class Calls(RuleBasedStateMachine):
         self.record = VolumeRecord()
         self.given: dict[str, list[int]] = {}  # generations that each node was ever told
 
-    @rule(node=NODES, mode=st.sampled_from(AccessMode), readonly=st.booleans(), block=st.booleans())
-    def attach(self, node: str, mode: AccessMode, readonly: bool, block: bool) -> None:
+    @rule(
+        node=NODES,
+        mode=st.sampled_from(AccessMode),
+        readonly=st.booleans(),
+        block=st.booleans(),
+        settles=st.booleans(),
+    )
+    def attach(
+        self, node: str, mode: AccessMode, readonly: bool, block: bool, settles: bool
+    ) -> None:
         before, asked = self.record, Capability(mode, block)
+        readonly = readonly or mode.reader_only
         try:
-            after = rules.attach(before, VOLUME, node, asked, readonly or mode.reader_only, NOW)
+            after = rules.attach(before, VOLUME, node, asked, readonly, NOW, settles=settles)
         except REFUSALS:
             return
         assert not before.deleting
@@ -38,7 +47,7 @@ class Calls(RuleBasedStateMachine):
         else:
             assert after.generation == before.generation + 1
             assert after.attachments[node].generation == after.generation
-        assert rules.attach(after, VOLUME, node, asked, readonly or mode.reader_only, NOW) == after
+        assert rules.attach(after, VOLUME, node, asked, readonly, NOW, settles=True) == after
         self.record = after
         self.given.setdefault(node, []).append(after.attachments[node].generation)
 
@@ -60,6 +69,20 @@ class Calls(RuleBasedStateMachine):
         attachment = after.attachments[node]
         assert attachment.state is State.STAGED
         assert set(attachment.clients) == {*before.clients, *([client] if client else [])}
+        self.record = after
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(sorted(self.given)))
+        generation = data.draw(st.sampled_from(self.given[node]))
+        try:
+            after = rules.settled(self.record, VOLUME, node, generation)
+        except REFUSALS:
+            return
+        before = self.record.attachments[node]
+        assert not (before.settles and before.clients)
+        assert not after.attachments[node].settles
         self.record = after
 
     @rule(node=NODES, gone=st.sets(st.sampled_from(CLIENTS)))
@@ -118,6 +141,13 @@ class Calls(RuleBasedStateMachine):
         writers = [attachment for attachment in held if not attachment.readonly]
         assert len(writers) <= 1 or mode is AccessMode.MULTI_NODE_MULTI_WRITER
         assert not (writers and mode.reader_only)
+
+    @invariant()
+    def a_node_that_replays_a_journal_is_alone(self) -> None:
+        attachments = self.record.attachments.values()
+        if any(each.settles for each in attachments):
+            assert len(attachments) == 1
+            assert all(each.readonly for each in attachments)
 
     @invariant()
     def generations_are_each_given_once(self) -> None:
@@ -226,3 +256,20 @@ def test_one_client_grows_an_image_until_it_has_finished_or_is_ended() -> None:
     record = rules.begin_delete(record, VOLUME, NOW)
     with pytest.raises(errors.NotFound, match="is being deleted"):
         rules.begin_grow(record, VOLUME, first, 10, ())
+
+
+def test_a_second_reader_waits_until_the_first_has_replayed_the_journal() -> None:
+    readers = Capability(AccessMode.MULTI_NODE_READER_ONLY, block=False)
+    record = rules.attach(VolumeRecord(), VOLUME, "a", readers, True, NOW, settles=True)
+    with pytest.raises(errors.Busy, match="whose journal node 'a' replays, since 2026"):
+        rules.attach(record, VOLUME, "b", readers, True, NOW, settles=True)
+    record = rules.stage(record, VOLUME, "a", 1, CLIENTS[0], NOW)
+    with pytest.raises(errors.Busy, match="still has it mapped for writing"):
+        rules.settled(record, VOLUME, "a", 1)
+    record = rules.settled(rules.release(record, "a", lambda _: True, NOW), VOLUME, "a", 1)
+    assert rules.attach(record, VOLUME, "b", readers, True, NOW).attachments.keys() == {"a", "b"}
+
+
+def test_a_writer_settles_nothing() -> None:
+    record = rules.attach(VolumeRecord(), VOLUME, "a", MOUNT, False, NOW, settles=True)
+    assert not record.attachments["a"].settles
