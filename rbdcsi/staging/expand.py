@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from rbdcsi import errors
+from rbdcsi.ceph import blocklist
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host import lasting
 from rbdcsi.host.block import devices, signature
@@ -60,6 +61,7 @@ class Expander:
             NotFound: no such volume, or it is not at these paths.
             SizeOutOfRange: the image has another size than the call asks for.
             Refused: the device does not work any more, or the filesystem cannot be grown.
+            NotAttached: the volume was taken from this node.
             ChildAlive: the growth runs on; a repeat takes its result.
         """
         node, handle = self._node, request.handle
@@ -74,12 +76,30 @@ class Expander:
         _require_in_range(request, size)
         if device.readonly:
             return devices.size(device.path)
-        node.devices.update_size(device, size)
-        steps.done("expand.device", volume=str(handle), device=str(device.path), size=size)
-        if entry.source == str(device.path) and not entry.refuses_writes:
-            grow(node, handle, device, entry)
-            steps.done("expand.filesystem", volume=str(handle), path=str(entry.target))
+        try:
+            node.devices.update_size(device, size)
+            steps.done("expand.device", volume=str(handle), device=str(device.path), size=size)
+            if entry.source == str(device.path) and not entry.refuses_writes:
+                grow(node, handle, device, entry)
+                steps.done("expand.filesystem", volume=str(handle), path=str(entry.target))
+        except (errors.Failed, errors.Refused) as error:
+            self._require_unfenced(handle, device, error)
+            raise
         return size
+
+    def _require_unfenced(
+        self, handle: ids.VolumeHandle, device: MappedDevice, error: errors.RbdCsiError
+    ) -> None:
+        """Raise NotAttached, caused by the error, if the device's client is on the blocklist."""
+        note = self._node.devices.note(handle)
+        client = device.client or (note.client if note else None)
+        with self._node.connections.use(handle.location.cluster_id) as connection:
+            if client in blocklist.addresses(connection):
+                raise errors.NotAttached(
+                    f"volume {handle} is not grown: its client {client} is on Ceph's blocklist, "
+                    "so the volume was detached from this node; the node's plugin unmaps it, and "
+                    f"the node that has it next grows it; noticed by: {error}"
+                ) from error
 
     def _entry(
         self, request: ExpandRequest, device: MappedDevice | None

@@ -247,6 +247,20 @@ def test_what_is_not_there_is_not_found(lab: Lab) -> None:
             node.node.NodeExpandVolume(request(volume_id="none", volume_path="/x"))
 
 
+def test_a_fenced_client_is_named(lab: Lab) -> None:
+    node = lab.nodes[0]
+    with lab.volume("grow-fenced", capability=volume.raw()) as made:
+        volume.stage(node, made)
+        (client,) = lab.record(made, node).clients
+        volume.expand(lab.controller, made, 128 * MIB)
+        lab.cluster.ceph("osd", "blocklist", "add", client.address)
+        try:
+            with refused("FAILED_PRECONDITION", client.address, "Ceph's blocklist", "detached"):
+                volume.expand_on_node(node, made, 128 * MIB)
+        finally:
+            lab.cluster.ceph("osd", "blocklist", "rm", client.address)
+
+
 def test_the_controller_must_come_first(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("grow-order") as made:
