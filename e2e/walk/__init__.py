@@ -2,6 +2,7 @@
 
 - `world`: what the callers share: drivers, volumes, what is acknowledged, what is wrong;
 - `calls`: one call of the driver, right or wrong, by chance;
+- `copies`: the snapshots and copies, with what they must hold;
 - `data`: writes and reads of a published volume, with the rules that they must keep;
 - `deaths`: kills drivers and starts them again;
 - `end`: takes everything down as Kubernetes would, and says what is left;

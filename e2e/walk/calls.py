@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from e2e import volume
+from e2e import snapshots, volume
 from e2e.volume import MIB, Volume
 from e2e.walk import data
+from e2e.walk.copies import Asked
 from e2e.walk.world import Reached, World
 
 SIZE = 32 * MIB
@@ -19,6 +20,7 @@ _PODS = ("pod-1", "pod-2")
 _TWICE = 0.15  # of the calls
 _LATE = 0.15  # of the calls: for a volume that may be gone
 _TRIES, _PAUSE = 8, 0.3  # of a call of a volume's whole way; seconds
+_SIZES = (SIZE, 48 * MIB, 64 * MIB)  # to which volumes grow
 _WEIGHTS = {  # most calls are those of whole ways, so that some volumes are in use
     "journey": 12,
     "create": 2,
@@ -31,10 +33,20 @@ _WEIGHTS = {  # most calls are those of whole ways, so that some volumes are in 
     "read": 12,
     "unpublish": 1,
     "unstage": 1,
+    "grow": 1,
+    "grow-at-node": 1,
+    "snapshot": 2,
+    "delete snapshot": 1,
+    "copy": 2,
 }
 
 
 Answer = TypeVar("Answer")
+
+
+def copying(controller: Reached, asked: Asked) -> Callable[[], Volume]:
+    """Return the call that makes a copy, of its source's size."""
+    return functools.partial(volume.create, controller, asked.name, size=0, source=asked.source)
 
 
 @dataclass(frozen=True)
@@ -48,21 +60,66 @@ class Caller:
     def step(self) -> None:
         """Do one thing by chance."""
         kind = self.chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        name, node = self.chance.choice(self.world.names), self.chance.choice(self.world.nodes)
+        copies = [asked.name for asked in self.world.copies.copies]
+        name = self.chance.choice([*self.world.names, *copies])
+        node = self.chance.choice(self.world.nodes)
         if kind == "journey":
             self._journey(name, node)
         elif kind == "create":
             self.create(name)
+        elif kind == "delete snapshot":
+            self._delete_snapshot()
         elif made := self._some(name):
-            self._call(kind, made, node)
+            if kind == "snapshot":
+                self._snapshot(made)
+            elif kind == "copy":
+                self._copy(made)
+            else:
+                self._call(kind, made, node)
 
     def create(self, name: str) -> Volume | None:
-        """CreateVolume."""
+        """CreateVolume; of a copy, return what was made."""
+        if name not in self.world.names:
+            return self._some(name)
         call = functools.partial(volume.create, self._controller(), name, size=SIZE)
         made = self._attempt(f"create {name}", call)
         if made:
             self.world.created(name, made)
         return made
+
+    def _snapshot(self, made: Volume) -> None:
+        copies = self.world.copies
+        asked = copies.ask_for_snapshot(made, self.world.acknowledged(made))
+        if asked:
+            call = functools.partial(snapshots.create, self._controller(), asked.name, made.id)
+            if taken := self._attempt(f"snapshot {made.id} {asked.name}", call):
+                copies.made(asked, taken.snapshot_id)
+
+    def _delete_snapshot(self) -> None:
+        if taken := self.world.copies.snapshots:
+            snapshot = self.chance.choice(taken)
+
+            def call() -> bool:
+                snapshots.delete(self._controller(), snapshot.id)
+                return True
+
+            self._attempt(f"delete-snapshot {snapshot.id}", call)
+
+    def _copy(self, made: Volume) -> None:
+        """Copy a volume, or one of the snapshots."""
+        world = self.world
+        source, tokens = made.id, frozenset(world.acknowledged(made))
+        if (taken := world.copies.snapshots) and self.chance.random() < 0.6:
+            snapshot = self.chance.choice(taken)
+            source, tokens = snapshot.id, snapshot.tokens
+        asked = world.copies.ask_for_copy(source, tokens)
+        if asked is None:
+            return
+        call = copying(self._controller(), asked)
+        if copy := self._attempt(f"copy {source} {asked.name}", call):
+            for token in tokens:
+                world.acknowledge(copy, token)
+            world.created(asked.name, copy)
 
     def _some(self, name: str) -> Volume | None:
         """Return a volume of that name, mostly the newest."""
@@ -127,6 +184,10 @@ class Caller:
             "publish": functools.partial(volume.publish, node, copy, pod=pod),
             "unpublish": functools.partial(volume.unpublish, node, copy, pod=pod),
             "unstage": functools.partial(volume.unstage, node, copy),
+            "grow": functools.partial(
+                volume.expand, self._controller(), copy, chance.choice(_SIZES)
+            ),
+            "grow-at-node": functools.partial(volume.expand_on_node, node, copy),
         }
 
         def call() -> bool:

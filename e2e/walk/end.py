@@ -2,29 +2,40 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
-from e2e import errors, leftovers, volume
+import grpc
+
+from e2e import errors, leftovers, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import Volume
-from e2e.walk.calls import SIZE, Answer
+from e2e.walk.calls import SIZE, Answer, copying
+from e2e.walk.copies import Snapshot
 from e2e.walk.world import Reached, World
+from rbdcsi.api import csi_pb2
 
 _SECONDS = 120.0  # for a call to succeed, and for everything to go
 _PAUSE = 0.2
+_AT_ONCE = 16
 
 
 def take_down(world: World) -> None:
     """Unpublish, unstage and detach every volume everywhere, and delete it.
 
-    A CreateVolume whose answer was lost is repeated first, as Kubernetes does.
+    A CreateVolume or CreateSnapshot whose answer was lost is repeated first, as Kubernetes does.
+    One half of the snapshots is deleted before the volumes, the other half after them.
     """
     controller = world.controllers[0]
+    _repeat_unanswered(world, controller)
+    taken = world.copies.snapshots
+    _delete_snapshots(world, controller, taken[::2])
     for name in world.names:
         create = functools.partial(volume.create, controller, name, size=SIZE)
         if made := _until_done(world, f"create {name}", create):
             world.created(name, made)
-    for name in world.names:
+    for name in (*world.names, *(asked.name for asked in world.copies.copies)):
         for made in world.volumes(name):
             for node in world.nodes:
                 _take_down_at(world, made, node)
@@ -32,6 +43,46 @@ def take_down(world: World) -> None:
             _until_done(world, f"detach {made.id}", detach)
             delete = functools.partial(volume.delete, controller, made)
             _until_done(world, f"delete {made.id}", delete)
+    _delete_snapshots(world, controller, taken[1::2])
+
+
+def _repeat_unanswered(world: World, controller: Reached) -> None:
+    for asked in world.copies.unanswered_snapshots:
+        take = functools.partial(snapshots.create, controller, asked.name, asked.source)
+        taken = _until_done(world, f"snapshot {asked.source} {asked.name}", _or_gone(take))
+        if isinstance(taken, csi_pb2.Snapshot):
+            world.copies.made(asked, taken.snapshot_id)
+    for asked in world.copies.copies:
+        if not world.volumes(asked.name):
+            call = _or_gone(copying(controller, asked))
+            copy = _until_done(world, f"copy {asked.source} {asked.name}", call)
+            if isinstance(copy, Volume):
+                world.created(asked.name, copy)
+
+
+def _or_gone(call: Callable[[], Answer]) -> Callable[[], Answer | bool]:
+    """Return the call, which is done, too, if its source is gone."""
+
+    def made() -> Answer | bool:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if cast(grpc.Call, error).code() is grpc.StatusCode.NOT_FOUND:
+                return True
+            raise
+
+    return made
+
+
+def _delete_snapshots(world: World, controller: Reached, taken: Sequence[Snapshot]) -> None:
+    """Delete snapshots side by side: Ceph's monitors do it in rounds of a second."""
+
+    def delete(snapshot: Snapshot) -> None:
+        call = functools.partial(snapshots.delete, controller, snapshot.id)
+        _until_done(world, f"delete-snapshot {snapshot.id}", call)
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        list(threads.map(delete, taken))
 
 
 def wait_until_clean(world: World, left: Callable[[], str]) -> None:

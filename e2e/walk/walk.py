@@ -17,11 +17,13 @@ from e2e.driver import Installation
 from e2e.pool import wait_until_registered
 from e2e.walk import end
 from e2e.walk.calls import Caller
+from e2e.walk.copies import Copies
 from e2e.walk.deaths import Deaths
 from e2e.walk.world import Reached, World
 
 _CALLERS = 32
 _NAMES = tuple(f"walk-{letter}" for letter in "abcdefghij")  # few, so that callers meet
+_COPIES = 40  # and so many snapshots, at most
 _PAUSE = 0.2  # seconds between two steps of a caller, at most
 
 
@@ -74,7 +76,7 @@ def walk(
         for each in reached:
             closing.callback(each.close)
         log = installation.directory / "calls.log"
-        world = World(reached[:2], reached[2:], ioctx, _NAMES, log)
+        world = World(reached[:2], reached[2:], ioctx, _NAMES, Copies(_COPIES), log)
         deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
         _wander(world, deaths, seed, seconds)
         end.take_down(world)

@@ -14,6 +14,7 @@ import rados
 from e2e.driver import CHANNEL_OPTIONS, Driver
 from e2e.pool import PoolView
 from e2e.volume import Volume
+from e2e.walk.copies import Copies
 from rbdcsi.api import csi_pb2_grpc
 
 _SECONDS = 60.0  # for one call
@@ -68,7 +69,8 @@ class World(PoolView):
         controllers: of the driver.
         nodes: of the driver.
         ioctx: of the pool that is the home location.
-        names: of all volumes.
+        names: of all volumes that are no copies.
+        copies: the snapshots, and the volumes that are copies.
         log: the file that takes each call.
         troubles: what is wrong, in words.
         outcomes: how often each call ended in each way.
@@ -78,6 +80,7 @@ class World(PoolView):
     nodes: Sequence[Reached]
     ioctx: rados.Ioctx
     names: Sequence[str]
+    copies: Copies
     log: Path
     troubles: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
