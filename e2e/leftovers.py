@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import rados
@@ -24,6 +25,8 @@ from rbdcsi.host.mappers import storage_daemon
 PREFIX = "rbdcsi."  # of the driver's own objects
 # A location stays prepared and known, a node registered, with the locations of its volumes.
 LASTING = re.compile(r"rbdcsi\.(locations?|nodes|node\..*)")
+
+_OF_LOCKS = timedelta(hours=2)  # entries that end sooner are not the driver's
 
 LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h, and `struct loop_info64`
 LOOP_INFO_BYTES = 232
@@ -130,9 +133,10 @@ def _files(temporary: Path) -> Iterator[str]:
 
 
 def _blocklist(connection: rados.Rados) -> Iterator[str]:
-    # The driver's entries last a day, those that librbd makes when it takes a lock an hour.
+    # The driver's entries last a day. A client that takes a dead client's lock makes one of an hour.
     for address, until in _blocklist_entries(connection):
-        yield f"blocklist entry {address} until {until}"
+        if datetime.fromisoformat(until) - datetime.now(UTC) > _OF_LOCKS:
+            yield f"blocklist entry {address} until {until}"
 
 
 def blocklisted(connection: rados.Rados) -> Iterator[str]:

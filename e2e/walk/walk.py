@@ -8,22 +8,27 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import rados
 
 from e2e import leftovers
 from e2e.clusters import Cluster
-from e2e.driver import Installation
+from e2e.driver import CLUSTER_ID, Installation
 from e2e.pool import wait_until_registered
 from e2e.walk import end
 from e2e.walk.calls import Caller
 from e2e.walk.copies import Copies
 from e2e.walk.deaths import Deaths
 from e2e.walk.world import Reached, World
+from rbdcsi.ceph import connections
+from rbdcsi.config import clusters_file
+from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 
 _CALLERS = 32
 _NAMES = tuple(f"walk-{letter}" for letter in "abcdefghij")  # few, so that callers meet
 _COPIES = 40  # and so many snapshots, at most
+_CEPH_SECONDS = 20.0  # for one operation
 _PAUSE = 0.2  # seconds between two steps of a caller, at most
 
 
@@ -80,10 +85,17 @@ def walk(
         deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
         _wander(world, deaths, seed, seconds)
         end.take_down(world)
+        _remove_unfinished_copies(installation.config)
         end.wait_until_clean(
             world, lambda: leftovers.difference(before, leftovers.in_ceph(admin, cluster))
         )
     return Told(tuple(world.troubles), world.outcomes, deaths.count)
+
+
+def _remove_unfinished_copies(config: Path) -> None:
+    """Remove what the calls of dead controllers left; a controller does it ten minutes later."""
+    pooled = connections.Connections(clusters_file.load(config), timeout=_CEPH_SECONDS)
+    CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0).run()
 
 
 def _wander(world: World, deaths: Deaths, seed: int, seconds: float) -> None:
