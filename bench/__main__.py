@@ -10,6 +10,7 @@ from rich.console import Console
 from bench import (
     attach,
     changed_blocks,
+    copies,
     create,
     data_path,
     delete,
@@ -19,6 +20,7 @@ from bench import (
     machine,
     neighbours,
     report,
+    restore,
     start,
 )
 from bench.metric import Result
@@ -33,6 +35,8 @@ _FAMILIES: dict[str, Callable[[lab.Lab], list[Result]]] = {
     "attach": attach.measure,
     "journey": journey.measure,
     "delete": delete.measure,
+    "copies": copies.measure,
+    "restore": restore.measure,
     "listing": listing.measure,
     "neighbours": neighbours.measure,
     "data-path": data_path.measure,

@@ -38,16 +38,24 @@ class ByHand(ABC):
         """Make the image."""
         self._rbd("create", "--size", f"{self.size // MIB}M", self._image)
 
+    def clone(self, image: str, snapshot: str) -> None:
+        """Make the image from a snapshot."""
+        source = f"{self.pool}/{image}@{snapshot}"
+        self._rbd("clone", "--rbd-default-clone-format=2", source, self._image)
+
     @abstractmethod
     def map(self) -> None:
         """Make it a block device."""
 
+    def mkfs(self) -> None:
+        """Make a filesystem."""
+        commands.run([*MKFS, self.device])
+
     def mount(self) -> Path:
-        """Make a filesystem, mount it, and bind it to where a workload would see it."""
+        """Mount the filesystem, and bind it to where a workload would see it."""
         staging, target = self.directory / "staging", self.directory / "target"
         staging.mkdir(parents=True)
         target.mkdir()
-        commands.run([*MKFS, self.device])
         commands.run(["mount", "-t", "ext4", self.device, staging])
         commands.run(["mount", "--bind", staging, target])
         return target

@@ -89,6 +89,7 @@ def _by_hand(lab: Lab, pool: str, number: int) -> _Times:
     hand.create()
     stamps.append(_now())
     hand.map()
+    hand.mkfs()
     target = hand.mount()
     _write_timed(target, stamps)
     hand.unmount()

@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import data_path, journey, lab
+from bench import data_path, journey, lab, restore
 from bench.metric import Result, from_raw
 from e2e import processes, vm
 from e2e.clusters import existing
@@ -42,7 +42,8 @@ def measure(scale: float, store: lab.Store) -> tuple[list[Result], dict[str, str
 def _measure_inside(scale: float) -> str:
     processes.adopt()
     with existing.connected() as cluster, lab.at_work(cluster, scale, "krbd") as running:
-        results = [*journey.measure(running), *data_path.measure(running)]
+        families = (journey.measure, restore.measure, data_path.measure)
+        results = [result for measure in families for result in measure(running)]
     kernel = f"{platform.release()} in a virtual machine without KVM"
     return json.dumps({"facts": {"kernel": kernel}, "results": [r.raw() for r in results]})
 
