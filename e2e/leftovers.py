@@ -133,7 +133,7 @@ def _files(temporary: Path) -> Iterator[str]:
 
 
 def _blocklist(connection: rados.Rados) -> Iterator[str]:
-    # The driver's entries last a day; librbd's, made as it takes the lock of a dead client, an hour.
+    # The driver's entries last a day. Those of librbd, when it takes a dead client's lock, an hour.
     for address, until in _blocklist_entries(connection):
         if datetime.fromisoformat(until) - datetime.now(UTC) > _OF_LOCKS:
             yield f"blocklist entry {address} until {until}"
