@@ -17,6 +17,7 @@ from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.runtime import deadlines
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.staging.this_node import Network, ThisNode
+from rbdcsi.volumes.clone_notes import CloneNotes
 
 _MOMENT_SECONDS = 5.0  # a snapshot takes a second with one monitor
 _PAUSE_SECONDS = 0.1
@@ -100,7 +101,8 @@ def wait_until_alone(
 def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     """Refuse to stage a volume with one writer while a client that is in no record has it open.
 
-    rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch.
+    rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch, and one
+    client while the image has too many ancestors: a controller or the manager flattens it.
 
     Raises:
         ForeignWatcher: there is such a client; the message names it.
@@ -118,13 +120,17 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     if foreign:
         daemons = mirroring.daemons(call.volume.ioctx, image.image_id)
         foreign = [address for address in foreign if address not in daemons]
-    if foreign:
+    if foreign and not (len(foreign) == 1 and _is_flattened(call)):
         raise errors.ForeignWatcher(
             f"volume {call.handle} is not staged, because {', '.join(foreign)} has image "
             f"{image} open, and no attachment accounts for that client; close it there "
             f"(`rbd status {image}`), or name its address with --allow-foreign-watchers if "
             "it does not write; a client that is long dead: `ceph osd blocklist add ADDRESS`"
         )
+
+
+def _is_flattened(call: StageCall) -> bool:
+    return CloneNotes(call.volume.ioctx).is_deep(call.handle.image_id)
 
 
 def require_breakable(call: StageCall, dead: Set[str]) -> None:

@@ -185,7 +185,8 @@ class CloneUpkeep:
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
             copying = executor.submit(cloning.flatten, ioctx, image_id, lost.is_set)
             while futures.wait([copying], _RENEW_SECONDS).not_done:
-                if not lost.is_set() and not lease.renewed(location_lease):
+                deleted = location.images.name_of(image_id) is None
+                if not lost.is_set() and (deleted or not lease.renewed(location_lease)):
                     lost.set()
             copying.result()
         steps.done("flatten.data", image_id=image_id)

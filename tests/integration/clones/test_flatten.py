@@ -1,0 +1,113 @@
+"""Volumes are used, moved and deleted while their images are flattened."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rbd
+
+from e2e import driver, volume
+from e2e.clusters import commands
+from e2e.volume import MIB, Volume
+from rbdcsi.ceph import connections
+from rbdcsi.ceph.locations import Locations
+from rbdcsi.config import clusters_file
+from rbdcsi.model import ids, storage_class
+from rbdcsi.volumes.clone_notes import CloneNotes
+from rbdcsi.volumes.clone_rules import SOFT_DEPTH
+from rbdcsi.volumes.clone_upkeep import CloneUpkeep
+from rbdcsi.volumes.create import Provisioner
+from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
+from tests.integration.node.lab import Lab
+from tests.refusal import refused
+
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
+
+SIZE = 512 * MIB
+
+
+@pytest.fixture
+def chain(lab: Lab) -> Iterator[list[Volume]]:
+    """Give a chain of volumes; the last one reads all its data from the first, and is deep."""
+    made = volume.create(lab.controller, "chain-0", size=SIZE, capability=volume.raw())
+    with lab.image(made) as image:
+        for at in range(0, SIZE, 4 * MIB):
+            image.write(bytes([1 + at // MIB % 200]) * MIB, at)
+    lab.controller.stop()  # it would flatten
+    pooled, volumes = _pooled(lab), [made]
+    for number in range(SOFT_DEPTH + 1):
+        volumes.append(_copy(pooled, volumes[-1], f"chain-{number + 1}"))
+    yield volumes
+    if lab.controller.process is None:
+        lab.controller.start()
+    for each in volumes:
+        volume.delete(lab.controller, each)
+    commands.wait_until(lambda: not lab.images() and not lab.trashed(), "all gone", timeout=120)
+
+
+def _pooled(lab: Lab) -> connections.Connections:
+    config = Path(lab.controller.flags[lab.controller.flags.index("--config") + 1])
+    return connections.Connections(clusters_file.load(config), timeout=10)
+
+
+def _copy(pooled: connections.Connections, source: Volume, name: str) -> Volume:
+    provisioner = Provisioner(pooled, Placement(pooled, Locations(pooled)))
+    parameters = storage_class.parse({})
+    content = ids.parse(source.id)
+    made = provisioner.create(Request(name, SIZE, 0, None, parameters, content=content))
+    return Volume(str(made.handle), volume.raw(), made.size)
+
+
+def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
+    lab: Lab, chain: list[Volume]
+) -> None:
+    pooled, deep, node = _pooled(lab), chain[-1], lab.nodes[0]
+    notes, image_id = CloneNotes(lab.ioctx), lab.image_id(deep)
+    assert notes.is_deep(image_id)
+    before = lab.checksum(deep)
+    working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
+    working.start()
+    commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
+    lab.controller.start()
+    volume.attach(lab.controller, deep, node.name)
+    volume.stage(node, deep)
+    with volume.publish(node, deep).open("r+b") as device:
+        device.seek(2 * MIB)
+        device.write(b"written meanwhile")
+        device.flush()
+    volume.unpublish(node, deep)
+    volume.unstage(node, deep)
+    volume.detach(lab.controller, deep, node.name)
+    working.join()
+    commands.wait_until(lambda: not notes.deep(), "the image is flattened", timeout=120)
+    with lab.image(deep) as image:
+        with pytest.raises(rbd.ImageNotFound):
+            image.parent_info()
+        assert image.read(2 * MIB, 17) == b"written meanwhile"
+        image.discard(2 * MIB, MIB)
+    assert lab.checksum(deep) == before
+
+
+def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) -> None:
+    pooled, deep = _pooled(lab), chain.pop()
+    working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
+    working.start()
+    commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
+    lab.controller.start()
+    volume.until_let_through(lambda: volume.delete(lab.controller, deep))
+    working.join()
+
+
+def test_one_client_may_have_an_image_open_that_is_to_be_flattened(lab: Lab) -> None:
+    node, notes = lab.nodes[0], CloneNotes(lab.ioctx)
+    with lab.volume("foreign") as made:
+        image_id = lab.image_id(made)
+        with lab.image(made) as image, refused("FAILED_PRECONDITION", "no attachment accounts"):
+            assert image.id() == image_id
+            volume.stage(node, made)
+        with lab.image(made):
+            notes._omap.put(f"deep/{image_id}", "2026-01-01T00:00:00Z")
+            volume.stage(node, made)
+            notes.remove_deep(image_id)
