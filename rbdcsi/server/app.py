@@ -11,6 +11,7 @@ from rbdcsi.attachments.upkeep import FenceUpkeep
 from rbdcsi.ceph import connections, probe
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.options import Options
+from rbdcsi.model import ids
 from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
@@ -96,18 +97,23 @@ def _add_controller(
     for_removal = connections.Connections(pooled.configured, timeout=options.operation_timeout)
     policy = Policy(options.fence == "always", options.detach_grace)
     purgers: dict[str, Purger] = {}
-    clones: dict[str, PeriodicTask] = {}
+    clones: dict[str, CloneUpkeep] = {}
+    tasks: dict[str, PeriodicTask] = {}
+
+    def deep(location_id: ids.LocationId) -> None:
+        clones[location_id.cluster_id].add(location_id)
+        tasks[location_id.cluster_id].wake()
+
     # One of each for each cluster: none waits for a cluster that does not answer.
     for cluster in pooled.configured.clusters:
         cluster_id = cluster.cluster_id
         purgers[cluster_id] = Purger(cluster_id, pooled, for_removal)
-        clones[cluster_id] = PeriodicTask(
-            "clones", CloneUpkeep(cluster_id, pooled, for_removal).run
-        )
+        clones[cluster_id] = CloneUpkeep(cluster_id, pooled, for_removal)
+        tasks[cluster_id] = PeriodicTask("clones", clones[cluster_id].run)
         application.background += [
             PeriodicTask("search", LocationSearch(cluster_id, pooled).run),
             purgers[cluster_id],
-            clones[cluster_id],
+            tasks[cluster_id],
             PeriodicTask("census", Census(cluster_id, pooled).take),
             PeriodicTask("fences", FenceUpkeep(cluster_id, pooled).run),
         ]
@@ -115,6 +121,6 @@ def _add_controller(
         pooled,
         policy,
         lambda location_id: purgers[location_id.cluster_id].wake(location_id),
-        lambda cluster_id: clones[cluster_id].wake(),
+        deep,
     )
     application.snapshot_metadata = SnapshotMetadata(pooled)

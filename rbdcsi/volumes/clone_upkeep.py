@@ -39,14 +39,16 @@ class CloneUpkeep:
         for_copying: connections.Connections,
         *,
         attempt_seconds: float = _ATTEMPT_SECONDS,
+        round_seconds: float = _PAUSE_SECONDS,
     ) -> None:
-        """Look after every known location of a cluster.
+        """Look after the known locations of a cluster.
 
         Args:
             cluster_id: the cluster.
             pooled: the connections.
             for_copying: the connections that copy data, and keep no call waiting.
             attempt_seconds: a call whose note is seen for so long has ended.
+            round_seconds: the time between two looks at all of them.
         """
         self._cluster_id = cluster_id
         self._connections = pooled
@@ -55,20 +57,33 @@ class CloneUpkeep:
         self._attempt_seconds = attempt_seconds
         self._first_seen: dict[tuple[ids.LocationId, str], float] = {}  # attempts, monotonic
         self._by_manager = True
+        self._round_seconds = round_seconds
+        self._all_due = 0.0  # monotonic
+        self._due: set[ids.LocationId] = set()  # to be looked at soon
+        self._deep: dict[ids.LocationId, int] = {}  # how many images, where there are some
+
+    def add(self, location_id: ids.LocationId) -> None:
+        """Have the next `run` look at a location, because an image there has too many ancestors."""
+        self._due.add(location_id)
 
     def run(self) -> float:
-        """Look at every location once; return the seconds until the next look."""
-        sick, deep = SickPools(_PAUSE_SECONDS), 0
-        self._by_manager = True
-        for location_id in self._locations.known(self._cluster_id):
+        """Look at the locations that are due; return the seconds until the next look."""
+        sick, now = SickPools(_PAUSE_SECONDS), time.monotonic()
+        due, self._by_manager = sorted(self._due), True
+        if now >= self._all_due:
+            due, self._all_due = self._locations.known(self._cluster_id), now + self._round_seconds
+            self._deep = {each: deep for each, deep in self._deep.items() if each in due}
+        for location_id in due:
             if location_id in sick:
                 continue
+            self._due.discard(location_id)
             try:
-                deep += self._tend(location_id)
+                self._deep[location_id] = self._tend(location_id)
             except errors.Unavailable as error:
+                self._deep.pop(location_id, None)
                 sick.add(location_id, error, "left-overs of clones, and long chains of them")
             except errors.NotFound:  # the pool is gone
-                continue
+                self._deep.pop(location_id, None)
             except errors.RbdCsiError as error:
                 _log.warning(
                     "clones not looked after, to be repeated",
@@ -76,8 +91,10 @@ class CloneUpkeep:
                     pool=location_id.pool_id,
                     error=str(error),
                 )
-        metrics.CLONES_DEEP.replace(self._cluster_id, {(self._cluster_id,): deep})
-        return _DEEP_PAUSE_SECONDS if deep else _PAUSE_SECONDS
+        self._due |= {location_id for location_id, deep in self._deep.items() if deep}
+        cluster: tuple[str, ...] = (self._cluster_id,)
+        metrics.CLONES_DEEP.replace(self._cluster_id, {cluster: sum(self._deep.values())})
+        return _DEEP_PAUSE_SECONDS if self._due else max(0.0, self._all_due - time.monotonic())
 
     def _tend(self, location_id: ids.LocationId) -> int:
         """Look at one location; return how many of its images are still too deep."""

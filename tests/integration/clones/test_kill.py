@@ -58,7 +58,7 @@ def tidy(controller: Driver) -> Callable[[], object]:
     """Give the work that removes what ended attempts have left, now and not in ten minutes."""
     configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
-    return CloneUpkeep(driver.CLUSTER_ID, pooled, pooled, attempt_seconds=0).run
+    return CloneUpkeep(driver.CLUSTER_ID, pooled, pooled, attempt_seconds=0, round_seconds=0).run
 
 
 @pytest.fixture
