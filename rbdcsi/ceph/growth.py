@@ -12,7 +12,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors
+from rbdcsi.ceph import ceph_errors, changes
 from rbdcsi.ceph.images import OpenImage
 
 
@@ -34,7 +34,7 @@ def grow(ioctx: rados.Ioctx, image_id: str, size: int, clients: Set[str]) -> Non
         Exhausted: the pool or the cluster is full.
     """
     doing = ceph_errors.translated("growing image", image_id)
-    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         opened = OpenImage(image_id, image)
         if clients:
             _require_answering(opened, image_id, clients)

@@ -20,6 +20,7 @@ from rbdcsi.runtime.futures import Future
 _EQUAL = 1  # LIBRADOS_CMPXATTR_OP_EQ
 _NAME = "name_"  # keys of rbd_directory; the value is the image's id
 _AUTOMATIC = "auto "  # cookies of locks that clients take by themselves (librbd, krbd)
+_EMPTIED_BYTES = 16 << 30  # at once, between two looks whether to stop
 _ID_BYTES = 4096  # an id object holds one short string
 
 
@@ -267,6 +268,29 @@ class Images:
         """Begin to read the first page of `pages`."""
         start = _NAME + after if after else ""
         return omap.begin_page(self._ioctx, objects.DIRECTORY, _NAME, start, most)
+
+    def empty_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
+        """Remove the data of an image in the trash, and leave the image; takes time by its size.
+
+        Args:
+            image_id: the image.
+            stopping: called now and then; if it returns True, the removal ends before its end.
+
+        Raises:
+            NotFound: no such image.
+            Refused: a client has it open.
+            Busy: it was stopped.
+        """
+        doing = ceph_errors.translated("removing the data of image", image_id)
+        with doing, rbd.Image(self._ioctx, image_id=image_id) as image:
+            if len(list(image.watchers_list())) > 1:  # one is this client
+                raise errors.Refused(f"image {image_id} is open by a client, its data is kept")
+            size = image.size()
+            while size and not stopping():
+                size = max(0, size - _EMPTIED_BYTES)
+                image.resize(size)
+        if size:
+            raise errors.Busy(f"removing the data of image {image_id} was stopped")
 
     def remove_trashed(self, image_id: str, stopping: Callable[[], bool]) -> None:
         """Remove an image in the trash with its data; takes time by the size of the image.

@@ -11,7 +11,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, names, omap, trash
+from rbdcsi.ceph import ceph_errors, changes, names, omap, trash
 from rbdcsi.ceph.images import Images
 from rbdcsi.model.image_layout import BITS
 
@@ -70,7 +70,7 @@ def _is_mirrored(ioctx: rados.Ioctx, image_id: str) -> bool:
 @contextlib.contextmanager
 def _locked(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator[str]:
     """Keep the image's lock for the body; yield its present name."""
-    with rbd.Image(ioctx, image_id=image_id) as image:
+    with changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         if group := image.group()["name"]:
             raise errors.Failed(f"image {name} is in group {group}; remove it from the group first")
         if image.features() & BITS["exclusive-lock"]:

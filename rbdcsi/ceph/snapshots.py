@@ -9,7 +9,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors
+from rbdcsi.ceph import ceph_errors, changes
 from rbdcsi.ceph.images import OpenImage
 
 
@@ -29,7 +29,7 @@ def take(ioctx: rados.Ioctx, image_id: str, name: str, clients: frozenset[str]) 
         Refused: a client has locked the image and keeps the lock.
     """
     doing = ceph_errors.translated("taking a snapshot of image", image_id)
-    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         _require_alive(image_id, image, clients)
         image.create_snap(name)
 
@@ -58,5 +58,5 @@ def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int) -> None:
         Refused: clones of format 1 need it, or a client has locked the image.
     """
     doing = ceph_errors.translated("removing a snapshot of image", image_id)
-    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         image.remove_snap_by_id(snap_id)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rbdcsi import errors
-from rbdcsi.ceph import cloning, connections, locations, names, snapshots
+from rbdcsi.ceph import changes, cloning, connections, locations, names, snapshots
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
 from rbdcsi.runtime import clock
@@ -222,7 +222,8 @@ def undo(
         token: of the attempt.
     """
     name = clone_notes.name(token)
-    cloning.remove_unfinished(target.ioctx, name)
+    with changes.turn(volume.image_id):  # librbd may open the source
+        cloning.remove_unfinished(target.ioctx, name)
     header = source.images.header(volume.image_id) if source else None
     snapshot = header.user_snapshot_named(name) if header else None
     if source and snapshot:

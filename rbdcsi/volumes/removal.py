@@ -14,7 +14,7 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import connections, locations, moves, snapshots, trash
+from rbdcsi.ceph import changes, connections, locations, moves, snapshots, trash
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import ids, image_names
@@ -95,7 +95,7 @@ class Removal:
             trash.finish_move(self.ioctx, image_id, entry.name)
             steps.done("delete.move", image_id=image_id)
         if entry and entry.state is not trash.State.RESTORING:
-            images.remove_trashed(image_id, self.stopped)
+            self._remove_data(image_id, deleted.header)
             steps.done("delete.data", image_id=image_id)
         if images.exists(image_id):
             self._log_outside_trash(image_id)
@@ -107,6 +107,21 @@ class Removal:
             cluster_id = self.location.id.cluster_id
             self.wake(ids.LocationId(cluster_id, parent.pool_id, parent.namespace))
         return True
+
+    def _remove_data(self, image_id: str, header: Header | None) -> None:
+        """Remove an image in the trash.
+
+        With the last clone of a removed snapshot, librbd opens the parent and removes the snapshot.
+        Calls for the parent wait meanwhile, so it must not take long.
+        """
+        images = Images(self.ioctx)
+        if header is None or header.parent is None:
+            images.remove_trashed(image_id, self.stopped)
+            return
+        with contextlib.suppress(errors.Refused):  # then the removal is refused, too, and says why
+            images.empty_trashed(image_id, self.stopped)
+        with changes.turn(header.parent.image_id):
+            images.remove_trashed(image_id, self.stopped)
 
     def _must_wait(self, image_id: str, header: Header) -> bool:
         """Return whether snapshots or clones need the image, after removing those that do not."""
