@@ -13,7 +13,7 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command, undo
 from rbdcsi.host.block import devices
-from rbdcsi.host.kernel import cgroup, memfd, sysfs
+from rbdcsi.host.kernel import cgroup, memfd, nbd_netlink, sysfs
 from rbdcsi.host.mappers import interface, state_dir
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.model import map_options
@@ -80,9 +80,13 @@ class Nbd:
         )
 
     def update_size(self, device: MappedDevice, size: int, *, seconds: float) -> None:
-        """See Mapper.update_size. rbd-nbd watches the image's header and resizes the device."""
-        devices.require_growth(device.path, size)
-        devices.wait_for_size(device.path, size, seconds=seconds)
+        """See Mapper.update_size. Not every rbd-nbd resizes the device by itself."""
+        with deadlines.within(deadlines.remaining(seconds)):
+            devices.require_growth(device.path, size)
+            nbd = _device_of(self._states.directory(device), connected())
+            if nbd and nbd.path == device.path and devices.size(device.path) < size:
+                nbd_netlink.resize(device.path, size)
+            devices.wait_for_size(device.path, size, seconds=seconds)
 
     def _map(
         self,
