@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import driver, volume
+from e2e import driver, snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps, node_caps
 from e2e.driver import Driver, Installation
 from tests.integration.controller.view import View
@@ -133,6 +133,41 @@ def _set_caps(cluster: Cluster, entity: str, caps: Mapping[str, str]) -> None:
 def test_a_user_of_one_namespace_works_within_it(within_namespace: Bed) -> None:
     bed = within_namespace
     live(bed.controller, bed.node, bed.view, Class({}), "narrow")
+
+
+def test_snapshots_are_taken_by_a_user_of_one_namespace(within_namespace: Bed) -> None:
+    controller, view = within_namespace.controller, within_namespace.view
+    made = volume.create(controller, "snapped")
+    _take_and_delete(controller, made.id, {})
+    volume.delete(controller, made)
+    view.wait_until_gone(view.image_id(made))
+
+
+def test_snapshots_are_taken_by_the_user_of_a_secret(
+    cluster: Cluster,
+    home: tuple[Bed, Installation],
+    pool: str,
+    make_user: MakeUser,
+) -> None:
+    """Its user has no right at home, where the records are."""
+    (bed, _), name = home, "secret"
+    cluster.rbd("namespace", "create", f"{pool}/{name}")
+    osd = f"profile rbd pool={pool} namespace={name}"
+    secrets = make_user({"mon": "profile rbd", "osd": osd})
+    made = volume.create(bed.controller, name, parameters={"radosNamespace": name})
+    poor = make_user({"mon": "profile rbd", "osd": f"profile rbd-read-only pool={pool}"})
+    with refused("PERMISSION_DENIED"):
+        snapshots.create(bed.controller, "s", made.id, secrets=poor)
+    _take_and_delete(bed.controller, made.id, secrets)
+    volume.delete(bed.controller, made)
+
+
+def _take_and_delete(controller: Driver, source: str, secrets: Secrets) -> None:
+    taken = snapshots.create(controller, "s", source, secrets=secrets)
+    assert snapshots.create(controller, "s", source, secrets=secrets) == taken
+    assert list(snapshots.listed(controller, source=source)) == [taken]
+    snapshots.delete(controller, taken.snapshot_id, secrets=secrets)
+    assert list(snapshots.listed(controller, source=source)) == []
 
 
 def test_a_user_of_one_namespace_is_refused_in_others(within_namespace: Bed) -> None:

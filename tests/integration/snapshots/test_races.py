@@ -1,0 +1,134 @@
+"""Many callers and two controllers at once: the records in Ceph decide."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e2e import driver, snapshots, volume
+from e2e.driver import Driver
+from e2e.pool import image_id
+from e2e.volume import MIB, Volume
+from rbdcsi.api import csi_pb2
+from tests.integration.controller import at_once
+from tests.integration.controller.view import View
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+ROUNDS = 8
+
+
+@pytest.fixture(scope="module")
+def controllers(
+    installation: driver.Installation, controller: Driver
+) -> Iterator[tuple[Driver, Driver]]:
+    other = installation.controller("other").start()
+    yield controller, other
+    other.stop()
+
+
+def _names(view: View, made: Volume) -> list[str]:
+    with view.image(made) as image:
+        return [each["name"] for each in image.list_snaps()]
+
+
+def test_one_name_asked_for_by_many(
+    controllers: tuple[Driver, Driver], view: View, made: Volume
+) -> None:
+    for number in range(ROUNDS):
+        calls = [
+            functools.partial(snapshots.create, each, f"s{number}", made.id)
+            for each in controllers * 4
+        ]
+        answers, codes = at_once.call(calls)
+        assert set(codes) <= {"ABORTED"}
+        taken = at_once.repeated(calls[0])
+        assert all(answer == taken for answer in answers)
+        assert _names(view, made) == [f"csi-snap-s{number}"]
+        assert list(snapshots.listed(controllers[0])) == [taken]
+        deletions = [
+            functools.partial(snapshots.delete, each, taken.snapshot_id) for each in controllers
+        ]
+        _, codes = at_once.call(deletions)
+        assert set(codes) <= {"ABORTED"}
+        at_once.repeated(deletions[0])
+        assert _names(view, made) == []
+
+
+def test_one_name_asked_for_of_two_volumes(
+    controllers: tuple[Driver, Driver], view: View, made: Volume
+) -> None:
+    other = volume.create(controllers[0], "other", size=16 * MIB)
+    for number in range(ROUNDS):
+        calls = [
+            functools.partial(snapshots.create, each, f"s{number}", source.id)
+            for each, source in itertools.product(controllers, (made, other))
+        ]
+        answers, codes = at_once.call(calls)
+        assert set(codes) <= {"ABORTED", "ALREADY_EXISTS"}
+        assert len({answer.snapshot_id for answer in answers}) <= 1
+        listed = list(snapshots.listed(controllers[1]))
+        assert all(answer in listed for answer in answers)
+        for source in (made, other):
+            expected = [each for each in listed if each.source_volume_id == source.id]
+            assert len(_names(view, source)) == len(expected)
+        for each in listed:
+            snapshots.delete(controllers[0], each.snapshot_id)
+    volume.delete(controllers[0], other)
+
+
+def test_a_snapshot_taken_while_its_volume_is_deleted(
+    controllers: tuple[Driver, Driver], view: View
+) -> None:
+    for number in range(ROUNDS):
+        made = volume.create(controllers[0], f"v{number}", size=16 * MIB)
+        one, other = controllers if number % 2 else controllers[::-1]
+        take = functools.partial(snapshots.create, one, f"s{number}", made.id)
+        delete = functools.partial(volume.delete, other, made)
+        both: list[Callable[[], object]] = [take, delete]
+        answers, codes = at_once.call(both)
+        assert set(codes) <= {"ABORTED", "NOT_FOUND"}
+        taken = next((each for each in answers if isinstance(each, csi_pb2.Snapshot)), None)
+        at_once.repeated(delete)
+        if taken:
+            assert snapshots.get(one, taken.snapshot_id) == taken
+            snapshots.delete(other, taken.snapshot_id)
+        view.wait_until_gone(image_id(made))
+
+
+def test_a_snapshot_deleted_and_taken_again(
+    controllers: tuple[Driver, Driver], view: View, made: Volume
+) -> None:
+    for _ in range(ROUNDS):
+        first = snapshots.create(controllers[0], "s", made.id)
+        delete = functools.partial(snapshots.delete, controllers[0], first.snapshot_id)
+        again = functools.partial(snapshots.create, controllers[1], "s", made.id)
+        both: list[Callable[[], object]] = [delete, again]
+        _, codes = at_once.call(both)
+        assert set(codes) <= {"ABORTED", "FAILED_PRECONDITION"}
+        at_once.repeated(delete)
+        second = at_once.repeated(again)
+        assert second.snapshot_id != first.snapshot_id
+        assert snapshots.get(controllers[0], second.snapshot_id) == second
+        assert _names(view, made) == ["csi-snap-s"]
+        snapshots.delete(controllers[1], second.snapshot_id)
+
+
+def test_sixteen_at_once_are_taken_together(controllers: tuple[Driver, Driver], view: View) -> None:
+    volumes = [volume.create(controllers[0], f"v{n}", size=16 * MIB) for n in range(16)]
+    taken, codes = at_once.call(
+        [
+            functools.partial(snapshots.create, controllers[0], f"s-{n}", made.id)
+            for n, made in enumerate(volumes)
+        ]
+    )
+    assert codes == []
+    assert {each.source_volume_id for each in taken} == {made.id for made in volumes}
+    _, codes = at_once.call(
+        [functools.partial(snapshots.delete, controllers[0], each.snapshot_id) for each in taken]
+    )
+    assert codes == []
+    for made in volumes:
+        assert _names(view, made) == []
+        volume.delete(controllers[0], made)
