@@ -101,6 +101,12 @@ class VolumeRecord:
     growth: Growth | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
+    def addresses(self) -> frozenset[str]:
+        """Return the addresses of the clients by which nodes have the image mapped."""
+        return frozenset(
+            client.address for each in self.attachments.values() for client in each.clients
+        )
+
     def having(self, node: str, attachment: Attachment) -> "VolumeRecord":
         """Return the record with that node's attachment set."""
         return dataclasses.replace(self, attachments={**self.attachments, node: attachment})

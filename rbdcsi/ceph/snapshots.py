@@ -25,18 +25,21 @@ def take(ioctx: rados.Ioctx, image_id: str, name: str, clients: frozenset[str]) 
     Raises:
         AlreadyExists: the image has a snapshot of that name.
         NotFound: no such image.
-        Busy: one of the clients has the lock and does not answer.
+        Busy: one of the clients has the lock and does not answer. The snapshot may have been taken.
         Refused: a client has locked the image and keeps the lock.
     """
     doing = ceph_errors.translated("taking a snapshot of image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
-        _require_alive(image_id, image, clients)
+        opened = OpenImage(image_id, image)
+        owners = opened.lock_owners() & clients if clients else frozenset()
+        _require_alive(opened, image_id, owners)
         image.create_snap(name)
+        # An owner that fell silent meanwhile had its lock broken.
+        _require_alive(opened, image_id, owners)
 
 
-def _require_alive(image_id: str, image: rbd.Image, clients: frozenset[str]) -> None:
-    opened = OpenImage(image_id, image)
-    owners = opened.lock_owners() & clients if clients else frozenset()
+def _require_alive(opened: OpenImage, image_id: str, owners: frozenset[str]) -> None:
+    """Refuse a snapshot if an owner of the image's lock does not watch the image any more."""
     if owners and (silent := owners - opened.watchers()):
         raise errors.Busy(
             f"client {', '.join(sorted(silent))} has image {image_id} mapped and does not answer, "

@@ -1,30 +1,34 @@
 """CreateSnapshot: reserves the name, takes an RBD snapshot, and records its id.
 
-A name is reserved in a record before the snapshot is taken, so a repeated call knows that a
-snapshot of that name is its own. The id is written by compare-and-swap. A call whose reservation is
-gone by then removes the snapshot that it took.
+The reservation is a record with a token of the call. The id is written by compare-and-swap, so only
+the call that reserved last can finish. A call that finds a reservation replaces it, removes the
+snapshot that the earlier call may have taken, and takes another: that call may have died before it
+knew whether its snapshot is sound.
 
 A volume may be deleted at the same moment. DeleteVolume marks the volume's record before it looks
-for snapshots; CreateSnapshot reads the mark after it took the snapshot. So one sees the other.
+for snapshots; CreateSnapshot reads the mark after it took the snapshot. So one sees the other. What
+a call leaves then goes with the volume, see leftovers.py.
 """
 
 import contextlib
 import dataclasses
+import secrets
 from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections, snapshots
 from rbdcsi.ceph.locations import Location, Locations
-from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import format_mark, ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
+from rbdcsi.snapshots import limit
 from rbdcsi.snapshots.find import Snapshot, described
 from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.snapshots.source import Source
 from rbdcsi.snapshots.store import Snapshots, StoredSnapshot
 from rbdcsi.telemetry import steps
 
+_TOKEN_BYTES = 4
 _LARGEST_ID = (1 << 64) - 3  # of a snapshot: it bounds the length of the handle
 
 
@@ -53,6 +57,7 @@ class SnapshotTaker:
                 long for that of a snapshot.
             AlreadyExists: the name stands for a snapshot of another volume, or the volume has an
                 RBD snapshot of that name that the driver did not take for it.
+            Exhausted: the volume has as many snapshots as it may have.
             Busy: another call does the same, or the client that has the volume does not answer.
         """
         _require_possible(request)
@@ -72,19 +77,17 @@ class SnapshotTaker:
         own = stored if stored and stored.record.source == str(request.source) else None
         if stored and own is None:
             self._require_gone(stored.record, request)
-        snapshot = source.snapshot_of(own.record) if own else None
-        if own and own.record.snap_id and snapshot is None:
-            source = Source.read(location, request.source)  # it may have been taken in between
+        if own and own.record.snap_id:
             snapshot = source.snapshot_of(own.record)
-        if own and own.record.snap_id and snapshot:
-            return described(request.source, snapshot)
-        header = source.existing_header()
+            if snapshot is None:  # it may have been taken after the header was read
+                source = Source.read(location, request.source)
+                snapshot = source.snapshot_of(own.record)
+            if snapshot:
+                return described(request.source, snapshot)
+        reserved = _reserve(location, records, request, source, stored)
         if own and own.record.snap_id is None:
-            reserved = own
-        else:
-            reserved = _reserve(location, records, request, header, stored)
-        if snapshot is None:
-            _take_snapshot(location, source, reserved.record.snapshot)
+            _remove_earlier(location, source, own.record)
+        _take_snapshot(location, source, reserved.record.snapshot)
         return _confirm(location, records, request.source, reserved)
 
     def _require_gone(self, record: SnapshotRecord, request: SnapshotRequest) -> None:
@@ -127,13 +130,16 @@ def _reserve(
     location: Location,
     records: Snapshots,
     request: SnapshotRequest,
-    header: Header,
+    source: Source,
     stored: StoredSnapshot | None,
 ) -> StoredSnapshot:
-    """Write the record of a snapshot that is about to be taken."""
-    parameters = request.parameters
+    """Write the record of a snapshot that is about to be taken, in the place of the stored one."""
+    parameters, header = request.parameters, source.existing_header()
+    limit.require_room(header, request.source)
     snapshot = image_names.image_name(parameters.name_prefix, request.name)
-    if header.user_snapshot_named(snapshot):
+    if stored and stored.record.source == str(request.source) and stored.record.snap_id is None:
+        snapshot = stored.record.snapshot
+    elif header.user_snapshot_named(snapshot):
         raise errors.AlreadyExists(
             f"image {request.source.image_id} in pool {location.pool} has a snapshot {snapshot!r} "
             f"that was not taken for snapshot {request.name!r}: another program made it, or a "
@@ -141,7 +147,11 @@ def _reserve(
             "snap rm` if it is not needed"
         )
     record = SnapshotRecord(
-        request.name, str(request.source), snapshot, kubernetes=parameters.kubernetes
+        request.name,
+        str(request.source),
+        snapshot,
+        kubernetes=parameters.kubernetes,
+        token=secrets.token_hex(_TOKEN_BYTES),
     )
     reserved = StoredSnapshot.of(record)
     if not records.swap(request.name, stored, reserved):
@@ -152,45 +162,37 @@ def _reserve(
     return reserved
 
 
+def _remove_earlier(location: Location, source: Source, earlier: SnapshotRecord) -> None:
+    """Remove the snapshot of an earlier reservation, which was replaced after it was seen."""
+    snapshot = source.snapshot_of(earlier)
+    if snapshot:
+        with contextlib.suppress(errors.NotFound):
+            snapshots.remove(location.ioctx, source.handle.image_id, snapshot.snap_id)
+        steps.done("snapshot.remove_earlier", snapshot=snapshot.name)
+
+
 def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
-    image_id = source.handle.image_id
-    with contextlib.suppress(errors.AlreadyExists):  # another call has taken it by now
-        snapshots.take(location.ioctx, image_id, snapshot, source.clients())
+    try:
+        snapshots.take(location.ioctx, source.handle.image_id, snapshot, source.record.addresses())
+    except errors.AlreadyExists as error:
+        raise errors.Busy(
+            f"RBD snapshot {snapshot!r} is being taken by another call; try again"
+        ) from error
     steps.done("snapshot.take", image=source.image, snapshot=snapshot)
 
 
 def _confirm(
     location: Location, records: Snapshots, volume: ids.VolumeHandle, reserved: StoredSnapshot
 ) -> Snapshot:
-    """Record the snapshot's id; remove the snapshot if it may not exist any more."""
+    """Record the snapshot's id, unless the volume or the reservation went meanwhile."""
     source, record = Source.read(location, volume), reserved.record
-    snapshot = source.snapshot_of(record)
-    if source.record.deleting:
-        if snapshot:
-            _undo(location, volume, snapshot.snap_id)
-        records.swap(record.name, reserved, None)
-        source.existing_header()
-    if snapshot is None:
-        raise errors.Busy(f"snapshot {record.name!r} was removed while it was taken; try again")
     # The mark is read after the snapshot was taken: if a node formatted the volume at that moment,
     # a clone is taken for formatted, and is never formatted again.
     mark = source.existing_header().metadata.get(format_mark.KEY)
-    taken = dataclasses.replace(record, snap_id=snapshot.snap_id, mark=mark)
-    if records.swap(record.name, reserved, StoredSnapshot.of(taken)):
-        steps.done("snapshot.record", snapshot=record.snapshot)
-        return described(volume, snapshot)
-    handle = ids.SnapshotHandle(volume, snapshot.snap_id)
-    recorded = records.of_snapshot(handle)
-    if recorded is None:
-        _undo(location, volume, snapshot.snap_id)
-    elif recorded.record.name == record.name:  # another call has confirmed it
-        return described(volume, snapshot)
-    raise errors.Busy(
-        f"the record of snapshot {record.name!r} was changed while it was taken; try again"
-    )
-
-
-def _undo(location: Location, volume: ids.VolumeHandle, snap_id: int) -> None:
-    with contextlib.suppress(errors.NotFound):
-        snapshots.remove(location.ioctx, volume.image_id, snap_id)
-    steps.done("snapshot.undo", volume=str(volume))
+    snapshot = source.snapshot_of(record)
+    if snapshot:
+        taken = dataclasses.replace(record, snap_id=snapshot.snap_id, mark=mark)
+        if records.swap(record.name, reserved, StoredSnapshot.of(taken)):
+            steps.done("snapshot.record", snapshot=record.snapshot)
+            return described(volume, snapshot)
+    raise errors.Busy(f"snapshot {record.name!r} is being taken by another call; try again")

@@ -22,6 +22,7 @@ class SnapshotRecord:
         mark: the image metadata `rbdcsi.filesystem` of the volume at that time; None if it had
             none. A clone has it from here: the volume may have been formatted since.
         kubernetes: names of the VolumeSnapshot, for the operator.
+        token: of the call that takes it: two reservations of one name differ.
         abandoned: whether the volume was deleted before the snapshot was finished. The record stays
             until the image is gone, for a snapshot that is still to come.
     """
@@ -32,6 +33,7 @@ class SnapshotRecord:
     snap_id: int | None = None
     mark: str | None = None
     kubernetes: Mapping[str, str] = field(default_factory=dict)
+    token: str = stored.later("")
     abandoned: bool = stored.later(default=False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 

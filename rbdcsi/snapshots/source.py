@@ -52,8 +52,3 @@ class Source:
         if record.snap_id is None:
             return self.header.user_snapshot_named(record.snapshot)
         return self.header.user_snapshot(record.snap_id)
-
-    def clients(self) -> frozenset[str]:
-        """Return the addresses of the clients by which nodes have the image mapped."""
-        attachments = self.record.attachments.values()
-        return frozenset(client.address for each in attachments for client in each.clients)

@@ -14,6 +14,7 @@ from rbdcsi.ceph import changes, cloning, connections, locations, names, snapsho
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
 from rbdcsi.runtime import clock
+from rbdcsi.snapshots import limit
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import ancestry, clone_notes, clone_rules, sources, spec
 from rbdcsi.volumes.clone_notes import Attempt, CloneNotes
@@ -61,6 +62,7 @@ class Cloner:
             NotFound: the source does not exist, or is being deleted.
             InvalidRequest, SizeOutOfRange: the copy cannot be as requested.
             AlreadyExists: an image of that name exists; nothing of this copy is left.
+            Exhausted: the source has as many snapshots as it may have.
             Busy: the source has too many ancestors, until one of them is flattened.
         """
         source = sources.read(self._own_connection, self._connection, self._locations, content)
@@ -139,6 +141,7 @@ class Cloner:
         if source.snapshot:
             return source.snapshot.name, source.mark
         name, image_id = clone_notes.name(token), source.volume.image_id
+        limit.require_room(source.header, source.volume)
         try:
             snapshots.take(source.location.ioctx, image_id, name, source.clients)
         except errors.NotFound as error:

@@ -95,17 +95,9 @@ def read(
     elif record.deleting:
         raise missing(content)
     mark = format_mark.read_mark(text, image)
-    attachments = record.attachments.values()
-    return Source(
-        volume,
-        location,
-        image,
-        header,
-        snapshot,
-        spec.read(header.metadata, image),
-        mark,
-        frozenset(client.address for each in attachments for client in each.clients),
-    )
+    source_spec = spec.read(header.metadata, image)
+    clients = record.addresses()
+    return Source(volume, location, image, header, snapshot, source_spec, mark, clients)
 
 
 def mark_now(source: Source) -> format_mark.Mark | None:

@@ -1,8 +1,10 @@
 """CreateSnapshot, DeleteSnapshot, ListSnapshots and GetSnapshot, and what Ceph shows of them."""
 
+import struct
 import time
 
 import pytest
+import rados
 import rbd
 
 from e2e import driver, snapshots, volume
@@ -11,6 +13,7 @@ from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
+from rbdcsi.ceph import objects
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -203,3 +206,27 @@ def test_a_protected_snapshot_is_not_deleted_and_the_message_says_why(
         snapshots.delete(controller, taken.snapshot_id)
     cluster.rbd("snap", "unprotect", source)
     snapshots.delete(controller, taken.snapshot_id)
+
+
+def test_a_volume_with_as_many_snapshots_as_the_kernel_maps(
+    controller: Driver, view: View, made: Volume
+) -> None:
+    header = objects.HEADER + image_id(made)
+    for snap_id in range(1, 501):  # by hand: the monitors need longer
+        argument = objects.counted(f"s{snap_id}") + struct.pack("<Q", snap_id)
+        _execute(view, header, "snapshot_add", argument)
+    with refused("RESOURCE_EXHAUSTED", "has 500 snapshots and 0 removed ones", "rbd flatten"):
+        snapshots.create(controller, "s", made.id)
+    with refused("RESOURCE_EXHAUSTED", "has 500 snapshots"):
+        volume.create(controller, "copy", size=16 * MIB, source=made.id)
+    assert snapshots.get(controller, f"s1{made.id[2:]}:500").size_bytes == made.size
+    request = csi_pb2.ControllerGetVolumeRequest(volume_id=made.id)
+    assert controller.controller.ControllerGetVolume(request).volume.volume_id == made.id
+    for snap_id in range(1, 501):
+        _execute(view, header, "snapshot_remove", struct.pack("<Q", snap_id))
+
+
+def _execute(view: View, name: str, method: str, argument: bytes) -> None:
+    with rados.WriteOpCtx() as op:
+        op.execute("rbd", method, argument)
+        view.ioctx.operate_write_op(op, name)

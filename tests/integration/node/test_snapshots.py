@@ -1,0 +1,52 @@
+"""Snapshots of volumes that a node has in use."""
+
+import functools
+import os
+
+import pytest
+
+from e2e import snapshots, volume
+from tests import faults
+from tests.integration.controller import at_once
+from tests.integration.node import lab as labs
+from tests.integration.node.lab import Lab
+from tests.refusal import refused
+
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
+
+
+def test_what_was_synced_is_in_the_snapshot(lab: Lab) -> None:
+    node, other = lab.nodes
+    with lab.volume("snapped") as made:
+        volume.stage(node, made)
+        file = volume.publish(node, made) / "file"
+        with file.open("w") as opened:
+            opened.write("before")
+            opened.flush()
+            os.fsync(opened.fileno())
+        taken = snapshots.create(lab.controller, "s", made.id)
+        file.write_text("after!")
+        with lab.volume("restored", at=other, source=taken.snapshot_id) as restored:
+            volume.stage(other, restored)
+            assert (volume.publish(other, restored) / "file").read_text() == "before"
+        snapshots.delete(lab.controller, taken.snapshot_id)
+
+
+def test_no_snapshot_is_taken_of_a_volume_whose_client_does_not_answer(lab: Lab) -> None:
+    """Ceph forgets its watch after 30 s, and librbd would break its lock."""
+    node = lab.nodes[0]
+    with lab.volume("frozen") as made:
+        volume.stage(node, made)
+        (volume.publish(node, made) / "file").write_text("data")
+        (daemon,) = labs.daemons(node).values()
+        take = functools.partial(snapshots.create, lab.controller, "s", made.id)
+        with faults.frozen(daemon):
+            for _ in range(2):  # the first waits for the lock until the watch is gone
+                with refused("ABORTED", "does not answer", "could still change"):
+                    take()
+            assert list(snapshots.listed(lab.controller)) == []
+        taken = at_once.repeated(take, seconds=60)
+        assert list(snapshots.listed(lab.controller)) == [taken]
+        with lab.image(made) as image:
+            assert [each["name"] for each in image.list_snaps()] == ["csi-snap-s"]
+        snapshots.delete(lab.controller, taken.snapshot_id)
