@@ -59,7 +59,7 @@ class Snapshots:
 
     def begin_named(self, name: str) -> Future[StoredSnapshot | None]:
         """Begin to read the record of a CSI name; see `named`."""
-        key = _name_key(name)
+        key = name_key(name)
         return self._omap.begin_get(key).then(lambda text: _stored(key, text))
 
     def of_snapshot(self, handle: ids.SnapshotHandle) -> StoredSnapshot | None:
@@ -88,7 +88,7 @@ class Snapshots:
         beside: dict[str, str | None] = dict.fromkeys(old - new)
         beside |= dict.fromkeys(new - old, _quoted(name))
         return self._omap.swap(
-            _name_key(name), _text(before), _text(after), beside, absent=new - old
+            name_key(name), _text(before), _text(after), beside, absent=new - old
         )
 
     def taken(
@@ -143,7 +143,8 @@ def _quoted(name: str) -> str:
     return urllib.parse.quote(name, safe="")
 
 
-def _name_key(name: str) -> str:
+def name_key(name: str) -> str:
+    """Return the key of the record of a CSI name."""
     return _NAME + _quoted(name)
 
 

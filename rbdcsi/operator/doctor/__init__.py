@@ -4,6 +4,18 @@ Each rule is a pure function of a cluster's facts. A state that passes by itself
 image which is just being mapped, is no finding: `findings.lasting` compares two looks.
 """
 
-from rbdcsi.operator.doctor import about_fences, about_locations, about_nodes, about_volumes
+from rbdcsi.operator.doctor import (
+    about_fences,
+    about_locations,
+    about_nodes,
+    about_snapshots,
+    about_volumes,
+)
 
-RULES = (*about_locations.RULES, *about_nodes.RULES, *about_volumes.RULES, *about_fences.RULES)
+RULES = (
+    *about_locations.RULES,
+    *about_nodes.RULES,
+    *about_volumes.RULES,
+    *about_snapshots.RULES,
+    *about_fences.RULES,
+)

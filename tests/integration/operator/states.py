@@ -21,6 +21,7 @@ from rbdcsi.model import format_mark
 from rbdcsi.model.ids import LocationId
 from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
+from rbdcsi.snapshots import store as snapshot_store
 from rbdcsi.volumes import spec
 from tests.integration.controller import half_made
 from tests.integration.controller.view import View
@@ -229,6 +230,12 @@ def damaged_fence(bench: Bench) -> Iterator[State]:
 
 
 @contextlib.contextmanager
+def damaged_snapshot(bench: Bench) -> Iterator[State]:
+    bench.put(snapshot_store.OBJECT, snapshot_store.name_key("odd name"), "{")
+    yield State("damaged-record", "snapshot odd name")
+
+
+@contextlib.contextmanager
 def damaged_mark(bench: Bench) -> Iterator[State]:
     with bench.volume("marked") as made:
         with bench.view.image(made, readonly=False) as image:
@@ -293,6 +300,7 @@ MAKERS: tuple[Make, ...] = (
     damaged_attachments,
     damaged_node,
     damaged_fence,
+    damaged_snapshot,
     damaged_mark,
     damaged_spec,
     unknown_location,

@@ -18,7 +18,15 @@ from rbdcsi.nodes.presence import Answer, Answers
 from rbdcsi.nodes.registry import NodeRecord, Refused
 from rbdcsi.operator.doctor import RULES
 from rbdcsi.operator.doctor.findings import Finding, examine, lasting
-from rbdcsi.operator.facts import Cluster, LocationFacts, Node, NotedFence, Volume
+from rbdcsi.operator.facts import (
+    Cluster,
+    LocationFacts,
+    Node,
+    NotedFence,
+    NotedSnapshot,
+    Volume,
+)
+from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.volumes import spec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -190,6 +198,20 @@ def test_a_watcher_that_all_living_nodes_allow_is_no_finding() -> None:
 def test_a_state_of_a_fence_is_found(change: dict[str, object], kind: str) -> None:
     fence = dataclasses.replace(FENCE, **change)  # type: ignore[arg-type]
     assert kinds(cluster(fences=(fence,))) == [kind]
+
+
+def test_a_damaged_record_of_a_snapshot_is_found() -> None:
+    record = SnapshotRecord("s", str(VOLUME.handle), "csi-snap-s", 4)
+    assert kinds(cluster(snapshots=(NotedSnapshot("s", record),))) == []
+    assert kinds(cluster(snapshots=(NotedSnapshot("s", None, "m"),))) == ["damaged-record"]
+
+
+def test_a_deleted_volume_that_waits_for_snapshots_of_the_driver_is_no_fault() -> None:
+    header = Header(1, 1, 1, None, None, None, {}, (SNAPSHOT,))
+    waiting = dataclasses.replace(deleting((NOW - timedelta(days=2)).isoformat()), header=header)
+    record = SnapshotRecord("s", str(VOLUME.handle), "csi-snap-s", SNAPSHOT.snap_id)
+    assert kinds(cluster(waiting)) == ["stuck-deletion"]
+    assert kinds(cluster(waiting, snapshots=(NotedSnapshot("s", record),))) == []
 
 
 def test_a_fence_that_the_driver_may_not_lift_ends_by_itself() -> None:
