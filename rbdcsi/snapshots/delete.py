@@ -80,4 +80,10 @@ class SnapshotDeleter:
             snapshots.remove(location.ioctx, volume.image_id, handle.snap_id)
         except errors.NotFound:  # by another call
             return
+        except errors.Refused as error:
+            raise errors.Refused(
+                f"snapshot {handle} cannot be removed: it is protected, as clones of format 1 need "
+                "it (`rbd children`, `rbd snap unprotect`), or a client keeps the lock of image "
+                f"{volume.image_id} (`rbd status`): {error}"
+            ) from error
         steps.done("snapshot.remove", snapshot=str(handle))
