@@ -101,10 +101,13 @@ class VolumeRecord:
     growth: Growth | None = stored.later(None)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
-    def addresses(self) -> frozenset[str]:
-        """Return the addresses of the clients by which nodes have the image mapped."""
+    def writers(self) -> frozenset[str]:
+        """Return the addresses of the clients by which nodes have the image mapped for writing."""
         return frozenset(
-            client.address for each in self.attachments.values() for client in each.clients
+            client.address
+            for attachment in self.attachments.values()
+            if not attachment.readonly
+            for client in attachment.clients
         )
 
     def having(self, node: str, attachment: Attachment) -> "VolumeRecord":

@@ -1,8 +1,9 @@
 """Takes and removes snapshots of images, by librbd.
 
 librbd asks the client that has the image's exclusive lock to hand it over: that client finishes its
-writes before. If the client does not answer any more, librbd breaks its lock; a client that comes
-back later writes into the snapshot. So the lock of a node's client is not broken here.
+writes before. If the client does not answer any more, librbd breaks its lock. A client that comes
+back later does not know of the snapshot at first, and writes into it. So every client of a node
+that may write must watch the image, before and after.
 """
 
 import rados
@@ -13,34 +14,31 @@ from rbdcsi.ceph import ceph_errors, changes
 from rbdcsi.ceph.images import OpenImage
 
 
-def take(ioctx: rados.Ioctx, image_id: str, name: str, clients: frozenset[str]) -> None:
+def take(ioctx: rados.Ioctx, image_id: str, name: str, writers: frozenset[str]) -> None:
     """Take a snapshot of an image.
 
     Args:
         ioctx: the location of the image.
         image_id: the image.
         name: of the new snapshot.
-        clients: the addresses of the clients by which nodes have the image mapped.
+        writers: the addresses of the clients by which nodes have the image mapped for writing.
 
     Raises:
         AlreadyExists: the image has a snapshot of that name.
         NotFound: no such image.
-        Busy: one of the clients has the lock and does not answer. The snapshot may have been taken.
+        Busy: one of the clients does not answer. The snapshot may have been taken.
         Refused: a client has locked the image and keeps the lock.
     """
     doing = ceph_errors.translated("taking a snapshot of image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         opened = OpenImage(image_id, image)
-        owners = opened.lock_owners() & clients if clients else frozenset()
-        _require_alive(opened, image_id, owners)
+        _require_alive(opened, image_id, writers)
         image.create_snap(name)
-        # An owner that fell silent meanwhile had its lock broken.
-        _require_alive(opened, image_id, owners)
+        _require_alive(opened, image_id, writers)
 
 
-def _require_alive(opened: OpenImage, image_id: str, owners: frozenset[str]) -> None:
-    """Refuse a snapshot if an owner of the image's lock does not watch the image any more."""
-    if owners and (silent := owners - opened.watchers()):
+def _require_alive(opened: OpenImage, image_id: str, writers: frozenset[str]) -> None:
+    if writers and (silent := writers - opened.watchers()):
         raise errors.Busy(
             f"client {', '.join(sorted(silent))} has image {image_id} mapped and does not answer, "
             "so a snapshot could still change after it was taken; try again when the client is "

@@ -173,7 +173,7 @@ def _remove_earlier(location: Location, source: Source, earlier: SnapshotRecord)
 
 def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
     try:
-        snapshots.take(location.ioctx, source.handle.image_id, snapshot, source.record.addresses())
+        snapshots.take(location.ioctx, source.handle.image_id, snapshot, source.record.writers())
     except errors.AlreadyExists as error:
         raise errors.Busy(
             f"RBD snapshot {snapshot!r} is being taken by another call; try again"

@@ -20,7 +20,7 @@ class Source:
     """A source that exists; `snapshot` is None if it is a volume as it is now.
 
     `mark` is that of the content, if it is a snapshot's. Of a volume it is the mark before.
-    `clients` are the addresses of those by which nodes have the image mapped.
+    `writers` are the addresses of the clients by which nodes have it mapped for writing.
     """
 
     volume: ids.VolumeHandle
@@ -30,7 +30,7 @@ class Source:
     snapshot: ImageSnapshot | None
     spec: spec.VolumeSpec | None
     mark: format_mark.Mark | None
-    clients: frozenset[str]
+    writers: frozenset[str]
 
     @property
     def size(self) -> int:
@@ -96,8 +96,8 @@ def read(
         raise missing(content)
     mark = format_mark.read_mark(text, image)
     source_spec = spec.read(header.metadata, image)
-    clients = record.addresses()
-    return Source(volume, location, image, header, snapshot, source_spec, mark, clients)
+    writers = record.writers()
+    return Source(volume, location, image, header, snapshot, source_spec, mark, writers)
 
 
 def mark_now(source: Source) -> format_mark.Mark | None:
