@@ -20,3 +20,8 @@ def turn(image_id: str) -> contextlib.AbstractContextManager[None]:
         DeadlineExceeded: the caller's deadline passed before it had its turn.
     """
     return _TURNS.take(image_id, f"another call that changes image {image_id}")
+
+
+def is_wanted(image_id: str) -> bool:
+    """Return whether another caller waits for a turn at the image."""
+    return _TURNS.is_wanted(image_id)

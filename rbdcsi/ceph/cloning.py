@@ -13,7 +13,7 @@ from collections.abc import Callable
 import rados
 import rbd
 
-from rbdcsi.ceph import ceph_errors, names
+from rbdcsi.ceph import ceph_errors, changes, names
 from rbdcsi.ceph.images import Images
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
@@ -97,7 +97,9 @@ def remove_unfinished(ioctx: rados.Ioctx, name: str) -> None:
 def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> None:
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 
-    Clients that have the image mapped go on. It takes time by the size of the image.
+    Clients that have the image mapped go on. It takes time by the size of the image, and is broken
+    off if another caller wants to change the image: librbd would take a snapshot beside the
+    copying, and the snapshot's object map could then lack what is copied just then.
 
     Args:
         ioctx: the location of the clone.
@@ -106,12 +108,12 @@ def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> 
 
     Raises:
         NotFound: no such image.
-        Busy: it was stopped.
+        Busy: it was stopped, or another caller wants to change the image.
     """
 
     def progress(_done: int, _total: int) -> int:
-        return -errno.ECANCELED if stopping() else 0
+        return -errno.ECANCELED if stopping() or changes.is_wanted(image_id) else 0
 
     doing = ceph_errors.translated("flattening image", image_id)
-    with doing, rbd.Image(ioctx, image_id=image_id) as image:
+    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         image.flatten(progress)

@@ -146,10 +146,6 @@ class Connection:
         """Run a monitor command; see `monitor.run`."""
         return monitor.run(self._rados, prefix, **arguments)
 
-    def manager_command(self, prefix: str, **arguments: object) -> None:
-        """Run a command of the active manager; see `monitor.run_at_manager`."""
-        monitor.run_at_manager(self._rados, prefix, **arguments)
-
     def address(self) -> str:
         """Return this client's address as Ceph sees it, `ip:port/nonce`."""
         return str(self._rados.get_addrs())

@@ -1,4 +1,4 @@
-"""Commands of monitors and managers, in JSON; `rados_mon_op_timeout` bounds each of them."""
+"""Monitor commands, sent and answered as JSON; `rados_mon_op_timeout` bounds each of them."""
 
 import json
 from typing import Any
@@ -28,21 +28,6 @@ def run(cluster: rados.Rados, prefix: str, **arguments: object) -> Any:
         raise errors.Failed(
             f"monitor command {prefix!r}: the answer is not JSON: {error}"
         ) from error
-
-
-def run_at_manager(cluster: rados.Rados, prefix: str, **arguments: object) -> None:
-    """Run a command of the active manager.
-
-    Raises:
-        Unavailable: no manager answered in time.
-        Forbidden: the user may not run it.
-        RbdCsiError: the manager does not know or refuses it.
-    """
-    command = json.dumps({"prefix": prefix, "format": "json", **arguments})
-    with ceph_errors.translated("manager command", repr(prefix)) as doing:
-        code, _, answer = cluster.mgr_command(command, b"")
-        if code:
-            raise ceph_errors.from_errno(code, answer, doing)
 
 
 def _decoded(output: str) -> Any:

@@ -43,6 +43,11 @@ class Turns:
         finally:
             self._end(key)
 
+    def is_wanted(self, key: Hashable) -> bool:
+        """Return whether a thread waits for a turn at the object."""
+        with self._mutex:
+            return key in self._objects and self._objects[key].waiting > 0
+
     def _begin(self, key: Hashable, waiting_for: str) -> None:
         with self._mutex:
             at = self._objects.setdefault(key, _Object(self._mutex))

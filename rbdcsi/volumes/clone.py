@@ -111,8 +111,8 @@ class Cloner:
         raise errors.Busy(
             f"volume_content_source: image {source.location.pool}/{source.image} has {depth - 1} "
             f"ancestors, and a clone of it would have more than {clone_rules.HARD_DEPTH}, which "
-            "no kernel maps; it is being flattened in the background: try again (`rbd task list` "
-            "and the metric rbdcsi_clones_deep show how far that is)"
+            "no kernel maps; it is being flattened in the background: try again (the metric "
+            "rbdcsi_clones_deep counts such images)"
         )
 
     @contextlib.contextmanager

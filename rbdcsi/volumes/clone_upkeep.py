@@ -1,9 +1,8 @@
 """Background work of a controller for clones: keep chains short, remove what attempts have left.
 
-A chain of clones is cut by flattening an image of it: Ceph copies into the image what it still
-reads from its ancestors. The manager's module rbd_support does it, if it answers and lets the
-driver's user ask; otherwise the controller does it itself. A lease lets one controller work on a
-location.
+A chain of clones is cut by flattening an image of it: librbd copies into the image what it still
+reads from its ancestors. A lease lets one controller work on a location. The manager's module
+rbd_support could do it, too, but no call could make it pause: see `cloning.flatten`.
 """
 
 import threading
@@ -56,7 +55,6 @@ class CloneUpkeep:
         self._locations = locations.Locations(pooled)
         self._attempt_seconds = attempt_seconds
         self._first_seen: dict[tuple[ids.LocationId, str], float] = {}  # attempts, monotonic
-        self._by_manager = True
         self._round_seconds = round_seconds
         self._all_due = 0.0  # monotonic
         self._due: set[ids.LocationId] = set()  # to be looked at soon
@@ -69,7 +67,7 @@ class CloneUpkeep:
     def run(self) -> float:
         """Look at the locations that are due; return the seconds until the next look."""
         sick, now = SickPools(_PAUSE_SECONDS), time.monotonic()
-        due, self._by_manager = sorted(self._due), True
+        due = sorted(self._due)
         if now >= self._all_due:
             due, self._all_due = self._locations.known(self._cluster_id), now + self._round_seconds
             self._deep = {each: deep for each, deep in self._deep.items() if each in due}
@@ -170,25 +168,11 @@ class CloneUpkeep:
             return True
         if name.startswith(clone_notes.PREFIX):
             return False  # it is about to be renamed
-        if self._by_manager and self._asked_manager(connection, location, name):
-            return False
-        self._flatten(location, image_id, location_lease)
-        notes.remove_deep(image_id)
-        return True
-
-    def _asked_manager(
-        self, connection: connections.Connection, location: locations.Location, name: str
-    ) -> bool:
-        """Ask the manager to flatten an image; it remembers that, and a repeat changes nothing."""
-        namespace = location.id.namespace
-        image = "/".join(filter(None, (location.pool, namespace, name)))
         try:
-            connection.manager_command("rbd task add flatten", image_spec=image)
-        except errors.RbdCsiError as error:
-            self._by_manager = False
-            _log.info("the manager flattens no images; a controller does", error=str(error))
+            self._flatten(location, image_id, location_lease)
+        except errors.Busy:  # another call changes the image; what is copied stays
             return False
-        steps.done("flatten.task", image=image)
+        notes.remove_deep(image_id)
         return True
 
     def _flatten(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import rbd
-import yaml
 
 from e2e import driver, snapshots, volume
 from e2e.clusters import Cluster, commands
@@ -19,7 +18,6 @@ from rbdcsi.model import ids
 from rbdcsi.volumes import ancestry
 from rbdcsi.volumes.clone_notes import CloneNotes
 from rbdcsi.volumes.clone_rules import HARD_DEPTH, SOFT_DEPTH
-from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from tests.integration.controller.at_once import repeated
 from tests.integration.controller.scrape import Scrape
 from tests.integration.controller.view import View
@@ -166,35 +164,6 @@ def test_source_at_the_limit_is_refused_until_it_is_flattened(
         image.parent_info()
     volume.delete(controller, made)
     view.wait_until_gone(view.image_id(made))
-
-
-def test_manager_flattens_where_the_user_may_ask_it(
-    view: View, deep: Volume, cluster: Cluster, temporary: Path
-) -> None:
-    file = temporary / "manager.yaml"
-    entry = {
-        "clusterID": CLUSTER_ID,
-        "confFile": str(cluster.conf),
-        "pool": view.ioctx.get_pool_name(),
-        "user": cluster.user,
-        "keyring": str(cluster.keyring),
-    }
-    file.write_text(yaml.safe_dump({"clusters": [entry]}))
-    pooled = connections.Connections(clusters_file.load(file), timeout=10)
-    file.unlink()
-    image_id, notes = ids.parse(deep.id).image_id, CloneNotes(view.ioctx)
-    notes.add_deep(image_id, "2026-01-01T00:00:00Z")
-    upkeep = CloneUpkeep(CLUSTER_ID, pooled, pooled, round_seconds=0)
-    upkeep.run()
-    assert image_id in notes.deep()  # the manager does it, some time
-
-    def done() -> bool:
-        upkeep.run()
-        return not notes.deep()
-
-    commands.wait_until(done, "the manager has flattened the image", timeout=60)
-    assert _depth(pooled, view, image_id) == 0
-    _holds(view, deep, HARD_DEPTH)
 
 
 def test_depth_is_shown(watched: tuple[Driver, Scrape], deep: Volume, cluster: Cluster) -> None:
