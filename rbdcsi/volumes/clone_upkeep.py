@@ -5,6 +5,7 @@ reads from its ancestors. A lease lets one controller work on a location. The ma
 rbd_support could do it, too, but no call could make it pause: see `cloning.flatten`.
 """
 
+import datetime
 import threading
 import time
 from concurrent import futures
@@ -25,6 +26,7 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
 _ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
+_FOREIGN_SECONDS = 600.0  # an image that another process has not flattened by then
 _RENEW_SECONDS = lease.SECONDS / 3
 
 
@@ -58,11 +60,16 @@ class CloneUpkeep:
         self._round_seconds = round_seconds
         self._all_due = 0.0  # monotonic
         self._due: set[ids.LocationId] = set()  # to be looked at soon
+        self._own: set[ids.VolumeHandle] = set()  # that this process has found to be deep
         self._deep: dict[ids.LocationId, int] = {}  # how many images, where there are some
 
-    def add(self, location_id: ids.LocationId) -> None:
-        """Have the next `run` look at a location, because an image there has too many ancestors."""
-        self._due.add(location_id)
+    def add(self, handle: ids.VolumeHandle) -> None:
+        """Flatten an image soon, because it has too many ancestors.
+
+        The process that serves the calls does it: it can break off for a snapshot.
+        """
+        self._own.add(handle)
+        self._due.add(handle.location)
 
     def run(self) -> float:
         """Look at the locations that are due; return the seconds until the next look."""
@@ -110,10 +117,19 @@ class CloneUpkeep:
                     self._undo(connection, location, notes, token, attempt)
                 return sum(
                     not self._shallow(connection, location, notes, image_id, location_lease)
-                    for image_id in deep
+                    for image_id, since in deep.items()
+                    if self._is_own(location_id, image_id, since)
                 )
             finally:
                 location_lease.release()
+
+    def _is_own(self, location_id: ids.LocationId, image_id: str, since: str) -> bool:
+        """Return whether this process may flatten an image: also if another one has not, for long.
+
+        It must not meet a snapshot that another process takes of the image; see `cloning.flatten`.
+        """
+        seconds = time.time() - datetime.datetime.fromisoformat(since).timestamp()
+        return ids.VolumeHandle(location_id, image_id) in self._own or seconds > _FOREIGN_SECONDS
 
     def _over(self, location_id: ids.LocationId, notes: CloneNotes) -> dict[str, Attempt]:
         """Return the attempts that have ended without removing their notes."""
@@ -165,6 +181,7 @@ class CloneUpkeep:
         # An image in the trash cannot be flattened, and is in no call's way.
         if header is None or name is None or ancestry.depth(connection, header) <= SOFT_DEPTH:
             notes.remove_deep(image_id)
+            self._own.discard(ids.VolumeHandle(location.id, image_id))
             return True
         if name.startswith(clone_notes.PREFIX):
             return False  # it is about to be renamed

@@ -67,7 +67,9 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
     notes, image_id = CloneNotes(lab.ioctx), lab.image_id(deep)
     assert notes.is_deep(image_id)
     before = lab.checksum(deep)
-    working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
+    upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
+    upkeep.add(ids.parse(deep.id))
+    working = threading.Thread(target=upkeep.run)
     working.start()
     commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
     lab.controller.start()
@@ -81,7 +83,12 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
     volume.unstage(node, deep)
     volume.detach(lab.controller, deep, node.name)
     working.join()
-    commands.wait_until(lambda: not notes.deep(), "the image is flattened", timeout=120)
+
+    def flattened() -> bool:
+        upkeep.run()
+        return not notes.deep()
+
+    commands.wait_until(flattened, "the image is flattened", timeout=120)
     with lab.image(deep) as image:
         with pytest.raises(rbd.ImageNotFound):
             image.parent_info()
@@ -92,7 +99,9 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
 
 def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) -> None:
     pooled, deep = _pooled(lab), chain.pop()
-    working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
+    upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
+    upkeep.add(ids.parse(deep.id))
+    working = threading.Thread(target=upkeep.run)
     working.start()
     commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
     lab.controller.start()
