@@ -213,6 +213,16 @@ class Connection:
             self._ioctxs[pool_id, namespace] = ioctx
         return ioctx
 
+    @contextlib.contextmanager
+    def own_ioctx(self, pool_id: int, namespace: str) -> Iterator[Ioctx]:
+        """Open an I/O context that only the body uses; see `ioctx`."""
+        self.ioctx(pool_id, namespace)  # the pool exists
+        with ceph_errors.translated("opening pool number", pool_id):
+            ioctx = self._rados.open_ioctx2(pool_id)
+        with ioctx:
+            ioctx.set_namespace(namespace)
+            yield ioctx
+
     def home(self) -> Ioctx:
         """Return the I/O context of the cluster's configured pool and RADOS namespace.
 
