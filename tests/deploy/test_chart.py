@@ -1,5 +1,6 @@
 """The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
 
+import base64
 import json
 import re
 import subprocess
@@ -378,6 +379,26 @@ def test_capacity_is_published_unless_nodes_have_no_topology() -> None:
         containers = objects["StatefulSet"][0]["spec"]["template"]["spec"]["containers"]
         (args,) = (each["args"] for each in containers if each["name"] == "provisioner")
         assert ("--enable-capacity" in args) is published
+
+
+def test_changed_blocks_are_served_if_there_is_a_certificate() -> None:
+    service = ("--set", "sidecars.snapshotMetadata.enabled=true")
+    with pytest.raises(errors.Failed, match="tlsSecret"):
+        rendered(*MINIMAL, *service)
+    certificate = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
+    values = {"enabled": True, "tlsSecret": "mine", "caCert": certificate}
+    objects = rendered(*MINIMAL, "--set-json", f"sidecars.snapshotMetadata={json.dumps(values)}")
+    (found,) = objects["SnapshotMetadataService"]
+    assert found["metadata"]["name"] == rbdcsi.DRIVER_NAME
+    assert base64.b64decode(found["spec"]["caCert"]).decode() == certificate
+    host, _, port = found["spec"]["address"].partition(":")
+    (behind,) = (s for s in objects["Service"] if s["metadata"]["name"] == host.split(".")[0])
+    assert [each["port"] for each in behind["spec"]["ports"]] == [int(port)]
+    pod = objects["StatefulSet"][0]["spec"]["template"]["spec"]
+    (sidecar,) = (each for each in pod["containers"] if each["name"] == "snapshot-metadata")
+    assert sidecar["ports"][0]["name"] == behind["spec"]["ports"][0]["targetPort"]
+    assert f"--audience={found['spec']['audience']}" in sidecar["args"]
+    assert "SnapshotMetadataService" not in rendered(*MINIMAL)
 
 
 def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:

@@ -76,6 +76,7 @@ _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
     "requests": st.fixed_dictionaries({}, optional=_QUANTITIES),
     "limits": st.fixed_dictionaries({}, optional={"ephemeral-storage": st.just("1Gi")}),
     "claims": st.just([]),
+    "snapshotMetadata": st.just({}),  # the API server of the dry run does not know its kind
 }
 
 
