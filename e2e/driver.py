@@ -82,6 +82,11 @@ class Driver:
         return csi_pb2_grpc.ControllerStub(self._channel())
 
     @property
+    def group_controller(self) -> csi_pb2_grpc.GroupControllerStub:
+        """The GroupController service."""
+        return csi_pb2_grpc.GroupControllerStub(self._channel())
+
+    @property
     def snapshot_metadata(self) -> csi_pb2_grpc.SnapshotMetadataStub:
         """The SnapshotMetadata service."""
         return csi_pb2_grpc.SnapshotMetadataStub(self._channel())

@@ -15,10 +15,12 @@ NAMESPACE = re.compile(r"[A-Za-z0-9._-]{0,48}")
 _POOL_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 _IMAGE_ID = re.compile(r"[0-9a-z]{1,24}")  # librbd: hexadecimal digits; rbd CLI may set others
 
+_TOKEN = re.compile(r"[0-9a-f]{16}")
 _SNAP_ID = re.compile(r"[1-9][0-9]{0,19}")
 
 _VERSION = "v1"
 _SNAPSHOT_VERSION = "s1"
+_GROUP_VERSION = "g1"
 
 
 @dataclass(frozen=True, order=True)
@@ -65,6 +67,17 @@ class SnapshotHandle:
         return f"{_SNAPSHOT_VERSION}:{volume}:{self.snap_id}"
 
 
+@dataclass(frozen=True)
+class GroupHandle:
+    """The identity of a group snapshot: the cluster that has its record, and a random token."""
+
+    cluster_id: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"{_GROUP_VERSION}:{self.cluster_id}:{self.token}"
+
+
 def parse(text: str) -> VolumeHandle:
     """Return the handle that `str(VolumeHandle)` wrote as this volume_id.
 
@@ -99,6 +112,21 @@ def parse_snapshot(text: str) -> SnapshotHandle:
 def is_snapshot(text: str) -> bool:
     """Return whether the text has the form of a snapshot_id, not of a volume_id."""
     return text.startswith(f"{_SNAPSHOT_VERSION}:")
+
+
+def parse_group(text: str) -> GroupHandle:
+    """Return the handle that `str(GroupHandle)` wrote as this group_snapshot_id.
+
+    Raises:
+        NotFound: the text has another form, so it names no group snapshot of this driver.
+    """
+    parts = _parts(text, re.compile(_GROUP_VERSION), CLUSTER_ID, _TOKEN)
+    if parts is None:
+        raise errors.NotFound(
+            f"group snapshot {text[:MAX_BYTES]!r} does not exist: a group_snapshot_id of this "
+            f"driver reads {_GROUP_VERSION}:clusterID:token"
+        )
+    return GroupHandle(*parts[1:])
 
 
 def _parts(text: str, *grammar: re.Pattern[str]) -> list[str] | None:

@@ -15,6 +15,7 @@ from rbdcsi.model import ids
 from rbdcsi.runtime.periodic import PeriodicTask
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.controller import Controller
+from rbdcsi.services.group_controller import GroupController
 from rbdcsi.services.identity import Identity
 from rbdcsi.services.snapshot_metadata import SnapshotMetadata
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
@@ -43,6 +44,7 @@ class Application:
 
     identity: Identity
     controller: Controller | None = None
+    group_controller: GroupController | None = None
     snapshot_metadata: SnapshotMetadata | None = None
     node: "Node | None" = None
     background: list[BackgroundTask] = field(default_factory=list)
@@ -53,6 +55,8 @@ class Application:
         csi_pb2_grpc.add_IdentityServicer_to_server(self.identity, server)
         if self.controller:
             csi_pb2_grpc.add_ControllerServicer_to_server(self.controller, server)
+        if self.group_controller:
+            csi_pb2_grpc.add_GroupControllerServicer_to_server(self.group_controller, server)
         if self.snapshot_metadata:
             csi_pb2_grpc.add_SnapshotMetadataServicer_to_server(self.snapshot_metadata, server)
         if self.node:
@@ -117,10 +121,15 @@ def _add_controller(
             PeriodicTask("census", Census(cluster_id, pooled).take),
             PeriodicTask("fences", FenceUpkeep(cluster_id, pooled).run),
         ]
+
+    def deleted(location_id: ids.LocationId) -> None:
+        purgers[location_id.cluster_id].wake(location_id)
+
     application.controller = Controller(
         pooled,
         policy,
-        lambda location_id: purgers[location_id.cluster_id].wake(location_id),
+        deleted,
         deep,
     )
+    application.group_controller = GroupController(pooled, deleted)
     application.snapshot_metadata = SnapshotMetadata(pooled)

@@ -11,7 +11,11 @@ from rbdcsi.nodes.heartbeat import Registration
 _Service = csi_pb2.PluginCapability.Service
 _Expansion = csi_pb2.PluginCapability.VolumeExpansion
 
-CAPABILITIES = (_Service.CONTROLLER_SERVICE, _Service.SNAPSHOT_METADATA_SERVICE)
+CAPABILITIES = (
+    _Service.CONTROLLER_SERVICE,
+    _Service.GROUP_CONTROLLER_SERVICE,
+    _Service.SNAPSHOT_METADATA_SERVICE,
+)
 
 
 class Identity(csi_pb2_grpc.IdentityServicer):

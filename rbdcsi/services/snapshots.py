@@ -54,7 +54,7 @@ class SnapshotCalls(csi_pb2_grpc.ControllerServicer):
         snapshot = self._taker.take(
             SnapshotRequest(name, source, parameters), convert.credentials(request.secrets)
         )
-        return csi_pb2.CreateSnapshotResponse(snapshot=_snapshot(snapshot))
+        return csi_pb2.CreateSnapshotResponse(snapshot=snapshot_message(snapshot))
 
     def DeleteSnapshot(
         self, request: csi_pb2.DeleteSnapshotRequest, context: grpc.ServicerContext
@@ -84,7 +84,7 @@ class SnapshotCalls(csi_pb2_grpc.ControllerServicer):
             page = Page((), "")
         response = csi_pb2.ListSnapshotsResponse
         return response(
-            entries=[response.Entry(snapshot=_snapshot(each)) for each in page.snapshots],
+            entries=[response.Entry(snapshot=snapshot_message(each)) for each in page.snapshots],
             next_token=page.next_token,
         )
 
@@ -106,7 +106,7 @@ class SnapshotCalls(csi_pb2_grpc.ControllerServicer):
         """Return one snapshot."""
         handle = self._existing_handle(convert.required("snapshot_id", request.snapshot_id))
         snapshot = self._snapshots.get(handle, convert.credentials(request.secrets))
-        return csi_pb2.GetSnapshotResponse(snapshot=_snapshot(snapshot))
+        return csi_pb2.GetSnapshotResponse(snapshot=snapshot_message(snapshot))
 
     def _existing_handle(self, snapshot_id: str) -> ids.SnapshotHandle:
         handle = ids.parse_snapshot(snapshot_id)
@@ -115,13 +115,19 @@ class SnapshotCalls(csi_pb2_grpc.ControllerServicer):
         return handle
 
 
-def _snapshot(snapshot: Snapshot) -> csi_pb2.Snapshot:
+def creation_time(created_ns: int) -> timestamp_pb2.Timestamp:
+    """Return the message of a time in nanoseconds since 1970."""
+    seconds, nanoseconds = divmod(created_ns, _NANOSECONDS)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanoseconds)
+
+
+def snapshot_message(snapshot: Snapshot) -> csi_pb2.Snapshot:
     """Return the message; an RBD snapshot is ready as soon as it exists."""
-    seconds, nanoseconds = divmod(snapshot.created_ns, _NANOSECONDS)
     return csi_pb2.Snapshot(
         size_bytes=snapshot.size,
         snapshot_id=str(snapshot.handle),
         source_volume_id=str(snapshot.handle.volume),
-        creation_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanoseconds),
+        creation_time=creation_time(snapshot.created_ns),
         ready_to_use=True,
+        group_snapshot_id=str(snapshot.group) if snapshot.group else "",
     )

@@ -60,7 +60,7 @@ class SnapshotTaker:
             Exhausted: the volume has as many snapshots as it may have.
             Busy: another call does the same, or the client that has the volume does not answer.
         """
-        _require_possible(request)
+        require_possible(request.source, request.parameters)
         location_id = request.source.location
         with (
             self._connections.use(location_id.cluster_id) as own,
@@ -110,17 +110,22 @@ class SnapshotTaker:
         return source.snapshot_of(record) is not None
 
 
-def _require_possible(request: SnapshotRequest) -> None:
-    cluster_id, asked = request.source.location.cluster_id, request.parameters.cluster_id
+def require_possible(source: ids.VolumeHandle, parameters: SnapshotParameters) -> None:
+    """Refuse a volume that can have no snapshot by this class.
+
+    Raises:
+        InvalidRequest: the class is of another cluster, or the snapshot's id would be too long.
+    """
+    cluster_id, asked = source.location.cluster_id, parameters.cluster_id
     if asked and asked != cluster_id:
         raise errors.InvalidRequest(
-            f"parameter clusterID is {asked!r}, but volume {request.source} is in cluster "
+            f"parameter clusterID is {asked!r}, but volume {source} is in cluster "
             f"{cluster_id!r}; use a VolumeSnapshotClass of that cluster, or one without clusterID"
         )
-    longest = str(ids.SnapshotHandle(request.source, _LARGEST_ID))
+    longest = str(ids.SnapshotHandle(source, _LARGEST_ID))
     if len(longest) > ids.MAX_BYTES:
         raise errors.InvalidRequest(
-            f"volume {request.source} can have no snapshots: their ids, such as {longest}, would "
+            f"volume {source} can have no snapshots: their ids, such as {longest}, would "
             f"be longer than CSI's {ids.MAX_BYTES} bytes; use a shorter clusterID or RADOS "
             "namespace for such volumes"
         )

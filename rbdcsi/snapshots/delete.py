@@ -8,6 +8,7 @@ from rbdcsi.ceph.locations import Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
+from rbdcsi.snapshots.group_records import group_of
 from rbdcsi.snapshots.store import Snapshots
 from rbdcsi.telemetry import steps
 
@@ -39,6 +40,7 @@ class SnapshotDeleter:
         The record goes last: without it, a snapshot counts as one of another program.
 
         Raises:
+            InvalidRequest: it is a member of a group snapshot (CSI: DeleteSnapshot).
             Refused: another program took it, clones of format 1 need it, or a client has locked
                 the image.
         """
@@ -56,6 +58,11 @@ class SnapshotDeleter:
                     f"snapshot {handle} ({snapshot.name!r} of image {volume.image_id}) was not "
                     "taken by this driver and is not deleted; remove it with `rbd snap rm` if that "
                     "is intended"
+                )
+            if stored and (group := group_of(stored.record.name)):
+                raise errors.InvalidRequest(
+                    f"snapshot {handle} is a member of group snapshot {group} and cannot be "
+                    "deleted alone; delete the group snapshot"
                 )
             if snapshot:
                 self._remove(connection, handle)

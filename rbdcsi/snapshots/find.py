@@ -15,6 +15,7 @@ from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.runtime.futures import Future
 from rbdcsi.snapshots import store
+from rbdcsi.snapshots.group_records import group_of
 
 MOST_ENTRIES = omap.PAGE
 _AHEAD = 32  # images whose headers are read together
@@ -22,11 +23,12 @@ _AHEAD = 32  # images whose headers are read together
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot: `size` in bytes, `created_ns` in nanoseconds since 1970."""
+    """A snapshot, perhaps of a group: `size` in bytes, `created_ns` in nanoseconds since 1970."""
 
     handle: ids.SnapshotHandle
     size: int
     created_ns: int
+    group: ids.GroupHandle | None = None
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Page:
     next_token: str
 
 
-def described(volume: ids.VolumeHandle, snapshot: ImageSnapshot) -> Snapshot:
-    """Return the snapshot of a volume as a caller sees it."""
+def described(volume: ids.VolumeHandle, snapshot: ImageSnapshot, name: str = "") -> Snapshot:
+    """Return the snapshot of a volume as a caller sees it; `name` is that of its record."""
     handle = ids.SnapshotHandle(volume, snapshot.snap_id)
-    return Snapshot(handle, snapshot.size, snapshot.created_ns)
+    return Snapshot(handle, snapshot.size, snapshot.created_ns, group_of(name))
 
 
 class SnapshotCatalogue:
@@ -59,13 +61,17 @@ class SnapshotCatalogue:
             NotFound: it does not exist, or was deleted.
         """
         location_id = handle.volume.location
-        with self._connections.use(location_id.cluster_id, credentials) as connection:
+        with (
+            self._connections.use(location_id.cluster_id) as own,
+            self._connections.use(location_id.cluster_id, credentials) as connection,
+        ):
             location = self._locations.open(connection, location_id)
             header = location.images.header(handle.volume.image_id)
+            stored = store.Snapshots(own.home(), location_id.cluster_id).of_snapshot(handle)
         snapshot = header.user_snapshot(handle.snap_id) if header else None
         if snapshot is None:
             raise errors.NotFound(f"snapshot {handle} does not exist")
-        return described(handle.volume, snapshot)
+        return described(handle.volume, snapshot, stored.record.name if stored else "")
 
     def page(
         self,
@@ -116,23 +122,22 @@ class SnapshotCatalogue:
                 self._connections.use(cluster_id, credentials) as connection,
             ):
                 recorded = store.Snapshots(own.home(), cluster_id).taken(start, volume)
-                handles = (handle for handle, _ in recorded)
-                yield from _existing(self._locations, connection, handles)
+                yield from _existing(self._locations, connection, recorded)
 
 
 def _existing(
     every: locations.Locations,
     connection: connections.Connection,
-    handles: Iterable[ids.SnapshotHandle],
+    recorded: Iterable[tuple[ids.SnapshotHandle, str]],
 ) -> Iterator[Snapshot]:
     """Yield those snapshots that their images' headers have, with the next headers' reads begun."""
-    begun: deque[tuple[ids.VolumeHandle, list[int], Future[Header | None]]] = deque()
-    by_volume = itertools.groupby(handles, lambda handle: handle.volume)
+    begun: deque[tuple[ids.VolumeHandle, dict[int, str], Future[Header | None]]] = deque()
+    by_volume = itertools.groupby(recorded, lambda each: each[0].volume)
     for volume, of_volume in by_volume:
-        snap_ids = [handle.snap_id for handle in of_volume]
+        names = {handle.snap_id: name for handle, name in of_volume}
         with contextlib.suppress(errors.NotFound):  # the pool is gone
             images = every.open(connection, volume.location).images
-            begun.append((volume, snap_ids, images.begin_header(volume.image_id)))
+            begun.append((volume, names, images.begin_header(volume.image_id)))
         if len(begun) > _AHEAD:
             yield from _in_header(*begun.popleft())
     for each in begun:
@@ -140,7 +145,7 @@ def _existing(
 
 
 def _in_header(
-    volume: ids.VolumeHandle, snap_ids: list[int], reading: Future[Header | None]
+    volume: ids.VolumeHandle, names: dict[int, str], reading: Future[Header | None]
 ) -> Iterator[Snapshot]:
     try:
         header = reading.result()
@@ -152,7 +157,11 @@ def _in_header(
             f"{error}"
         ) from error
     existing = {each.snap_id: each for each in header.user_snapshots()} if header else {}
-    yield from (described(volume, existing[each]) for each in snap_ids if each in existing)
+    yield from (
+        described(volume, existing[snap_id], name)
+        for snap_id, name in names.items()
+        if snap_id in existing
+    )
 
 
 def _token(last: Snapshot) -> str:

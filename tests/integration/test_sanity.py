@@ -14,7 +14,7 @@ SECONDS = 900
 LIMIT = 4  # volumes a node: one test attaches that many, and one more
 
 # What this version does not claim to do, as csi-sanity's reasons for a skip name it.
-NOT_CLAIMED = ("Modify", "Health", "GroupController", "SNAPSHOT_ACCESSIBILITY")
+NOT_CLAIMED = ("Modify", "Health", "SNAPSHOT_ACCESSIBILITY")
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(SECONDS + 120)]
 

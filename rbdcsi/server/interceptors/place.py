@@ -34,6 +34,7 @@ LIMITED = frozenset(
         "CreateSnapshot",
         "DeleteSnapshot",
         "GetSnapshot",
+        "CreateVolumeGroupSnapshot",
     }
 )
 # Fields of requests that name a volume or a snapshot, and thereby a pool.
@@ -78,6 +79,8 @@ def _location(request: Any) -> ids.LocationId | None:
     for field in _VOLUMES:
         if volume_id := getattr(request, field, ""):
             return ids.parse(volume_id).location
+    for volume_id in getattr(request, "source_volume_ids", ()):  # all are in one pool
+        return ids.parse(volume_id).location
     for field in _SNAPSHOTS:
         if snapshot_id := getattr(request, field, ""):
             return ids.parse_snapshot(snapshot_id).volume.location

@@ -23,6 +23,8 @@ LOCKED_BY = {
     "NodeExpandVolume": "volume_id",
     "CreateSnapshot": "name",
     "DeleteSnapshot": "snapshot_id",
+    "CreateVolumeGroupSnapshot": "name",
+    "DeleteVolumeGroupSnapshot": "group_snapshot_id",
 }
 
 
