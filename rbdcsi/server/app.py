@@ -125,11 +125,6 @@ def _add_controller(
     def deleted(location_id: ids.LocationId) -> None:
         purgers[location_id.cluster_id].wake(location_id)
 
-    application.controller = Controller(
-        pooled,
-        policy,
-        deleted,
-        deep,
-    )
+    application.controller = Controller(pooled, policy, deleted, deep)
     application.group_controller = GroupController(pooled, deleted)
     application.snapshot_metadata = SnapshotMetadata(pooled)
