@@ -8,7 +8,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects
+from rbdcsi.ceph import ceph_errors, objects, watch
 from rbdcsi.ceph.images import OpenImage
 
 _END_SECONDS = 1.0  # for a thread to close an image whose lock it has
@@ -25,14 +25,14 @@ class Target:
             of the last object there that was read.
         image_id: the image.
         snapshot: the name.
-        clients: the addresses of the clients by which nodes have the image mapped.
+        writers: the addresses of the clients by which nodes have the image mapped for writing.
     """
 
     ioctx: rados.Ioctx
     probing: rados.Ioctx
     image_id: str
     snapshot: str
-    clients: frozenset[str] = frozenset()
+    writers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -61,28 +61,32 @@ class HeldImage:
         self._all_flushed = threading.Event()
         self._ended = threading.Event()
 
-    def lock_owners(self) -> frozenset[str]:
-        """Return the client that has the image mapped and has its lock, if there is one.
+    def require_answers(self) -> None:
+        """Refuse an image of which a client does not answer: librbd would break its lock.
 
         Raises:
-            Busy: it does not answer.
+            Busy: one does not.
         """
-        owners = self._opened.lock_owners() & self.target.clients
-        self.require_watchers(owners)
-        return owners
+        self.require_watching()
+        if self.target.writers and watch.notify(self.target.ioctx, self._header, "").silent:
+            raise self._silent("a client")
 
-    def require_watchers(self, clients: frozenset[str]) -> None:
-        """Refuse clients that do not watch the image: librbd breaks the lock of such a client.
+    def require_watching(self) -> None:
+        """Refuse an image that a client of a node has mapped, and does not watch.
 
         Raises:
-            Busy: one of them does not.
+            Busy: one does not.
         """
-        if clients and (silent := clients - self._opened.watchers()):
-            raise errors.Busy(
-                f"client {', '.join(silent)} has image {self.target.image_id} mapped and does not "
-                "answer, so a snapshot could still change after it was taken; try again when the "
-                "client is back, or when the volume is detached from its node"
-            )
+        writers = self.target.writers
+        if writers and (silent := writers - self._opened.watchers()):
+            raise self._silent(f"client {', '.join(sorted(silent))}")
+
+    def _silent(self, client: str) -> errors.Busy:
+        return errors.Busy(
+            f"{client} has image {self.target.image_id} mapped and does not answer, so a snapshot "
+            "could still change after it was taken; try again when the client is back, or when the "
+            "volume is detached from its node"
+        )
 
     def begin(self, *, asks_twice: bool) -> None:
         """Begin to take the lock, and then the snapshot.

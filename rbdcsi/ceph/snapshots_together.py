@@ -12,11 +12,13 @@ snapshot writes to the header, and Ceph counts the writes. Without the proof, th
 removed and taken again.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from concurrent import futures
 
 from rbdcsi import errors
+from rbdcsi.ceph import changes
 from rbdcsi.ceph.held_image import HeldImage, State, Target
 from rbdcsi.runtime import deadlines
 from rbdcsi.telemetry import steps
@@ -41,6 +43,13 @@ def take(targets: Sequence[Target]) -> None:
             the snapshots is left.
         Refused: a client of an image keeps its lock; none of the snapshots is left.
     """
+    with contextlib.ExitStack() as turns:
+        for image_id in sorted(target.image_id for target in targets):
+            turns.enter_context(changes.turn(image_id))
+        _take(targets)
+
+
+def _take(targets: Sequence[Target]) -> None:
     for attempt in range(_ATTEMPTS):
         deadlines.remaining(at_most=0)
         # Quick clients are best asked once. For one with much to write, the snapshots of the others
@@ -71,7 +80,8 @@ def _attempt(targets: Sequence[Target], *, asks_twice: bool) -> bool:
 
 def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
     """Take the snapshots, and return whether they are proved to be of one moment."""
-    owners = [member.lock_owners() for member in members]
+    for member in members:
+        member.require_answers()
     before = [member.state() for member in members]
     for member in members:
         member.begin(asks_twice=asks_twice)
@@ -85,8 +95,8 @@ def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
         return False
     steps.done("group.hold")
     in_time = _taken_in_time(members, again)
-    for member, before_us in zip(members, owners, strict=True):
-        member.require_watchers(before_us)
+    for member in members:
+        member.require_watching()
     return in_time
 
 

@@ -227,7 +227,7 @@ class _Call:
             stack.enter_context(probing),
             member.volume.image_id,
             member.snapshot,
-            source.clients(),
+            source.record.writers(),
         )
 
     def _remove(self, member: Member, source: Source) -> None:
