@@ -98,8 +98,8 @@ def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> 
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 
     Clients that have the image mapped go on. It takes time by the size of the image, and is broken
-    off if another caller wants to change the image: librbd would take a snapshot beside the
-    copying, and the snapshot's object map could then lack what is copied just then.
+    off if another caller of this process wants to change the image. The caller has claimed it, see
+    flattening.py.
 
     Args:
         ioctx: the location of the clone.

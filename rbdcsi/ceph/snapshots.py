@@ -10,7 +10,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, changes, objects, watch
+from rbdcsi.ceph import ceph_errors, changes, flattening, objects, watch
 from rbdcsi.ceph.images import OpenImage
 
 _HEADER_CHANGED = ""  # the oldest notification of RBD
@@ -28,11 +28,13 @@ def take(ioctx: rados.Ioctx, image_id: str, name: str, writers: frozenset[str]) 
     Raises:
         AlreadyExists: the image has a snapshot of that name.
         NotFound: no such image.
-        Busy: one of the clients does not answer. The snapshot may have been taken.
+        Busy: one of the clients does not answer, or the image is being flattened. The snapshot may
+            have been taken, and must not be used.
         Refused: a client has locked the image and keeps the lock.
     """
     doing = ceph_errors.translated("taking a snapshot of image", image_id)
-    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
+    turn, apart = changes.turn(image_id), flattening.excluded([(ioctx, image_id)])
+    with doing, turn, apart, rbd.Image(ioctx, image_id=image_id) as image:
         opened = OpenImage(image_id, image)
         if writers:
             _require_watching(opened, image_id, writers)

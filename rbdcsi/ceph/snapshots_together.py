@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from rbdcsi import errors
-from rbdcsi.ceph import changes
+from rbdcsi.ceph import changes, flattening
 from rbdcsi.ceph.held_image import HeldImage, State, Target
 from rbdcsi.runtime import deadlines
 from rbdcsi.telemetry import steps
@@ -40,13 +40,15 @@ def take(targets: Sequence[Target]) -> None:
 
     Raises:
         Busy: the clients of an image wrote too fast, or did not hand its lock over in time; none of
-            the snapshots is left.
+            the snapshots is left. Or an image is being flattened: they may be left, and must not be
+            used.
         Refused: a client of an image keeps its lock; none of the snapshots is left.
     """
     with contextlib.ExitStack() as turns:
         for image_id in sorted(target.image_id for target in targets):
             turns.enter_context(changes.turn(image_id))
-        _take(targets)
+        with flattening.excluded([(target.ioctx, target.image_id) for target in targets]):
+            _take(targets)
 
 
 def _take(targets: Sequence[Target]) -> None:

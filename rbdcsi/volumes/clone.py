@@ -105,6 +105,14 @@ class Cloner:
     def _require_shallow(self, source: Source, depth: int) -> None:
         if depth <= clone_rules.HARD_DEPTH:
             return
+        if source.header.snapshots:
+            raise errors.Refused(
+                f"volume_content_source: image {source.location.pool}/{source.image} has "
+                f"{depth - 1} ancestors, and a clone of it would have more than "
+                f"{clone_rules.HARD_DEPTH}, which no kernel maps; it is not flattened while it has "
+                "snapshots, or copies that need one: delete these (`rbd snap ls --all`, `rbd "
+                "children --all`), or copy its files to a new volume"
+            )
         self._locations.register(source.location.id)  # it is looked after there
         CloneNotes(source.location.ioctx).add_deep(source.volume.image_id, clock.now())
         self._on_deep(source.volume)

@@ -1,19 +1,21 @@
 """Background work of a controller for clones: keep chains short, remove what attempts have left.
 
-A chain of clones is cut by flattening an image of it: librbd copies into the image what it still
-reads from its ancestors. A lease lets one controller work on a location. The manager's module
-rbd_support could do it, too, but no call could make it pause: see `cloning.flatten`.
+A chain of clones is cut by flattening the image at its end: librbd copies into the image what it
+still reads from its ancestors. An image with snapshots is left as it is until they are gone, see
+`ceph/flattening.py`. A lease lets one controller work on a location. The manager's module
+rbd_support could do it, too, but no call could make it pause.
 """
 
-import datetime
 import threading
 import time
 from concurrent import futures
+from dataclasses import dataclass
 
 import structlog
 
 from rbdcsi import errors
-from rbdcsi.ceph import cloning, connections, lease, locations
+from rbdcsi.ceph import blocklist, cloning, connections, lease, locations
+from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
 from rbdcsi.telemetry import metrics, steps
@@ -26,8 +28,10 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
 _ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
-_FOREIGN_SECONDS = 600.0  # an image that another process has not flattened by then
+_BLOCKED_SECONDS = 24 * 3600.0  # as long as a fence; a process that was stopped may go on later
 _RENEW_SECONDS = lease.SECONDS / 3
+_LOOK_SECONDS = 0.5  # between two looks whether a snapshot is asked for
+_QUIET_SECONDS = 60.0  # after a snapshot was asked for, time to take it
 
 
 class CloneUpkeep:
@@ -60,15 +64,11 @@ class CloneUpkeep:
         self._round_seconds = round_seconds
         self._all_due = 0.0  # monotonic
         self._due: set[ids.LocationId] = set()  # to be looked at soon
-        self._own: set[ids.VolumeHandle] = set()  # that this process has found to be deep
+        self._quiet_until: dict[ids.VolumeHandle, float] = {}  # monotonic
         self._deep: dict[ids.LocationId, int] = {}  # how many images, where there are some
 
     def add(self, handle: ids.VolumeHandle) -> None:
-        """Flatten an image soon, because it has too many ancestors.
-
-        The process that serves the calls does it: it can break off for a snapshot.
-        """
-        self._own.add(handle)
+        """Flatten an image soon, because it has too many ancestors."""
         self._due.add(handle.location)
 
     def run(self) -> float:
@@ -107,29 +107,40 @@ class CloneUpkeep:
             location = self._locations.open(connection, location_id)
             notes = CloneNotes(location.ioctx)
             over, deep = self._over(location_id, notes), notes.deep()
-            if not over and not deep:
+            claims = Claims(location.ioctx).all()
+            if not over and not deep and not claims:
                 return 0
             location_lease = lease.Lease(location.ioctx, clone_notes.OBJECT, "rbdcsi.clones")
             if not location_lease.take():
                 return len(deep)
             try:
+                for image_id, client in claims.items():
+                    self._end_claim(connection, location, image_id, client)
                 for token, attempt in over.items():
                     self._undo(connection, location, notes, token, attempt)
                 return sum(
                     not self._shallow(connection, location, notes, image_id, location_lease)
-                    for image_id, since in deep.items()
-                    if self._is_own(location_id, image_id, since)
+                    for image_id in deep
                 )
             finally:
                 location_lease.release()
 
-    def _is_own(self, location_id: ids.LocationId, image_id: str, since: str) -> bool:
-        """Return whether this process may flatten an image: also if another one has not, for long.
+    def _end_claim(
+        self,
+        connection: connections.Connection,
+        location: locations.Location,
+        image_id: str,
+        client: str,
+    ) -> None:
+        """End the claim of a process that died, or stopped, while it flattened an image.
 
-        It must not meet a snapshot that another process takes of the image; see `cloning.flatten`.
+        This process has the lease and flattens nothing now. The client is put on the blocklist
+        before: if its process goes on, it must not detach an image that has a snapshot by then.
         """
-        seconds = time.time() - datetime.datetime.fromisoformat(since).timestamp()
-        return ids.VolumeHandle(location_id, image_id) in self._own or seconds > _FOREIGN_SECONDS
+        blocklist.add(connection, client, _BLOCKED_SECONDS)
+        Claims(location.ioctx).end(image_id, client)
+        _log.info("ended a flattening that was cut off", image_id=image_id, client=client)
+        steps.done("flatten.end_claim", image_id=image_id, client=client)
 
     def _over(self, location_id: ids.LocationId, notes: CloneNotes) -> dict[str, Attempt]:
         """Return the attempts that have ended without removing their notes."""
@@ -176,35 +187,85 @@ class CloneUpkeep:
         image_id: str,
         location_lease: lease.Lease,
     ) -> bool:
-        """Flatten an image if it has too many ancestors; return whether it has few now."""
+        """Flatten an image if it has too many ancestors; return False if it shall be soon."""
         header, name = location.images.header(image_id), location.images.name_of(image_id)
         # An image in the trash cannot be flattened, and is in no call's way.
         if header is None or name is None or ancestry.depth(connection, header) <= SOFT_DEPTH:
             notes.remove_deep(image_id)
-            self._own.discard(ids.VolumeHandle(location.id, image_id))
             return True
+        if header.snapshots:
+            return True  # the note stays until they are gone
         if name.startswith(clone_notes.PREFIX):
             return False  # it is about to be renamed
-        try:
-            self._flatten(location, image_id, location_lease)
-        except errors.Busy:  # another call changes the image; what is copied stays
+        handle = ids.VolumeHandle(location.id, image_id)
+        if time.monotonic() < self._quiet_until.get(handle, 0.0):
             return False
-        notes.remove_deep(image_id)
-        return True
+        self._quiet_until.pop(handle, None)
+        if self._flatten(location, image_id, location_lease):
+            notes.remove_deep(image_id)
+            return True
+        self._quiet_until[handle] = time.monotonic() + _QUIET_SECONDS
+        return False
 
     def _flatten(
         self, location: locations.Location, image_id: str, location_lease: lease.Lease
-    ) -> None:
-        location_id, lost = location.id, threading.Event()
-        with (
-            self._for_copying.use(location_id.cluster_id) as connection,
-            futures.ThreadPoolExecutor(1, "flatten") as executor,
-        ):
-            ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
-            copying = executor.submit(cloning.flatten, ioctx, image_id, lost.is_set)
-            while futures.wait([copying], _RENEW_SECONDS).not_done:
-                deleted = location.images.name_of(image_id) is None
-                if not lost.is_set() and (deleted or not lease.renewed(location_lease)):
-                    lost.set()
+    ) -> bool:
+        """Flatten an image; return False if that was broken off, because it is to be changed.
+
+        After any other error the claim stays, because Ceph may still do the last operation; see
+        `_end_claim`.
+        """
+        with self._for_copying.use(location.id.cluster_id) as connection:
+            ioctx = connection.ioctx(location.id.pool_id, location.id.namespace)
+            claims, client = Claims(location.ioctx), connection.address()
+            if not claims.begin(image_id, client):
+                return False
+            steps.done("flatten.claim", image_id=image_id)
+            # Read after the claim: a snapshot that is not there by now sees the claim.
+            header = location.images.header(image_id)
+            flattened = False
+            if header and not header.snapshots:
+                work = _Copying(location, image_id, client, location_lease)
+                flattened = work.run(ioctx)
+            claims.end(image_id, client)
+        if flattened:
+            steps.done("flatten.data", image_id=image_id)
+        return flattened
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """The flattening of a claimed image, in a thread of its own."""
+
+    location: locations.Location
+    image_id: str
+    client: str
+    location_lease: lease.Lease
+
+    def run(self, ioctx: connections.Ioctx) -> bool:
+        """Flatten; return False if the image was to be changed, or the lease was lost."""
+        stopping = threading.Event()
+        with futures.ThreadPoolExecutor(1, "flatten") as executor:
+            copying = executor.submit(cloning.flatten, ioctx, self.image_id, stopping.is_set)
+            try:
+                renewed_at = time.monotonic()
+                while futures.wait([copying], _LOOK_SECONDS).not_done:
+                    is_due = time.monotonic() - renewed_at > _RENEW_SECONDS
+                    if not stopping.is_set() and not self._may_go_on(renew=is_due):
+                        stopping.set()
+                    renewed_at = time.monotonic() if is_due else renewed_at
+            finally:
+                stopping.set()
+        try:
             copying.result()
-        steps.done("flatten.data", image_id=image_id)
+        except errors.Busy:  # what is copied stays
+            return False
+        return True
+
+    def _may_go_on(self, *, renew: bool) -> bool:
+        if not Claims(self.location.ioctx).is_undisturbed(self.image_id, self.client):
+            return False
+        if not renew:
+            return True
+        is_there = self.location.images.name_of(self.image_id) is not None
+        return is_there and lease.renewed(self.location_lease)

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rados
 import rbd
 
-from e2e import driver, volume
+from e2e import driver, groups, leftovers, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.config import clusters_file
 from rbdcsi.model import ids, storage_class
@@ -20,6 +22,7 @@ from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from rbdcsi.volumes.create import Provisioner
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
+from tests.integration.controller.at_once import repeated
 from tests.integration.node.lab import Lab
 from tests.refusal import refused
 
@@ -68,7 +71,6 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
     assert notes.is_deep(image_id)
     before = lab.checksum(deep)
     upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
-    upkeep.add(ids.parse(deep.id))
     working = threading.Thread(target=upkeep.run)
     working.start()
     commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
@@ -100,13 +102,64 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
 def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) -> None:
     pooled, deep = _pooled(lab), chain.pop()
     upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
-    upkeep.add(ids.parse(deep.id))
     working = threading.Thread(target=upkeep.run)
     working.start()
     commands.wait_until(lambda: bool(lab.watchers(deep)), "flattening has begun", pause=0)
     lab.controller.start()
     volume.until_let_through(lambda: volume.delete(lab.controller, deep))
     working.join()
+
+
+def test_flattening_is_broken_off_for_a_snapshot_of_another_process(
+    lab: Lab, chain: list[Volume]
+) -> None:
+    pooled, deep, claims = _pooled(lab), chain[-1], Claims(lab.ioctx)
+    before, image_id = lab.checksum(deep), lab.image_id(deep)
+    upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
+    working = threading.Thread(target=upkeep.run)
+    working.start()
+    commands.wait_until(lambda: image_id in claims.all(), "flattening has begun", pause=0)
+    lab.controller.start()
+    with refused("ABORTED", f"image {image_id} is being flattened", "broken off"):
+        snapshots.create(lab.controller, "meanwhile", deep.id)
+    taken = repeated(lambda: snapshots.create(lab.controller, "meanwhile", deep.id))
+    working.join()
+    assert claims.all() == {}
+    restored = volume.create(
+        lab.controller, "restored", size=SIZE, capability=volume.raw(), source=taken.snapshot_id
+    )
+    chain.append(restored)
+    assert lab.checksum(restored) == before
+    upkeep.run()
+    with lab.image(deep) as image:
+        assert image.parent_info(), "an image with a snapshot is not flattened"
+    assert lab.checksum(deep) == before
+    snapshots.delete(lab.controller, taken.snapshot_id)
+
+
+def test_claim_of_a_dead_process_keeps_snapshots_away_until_its_client_is_shut_out(
+    lab: Lab, admin: rados.Rados
+) -> None:
+    pooled, claims, client = _pooled(lab), Claims(lab.ioctx), "127.0.0.1:0/4242"
+    with lab.volume("claimed") as made, lab.volume("beside") as beside:
+        assert claims.begin(lab.image_id(made), client)
+        with refused("ABORTED", "is being flattened"):
+            snapshots.create(lab.controller, "of-claimed", made.id)
+        with refused("ABORTED", "is being flattened"):
+            volume.create(lab.controller, "of-claimed", source=made.id)
+        with refused("ABORTED", "is being flattened"):
+            groups.create(lab.controller, "of-claimed", [beside.id, made.id])
+        assert not claims.is_undisturbed(lab.image_id(made), client)
+        CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run()
+        assert client in set(leftovers.blocklisted(admin))
+        assert claims.all() == {}
+        taken = snapshots.create(lab.controller, "of-claimed", made.id)
+        snapshots.delete(lab.controller, taken.snapshot_id)
+        group = groups.create(lab.controller, "of-claimed", [beside.id, made.id])
+        groups.delete(
+            lab.controller, group.group_snapshot_id, [each.snapshot_id for each in group.snapshots]
+        )
+        lab.cluster.ceph("osd", "blocklist", "rm", client)
 
 
 def test_one_client_may_have_an_image_open_that_is_to_be_flattened(lab: Lab) -> None:
