@@ -41,7 +41,7 @@ demo: .venv/bin/rbdcsi ## move a volume, with a file on it, from one node to ano
 # their devices busy: its tests run by themselves.
 test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, integration, csi-sanity, chart, image, lint
 	@tools/packages.sh buildah debootstrap
-	$(PYTHON) -m pytest $(PARALLEL) -m "not vm and not kubernetes and not image"
+	$(PYTHON) -m pytest $(PARALLEL) -m "not vm and not kubernetes and not image and not long"
 	$(PYTHON) -m pytest -m image
 
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
@@ -58,11 +58,14 @@ packages: # what any target needs: two that install at once would meet at dpkg's
 check: setup packages ## run what has to pass before a change lands: half an hour, with nothing built an hour
 	@$(PYTHON) -m tools.check
 
+test-long: .venv/bin/rbdcsi ## run the tests that look for what is rare, for half an hour
+	$(PYTHON) -m pytest $(PARALLEL) -m "long and not vm and not kubernetes"
+
 test-unit: .venv/bin/rbdcsi ## run the tests that need no Ceph
 	$(PYTHON) -m pytest -m "not ceph" $(PARALLEL) tests/unit
 
 test-integration: .venv/bin/rbdcsi ## run the tests that need a Ceph, but csi-sanity and the image
-	$(PYTHON) -m pytest -m "not image" $(PARALLEL) tests/integration --ignore tests/integration/test_sanity.py
+	$(PYTHON) -m pytest -m "not image and not long" $(PARALLEL) tests/integration --ignore tests/integration/test_sanity.py
 
 sanity: .venv/bin/rbdcsi ## run csi-sanity, the public conformance test
 	$(PYTHON) -m pytest tests/integration/test_sanity.py
@@ -159,7 +162,7 @@ e2e-kubernetes: prepare-kubernetes ## run all but the longest tests on a Kuberne
 
 # In place of the suite's chosen specs all of them.
 e2e-long: PREPARE = suite
-e2e-long: test-vm prepare-kubernetes ## run every test of Kubernetes and in virtual machines: hours
+e2e-long: test-long test-vm prepare-kubernetes ## run every test of Kubernetes and in virtual machines: hours
 	$(PYTHON) -m pytest -m kubernetes tests/kubernetes \
 	  --deselect tests/kubernetes/test_suite.py::test_the_chosen_specs_pass
 
@@ -168,5 +171,5 @@ clean: ## remove what was built or installed here (not the Debian packages)
 
 .PHONY: bench bench-scale bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
   e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
-  prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image \
+  prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image test-long \
   test-integration test-unit test-vm
