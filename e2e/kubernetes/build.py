@@ -13,7 +13,8 @@ from e2e import caches, golang
 
 MODULES = Path(__file__).parent / "modules"
 
-OF_A_CLUSTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+_OF_KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+OF_A_CLUSTER = (*_OF_KUBERNETES, "snapshot-controller")
 OF_THE_SUITE = ("ginkgo", "e2e.test")
 
 _SECONDS = 1800  # the longest, e2e.test, on two slow cores that do other things, too
@@ -35,7 +36,7 @@ PROGRAMS = {
     for program in (
         *(
             Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}")
-            for name in (*OF_A_CLUSTER, "kubectl")
+            for name in (*_OF_KUBERNETES, "kubectl")
         ),
         Program("registrar", "kubernetes", "rbdcsi/e2e/kubernetes/registrar"),
         Program("agnhost", "kubernetes", "k8s.io/kubernetes/test/images/agnhost"),
@@ -50,6 +51,19 @@ PROGRAMS = {
             "csi-attacher",
             "sidecars",
             "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher",
+        ),
+        Program(
+            "csi-resizer",
+            "resizer",
+            "github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer",
+        ),
+        *(
+            Program(
+                name,
+                "snapshotter",
+                f"github.com/kubernetes-csi/external-snapshotter/v8/cmd/{name}",
+            )
+            for name in ("csi-snapshotter", "snapshot-controller")
         ),
     )
 }

@@ -1,4 +1,6 @@
-"""etcd, API server, controllers and scheduler as child processes, for one run.
+"""etcd, API server, controllers (also that of snapshots) and scheduler, for one run.
+
+They are child processes.
 
 `api_server` starts the first two alone: they check and keep objects, and nothing acts on them.
 
@@ -19,7 +21,7 @@ import yaml
 
 from e2e import errors, processes
 from e2e.clusters import commands, ports
-from e2e.kubernetes import build, login, pki
+from e2e.kubernetes import build, login, pki, snapshots
 from e2e.kubernetes.addresses import Addresses
 from e2e.kubernetes.client import Kubernetes
 
@@ -90,6 +92,8 @@ def running(directory: Path, addresses: Addresses) -> Iterator[ControlPlane]:
         kubeconfig, keys = server.client.kubeconfig, server.keys
         for name, flags in _controllers(kubeconfig, server.authority, keys).items():
             server.parts.start(name, [build.build(name), *flags])
+        snapshots.add_api(server.client)
+        server.parts.start(snapshots.CONTROLLER, snapshots.controller(kubeconfig))
         yield ControlPlane(
             directory, addresses, server.authority, server.client, login.make_key(keys)
         )

@@ -23,6 +23,13 @@ PAUSE = "registry.k8s.io/pause:3.10.1"
 _SUITE = "registry.k8s.io/e2e-test-images"
 _OF_EXAMPLES = "docker.io/library/busybox:1.37"
 _SIDECARS = "registry.k8s.io/sig-storage"
+_CSI = "github.com/kubernetes-csi"
+_VERSION_OF = {  # each sidecar: its module among `build.MODULES`, and the package that it pins
+    "csi-provisioner": ("sidecars", f"{_CSI}/external-provisioner/v6"),
+    "csi-attacher": ("sidecars", f"{_CSI}/external-attacher/v4"),
+    "csi-resizer": ("resizer", f"{_CSI}/external-resizer/v2"),
+    "csi-snapshotter": ("snapshotter", f"{_CSI}/external-snapshotter/v8"),
+}
 # Specs want dd's `oflag=nocache`, which only GNU's knows, and a shell with `let`; busybox's would
 # run no other dd than its own.
 _INSTEAD_OF_BUSYBOX = {
@@ -51,8 +58,13 @@ def archive() -> Path:
     Raises:
         Unavailable, Failed: a program could not be built.
     """
-    key = f"{build.digest('kubernetes')}-{build.digest('sidecars')}-{_FORM}"
+    digests = (build.digest(each) for each in ("kubernetes", *_modules()))
+    key = f"{'-'.join(digests)}-{_FORM}"
     return caches.made(f"images/{key}", _make) / "images.tar"
+
+
+def _modules() -> Sequence[str]:
+    return sorted({module for module, _package in _VERSION_OF.values()})
 
 
 def _make(directory: Path) -> None:
@@ -67,8 +79,6 @@ def _images(pause: Path) -> Sequence[Image]:
     wanted = ("busybox:1.37.0-1", "nginx:1.14-4", "jessie-dnsutils:1.7")
     shells = [*(f"{_SUITE}/{name}" for name in wanted), _OF_EXAMPLES]
     agnhost = [f"{_SUITE}/agnhost:2.59"]
-    provisioner = build.version("sidecars", "github.com/kubernetes-csi/external-provisioner/v6")
-    attacher = build.version("sidecars", "github.com/kubernetes-csi/external-attacher/v4")
     return [
         Image([PAUSE], pause, shell=False),
         Image(shells, _busybox(), ["sh"]),
@@ -76,8 +86,7 @@ def _images(pause: Path) -> Sequence[Image]:
         *(
             Image([f"{_SIDECARS}/{name}:{version}"], build.build(program), shell=False)
             for name, program, version in (
-                ("csi-provisioner", "csi-provisioner", provisioner),
-                ("csi-attacher", "csi-attacher", attacher),
+                *((name, name, build.version(*of)) for name, of in _VERSION_OF.items()),
                 ("csi-node-driver-registrar", "registrar", "v2.15.0"),
             )
         ),

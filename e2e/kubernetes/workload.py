@@ -1,6 +1,7 @@
 """What users make of volumes: claims and Pods in a namespace, and what is read from them."""
 
 import contextlib
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ class Namespace:
     def wait_for_claim(self, name: str) -> None:
         """Return when the claim has its volume."""
         self.kubernetes.wait_for("pvc", name, "jsonpath={.status.phase}=Bound", self.name)
+
+    def resize(self, name: str, size: str) -> None:
+        """Ask for another size of a claim, such as "2Gi"."""
+        wish = json.dumps({"spec": {"resources": {"requests": {"storage": size}}}})
+        self.kubernetes.kubectl("patch", "pvc", name, "-n", self.name, "--patch", wish)
+
+    def wait_for_size(self, name: str, size: str) -> None:
+        """Return when the claim has that size, filesystem included."""
+        has_size = f"jsonpath={{.status.capacity.storage}}={size}"
+        self.kubernetes.wait_for("pvc", name, has_size, self.name)
 
     def phase(self, kind: str, name: str) -> str:
         """Return the phase of a Pod or claim; empty if there is none."""

@@ -27,7 +27,8 @@ EVERYTHING = ("--values", str(manifests.EVERYTHING))
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 VALUES = sorted((manifests.ROOT / "deploy/examples/values").glob("*.yaml"))
 OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
-OPERATOR = "PodMonitor,ServiceMonitor,PrometheusRule"  # Kubernetes has no schema of these
+# Kubernetes has no schema of these.
+FOREIGN = "PodMonitor,ServiceMonitor,PrometheusRule,VolumeSnapshotClass,VolumeSnapshot"
 
 Object = dict[str, Any]
 
@@ -63,7 +64,7 @@ def driver_args(workload: Object) -> list[str]:
 def mistakes(*files: Path) -> str:
     """Return what Kubernetes' own description of its objects does not know or allow."""
     location = f"{schemas.directory()}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
-    words = ("-strict", "-skip", OPERATOR, "-schema-location", location)
+    words = ("-strict", "-skip", FOREIGN, "-schema-location", location)
     argv = [str(word) for word in (programs.built("kubeconform"), *words, *files)]
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
@@ -429,6 +430,46 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
     for found in classes:
         assert found["provisioner"] == rbdcsi.DRIVER_NAME
         storage_class.parse(found.get("parameters", {}))
+
+
+SNAPSHOT_API = ("--api-versions", "snapshot.storage.k8s.io/v1")
+SNAPSHOT_CLASS = ("--set", "volumeSnapshotClasses[0].name=rbd")
+
+
+def sidecars(*flags: str) -> set[str]:
+    (workload,) = rendered(*MINIMAL, *flags)["StatefulSet"]
+    return {each["name"] for each in workload["spec"]["template"]["spec"]["containers"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "on"),
+    [
+        ((), False),
+        (SNAPSHOT_API, True),
+        ((*SNAPSHOT_API, "--set", "sidecars.snapshotter.enabled=false"), False),
+        (("--set", "sidecars.snapshotter.enabled=true"), True),
+    ],
+)
+def test_snapshots_are_served_where_their_api_is_or_by_force(
+    flags: tuple[str, ...], on: bool
+) -> None:
+    assert ("snapshotter" in sidecars(*flags)) is on
+    objects = rendered(*MINIMAL, *SNAPSHOT_CLASS, *flags)
+    assert ("VolumeSnapshotClass" in objects) is on
+    (role,) = objects["ClusterRole"]
+    groups = {group for rule in role["rules"] for group in rule["apiGroups"]}
+    assert ("snapshot.storage.k8s.io" in groups) is on
+
+
+def test_claims_can_grow_unless_the_resizer_is_off() -> None:
+    flags = ("--set", "storageClasses[0].name=rbd")
+    off = (*flags, "--set", "sidecars.resizer.enabled=false")
+    assert "resizer" in sidecars(*flags)
+    assert "resizer" not in sidecars(*off)
+    (growing,) = rendered(*MINIMAL, *flags)["StorageClass"]
+    (fixed,) = rendered(*MINIMAL, *off)["StorageClass"]
+    assert growing["allowVolumeExpansion"] is True
+    assert "allowVolumeExpansion" not in fixed
 
 
 def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import strategies as st
 
 from e2e.clusters.ports import claimed_loopback
-from e2e.kubernetes import control_plane
+from e2e.kubernetes import control_plane, snapshots
 from e2e.kubernetes.addresses import Loopback
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests
@@ -37,6 +37,7 @@ def api_server(temporary: Path) -> Iterator[Kubernetes]:
         for name in NAMESPACES:
             kubernetes.kubectl("create", "namespace", name)
         kubernetes.apply(*map(_definition, _MONITORING))
+        snapshots.add_api(kubernetes)
         names = [f"crd/{kind.lower()}s.monitoring.coreos.com" for kind in _MONITORING]
         kubernetes.kubectl("wait", "--for=condition=Established", *names)
         yield kubernetes

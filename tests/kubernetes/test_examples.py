@@ -15,7 +15,7 @@ from tests.kubernetes.conftest import Rbd
 
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 CLASSES = manifests.ROOT / "deploy/examples/storageclasses.yaml"
-OF_THEIR_OWN = {CLASSES, manifests.ROOT / "deploy/examples/static.yaml"}  # that: test_static.py
+OF_THEIR_OWN = {CLASSES, *(CLASSES.with_stem(name) for name in ("static", "snapshot", "clone"))}
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,21 @@ readinessProbe:
   timeoutSeconds: 6
 {{- end }}
 
+{{/* Whether snapshots are served: by the value, or by what Kubernetes has when it is rendered. */}}
+{{- define "rbdcsi.snapshotter" -}}
+{{- $enabled := toString .Values.sidecars.snapshotter.enabled }}
+{{- $has := .Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1" }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") $has) }}true{{ end -}}
+{{- end }}
+
+{{/* The parameters of a class. Helm reads each number of a file as a float, and would print
+     4.194304e+06; JSON does not. */}}
+{{- define "rbdcsi.parameters" -}}
+{{- range $name, $value := . }}
+{{ $name | quote }}: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
+{{- end }}
+{{- end }}
+
 {{/* Whether capacity is published. Not for `node.topology: []`: external-provisioner 6.4 makes and
      deletes its objects again and again where nodes have no segment, and Pods that wait for their
      volume are not scheduled. */}}
