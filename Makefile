@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 # a pool and drivers, so they stay together, and the order of files is that of tests/conftest.py.
 WORKERS := $(shell expr $$(nproc) + 1)
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
+ON_KUBERNETES := tests/kubernetes tests/integration/test_sidecars.py
 # With it every start of the driver compiles the driver.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -154,16 +155,16 @@ prepare-kubernetes: .venv/bin/rbdcsi ## build what tests on Kubernetes run, with
 	@$(PYTHON) -m e2e.kubernetes.prepare $(PREPARE)
 
 smoke-kubernetes: prepare-kubernetes ## run the smoke tests on Kubernetes, with SHARD=name those of a shard, too
-	$(PYTHON) -m pytest -p tests.shards --shard="$(SHARD)" -m kubernetes tests/kubernetes
+	$(PYTHON) -m pytest -p tests.shards --shard="$(SHARD)" -m kubernetes $(ON_KUBERNETES)
 
 e2e-kubernetes: PREPARE = suite
 e2e-kubernetes: prepare-kubernetes ## run all but the longest tests on a Kubernetes (KUBECONFIG's, or one of their own)
-	$(PYTHON) -m pytest -m "kubernetes and not long" tests/kubernetes
+	$(PYTHON) -m pytest -m "kubernetes and not long" $(ON_KUBERNETES)
 
 # In place of the suite's chosen specs all of them.
 e2e-long: PREPARE = suite
 e2e-long: test-long test-vm prepare-kubernetes ## run every test of Kubernetes and in virtual machines: hours
-	$(PYTHON) -m pytest -m kubernetes tests/kubernetes \
+	$(PYTHON) -m pytest -m kubernetes $(ON_KUBERNETES) \
 	  --deselect tests/kubernetes/test_suite.py::test_the_chosen_specs_pass
 
 clean: ## remove what was built or installed here (not the Debian packages)

@@ -38,8 +38,12 @@ SHARDS: Mapping[str, Shard] = {
     "failover-krbd": Shard("vm", [f"{FAILOVER}[krbd"]),
     "failover-nbd": Shard("vm", [f"{FAILOVER}[nbd"]),
     "machine": Shard("vm", ["tests/vm/test_machine.py"]),
+    "growth-machines": Shard("vm", ["tests/vm/test_expand.py"]),
+    "clones": Shard("vm", ["tests/vm/test_clones.py"]),
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),
+    "growth": Shard("kubernetes", ["tests/kubernetes/test_expand.py"]),
+    "snapshots": Shard("kubernetes", ["tests/kubernetes/test_snapshots.py"]),
     "restarts": Shard("kubernetes", ["tests/kubernetes/test_restarts.py"]),
     "failover-kubernetes": Shard("kubernetes", ["tests/kubernetes/test_failover.py"]),
     "examples": Shard(
@@ -48,6 +52,8 @@ SHARDS: Mapping[str, Shard] = {
     ),
     "suite-data": Shard("kubernetes", [f"{SUITE}[data]"]),
     "suite-paths": Shard("kubernetes", [f"{SUITE}[paths]"]),
+    "suite-snapshots": Shard("kubernetes", [f"{SUITE}[snapshots]"]),
+    "suite-growth": Shard("kubernetes", [f"{SUITE}[growth]"]),
     "suite-rest": Shard("kubernetes", [f"{SUITE}[rest]"]),
 }
 

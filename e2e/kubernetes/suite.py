@@ -38,15 +38,19 @@ _DOUBLES = (
     # One subPath for reading and one that is taken away stay: the kubelet binds them.
     "subPath should support (?:existing (?:directory|single)|file|non-existent|readOnly)",
 )
-_LEFT_OUT = (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]", r"\[Feature:", *_DOUBLES)
+_LONG = (r"\[Slow\]", r"\[Serial\]", r"\[Disruptive\]")
+_LEFT_OUT = (*_LONG, r"\[Feature:", *_DOUBLES)
 # What follows a spec's pattern is the name of its part of the suite.
 _DATA = r"\[Testpattern: [^]]*\] (?:volumes|provisioning|ephemeral)"
 _PATHS = r"\[Testpattern: [^]]*\] (?:subPath|fsgroupchangepolicy)"
+_GROWTH = r"\[Testpattern: [^]]*\] volume-expand"
 # What changes have to pass: each spec is in one of these, which take some minutes each.
 CHOSEN = {
     "data": Selection(f"{_ALL}.*{_DATA}", _LEFT_OUT),
     "paths": Selection(f"{_ALL}.*{_PATHS}", _LEFT_OUT),
-    "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS)),
+    "snapshots": Selection(rf"{_ALL}.*\[Feature:VolumeSnapshotDataSource\]", (*_LONG, *_DOUBLES)),
+    "growth": Selection(f"{_ALL}.*{_GROWTH}", _LEFT_OUT),
+    "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS, _GROWTH)),
 }
 _STOPS_KUBELETS = r"\[Disruptive\]"
 # To be run by one process: any other spec would miss the kubelet.

@@ -43,6 +43,24 @@ def test_the_example_of_a_class_provisions(namespace: workload.Namespace) -> Non
         assert " ext4 " in namespace.run("writer", "grep ' /data ' /proc/mounts")
 
 
+@pytest.mark.parametrize(("example", "copy"), [("snapshot", "restored"), ("clone", "copy")])
+def test_the_example_of_a_copy_has_what_its_source_had(
+    namespace: workload.Namespace, example: str, copy: str
+) -> None:
+    namespace.claim("notes")
+    namespace.start("writer", "notes")
+    written = namespace.run(
+        "writer", "head -c 1000000 /dev/urandom >/data/f; sync; sha256sum /data/f"
+    )
+    objects = yaml.safe_load_all(CLASSES.with_stem(example).read_text())
+    # The chart of these tests has made the class.
+    namespace.apply(*(each for each in objects if each["kind"] != "VolumeSnapshotClass"))
+    namespace.start("reader", f"notes-{copy}")
+    assert namespace.run("reader", "sha256sum /data/f") == written
+    assert int(namespace.run("reader", "df -m /data | tail -1 | awk '{print $2}'")) > 1900
+    namespace.kubernetes.kubectl("delete", "volumesnapshots", "--all", "-n", namespace.name)
+
+
 @pytest.fixture
 def tenant(kubernetes: Kubernetes, rbd: Rbd) -> Iterator[str]:
     """Give the RADOS namespace of the examples; asked for before `namespace`, which empties it."""
