@@ -24,17 +24,24 @@ _AT_ONCE = 16
 def take_down(world: World) -> None:
     """Unpublish, unstage and detach every volume everywhere, and delete it.
 
-    A CreateVolume or CreateSnapshot whose answer was lost is repeated first, as Kubernetes does.
-    One half of the snapshots is deleted before the volumes, the other half after them.
+    A call whose answer was lost is repeated, as Kubernetes does: deletions before CreateVolume of
+    the same name, which they would keep waiting. One half of the snapshots is deleted before the
+    volumes, the other half after them.
     """
     controller = world.controllers[0]
     _repeat_unanswered(world, controller)
     taken = world.copies.snapshots
     _delete_snapshots(world, controller, taken[::2])
+    _delete_volumes(world, controller)
     for name in world.names:
         create = functools.partial(volume.create, controller, name, size=SIZE)
         if made := _until_done(world, f"create {name}", create):
             world.created(name, made)
+    _delete_volumes(world, controller)
+    _delete_snapshots(world, controller, taken[1::2])
+
+
+def _delete_volumes(world: World, controller: Reached) -> None:
     for name in (*world.names, *(asked.name for asked in world.copies.copies)):
         for made in world.volumes(name):
             for node in world.nodes:
@@ -43,7 +50,6 @@ def take_down(world: World) -> None:
             _until_done(world, f"detach {made.id}", detach)
             delete = functools.partial(volume.delete, controller, made)
             _until_done(world, f"delete {made.id}", delete)
-    _delete_snapshots(world, controller, taken[1::2])
 
 
 def _repeat_unanswered(world: World, controller: Reached) -> None:

@@ -47,6 +47,7 @@ def test_capabilities_are_those_that_work(lab: Lab) -> None:
     assert {capability.rpc.type for capability in answer.capabilities} == {
         rpc.STAGE_UNSTAGE_VOLUME,
         rpc.GET_VOLUME_STATS,
+        rpc.EXPAND_VOLUME,
         rpc.SINGLE_NODE_MULTI_WRITER,
     }
 
