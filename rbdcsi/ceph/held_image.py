@@ -8,7 +8,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects, watch
+from rbdcsi.ceph import ceph_errors, objects, writers
 from rbdcsi.ceph.images import OpenImage
 
 _END_SECONDS = 1.0  # for a thread to close an image whose lock it has
@@ -67,9 +67,8 @@ class HeldImage:
         Raises:
             Busy: one does not.
         """
-        self.require_watching()
-        if self.target.writers and watch.notify(self.target.ioctx, self._header, "").silent:
-            raise self._silent("a client")
+        target = self.target
+        writers.require_answers(target.ioctx, self._opened, target.image_id, target.writers)
 
     def require_watching(self) -> None:
         """Refuse an image that a client of a node has mapped, and does not watch.
@@ -77,16 +76,7 @@ class HeldImage:
         Raises:
             Busy: one does not.
         """
-        writers = self.target.writers
-        if writers and (silent := writers - self._opened.watchers()):
-            raise self._silent(f"client {', '.join(sorted(silent))}")
-
-    def _silent(self, client: str) -> errors.Busy:
-        return errors.Busy(
-            f"{client} has image {self.target.image_id} mapped and does not answer, so a snapshot "
-            "could still change after it was taken; try again when the client is back, or when the "
-            "volume is detached from its node"
-        )
+        writers.require_watching(self._opened, self.target.image_id, self.target.writers)
 
     def begin(self, *, asks_twice: bool) -> None:
         """Begin to take the lock, and then the snapshot.
