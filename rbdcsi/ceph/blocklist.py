@@ -10,6 +10,7 @@ from typing import Any
 from rbdcsi.ceph.connections import Connection
 
 _COMMAND = "osd blocklist"
+LASTING_SECONDS = 24 * 3600.0  # of an entry: a process that was stopped may go on later
 
 
 def add(connection: Connection, address: str, seconds: float) -> int:

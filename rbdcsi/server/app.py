@@ -104,9 +104,9 @@ def _add_controller(
     clones: dict[str, CloneUpkeep] = {}
     tasks: dict[str, PeriodicTask] = {}
 
-    def deep(handle: ids.VolumeHandle) -> None:
-        clones[handle.location.cluster_id].add(handle)
-        tasks[handle.location.cluster_id].wake()
+    def deep(location_id: ids.LocationId) -> None:
+        clones[location_id.cluster_id].add(location_id)
+        tasks[location_id.cluster_id].wake()
 
     # One of each for each cluster: none waits for a cluster that does not answer.
     for cluster in pooled.configured.clusters:

@@ -33,7 +33,7 @@ class Cloner:
         connection: connections.Connection,
         all_locations: locations.Locations,
         target: locations.Location,
-        on_deep: Callable[[ids.VolumeHandle], None],
+        on_deep: Callable[[ids.LocationId], None],
     ) -> None:
         """Clone into a location.
 
@@ -42,7 +42,7 @@ class Cloner:
             connection: that of the call's user.
             all_locations: of volumes.
             target: the location of the copies.
-            on_deep: called with a volume whose image has too many ancestors.
+            on_deep: called with the location of an image that has too many ancestors.
         """
         self._own_connection = own_connection
         self._connection = connection
@@ -95,7 +95,7 @@ class Cloner:
             names.rename(self._target.ioctx, clone_notes.name(token), name, image_id)
             steps.done("clone.name", image=name)
         if depth > clone_rules.SOFT_DEPTH:
-            self._on_deep(ids.VolumeHandle(self._target.id, image_id))
+            self._on_deep(self._target.id)
         return image_id, size
 
     def _depth(self, source: Source) -> int:
@@ -115,7 +115,7 @@ class Cloner:
             )
         self._locations.register(source.location.id)  # it is looked after there
         CloneNotes(source.location.ioctx).add_deep(source.volume.image_id, clock.now())
-        self._on_deep(source.volume)
+        self._on_deep(source.volume.location)
         raise errors.Busy(
             f"volume_content_source: image {source.location.pool}/{source.image} has {depth - 1} "
             f"ancestors, and a clone of it would have more than {clone_rules.HARD_DEPTH}, which "

@@ -28,7 +28,6 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
 _ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
-_BLOCKED_SECONDS = 24 * 3600.0  # as long as a fence; a process that was stopped may go on later
 _RENEW_SECONDS = lease.SECONDS / 3
 _LOOK_SECONDS = 0.5  # between two looks whether a snapshot is asked for
 _QUIET_SECONDS = 60.0  # after a snapshot was asked for, time to take it
@@ -67,9 +66,9 @@ class CloneUpkeep:
         self._quiet_until: dict[ids.VolumeHandle, float] = {}  # monotonic
         self._deep: dict[ids.LocationId, int] = {}  # how many images, where there are some
 
-    def add(self, handle: ids.VolumeHandle) -> None:
-        """Flatten an image soon, because it has too many ancestors."""
-        self._due.add(handle.location)
+    def add(self, location_id: ids.LocationId) -> None:
+        """Look at a location soon, because an image there has too many ancestors."""
+        self._due.add(location_id)
 
     def run(self) -> float:
         """Look at the locations that are due; return the seconds until the next look."""
@@ -137,7 +136,7 @@ class CloneUpkeep:
         This process has the lease and flattens nothing now. The client is put on the blocklist
         before: if its process goes on, it must not detach an image that has a snapshot by then.
         """
-        blocklist.add(connection, client, _BLOCKED_SECONDS)
+        blocklist.add(connection, client, blocklist.LASTING_SECONDS)
         Claims(location.ioctx).end(image_id, client)
         _log.info("ended a flattening that was cut off", image_id=image_id, client=client)
         steps.done("flatten.end_claim", image_id=image_id, client=client)

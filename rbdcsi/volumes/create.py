@@ -44,7 +44,7 @@ class Provisioner:
         pooled: connections.Connections,
         placement: Placement,
         *,
-        on_deep: Callable[[ids.VolumeHandle], None] = lambda _: None,
+        on_deep: Callable[[ids.LocationId], None] = lambda _: None,
         creation_seconds: float | None = None,
     ) -> None:
         """Create volumes in the configured clusters.
@@ -52,7 +52,7 @@ class Provisioner:
         Args:
             pooled: the connections to the clusters.
             placement: chooses the location of a volume.
-            on_deep: called with a volume whose image has too many ancestors.
+            on_deep: called with the location of an image that has too many ancestors.
             creation_seconds: a creation that stays unchanged for so long was cut off; None takes
                 it from the time that an operation may take.
         """

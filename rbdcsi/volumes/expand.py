@@ -22,7 +22,6 @@ from rbdcsi.telemetry import steps
 from rbdcsi.volumes import spec
 
 _UNFINISHED_SECONDS = 15.0  # after so long, a growth that another client began is not waited for
-_BLOCKED_SECONDS = 24 * 3600.0  # as long as a fence; a process that was stopped may go on later
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _end_unfinished(
     other = rules.unfinished_growth(record, client, image_size)
     if other is None or 0 <= clock.age(other.since) < _UNFINISHED_SECONDS:
         return frozenset()
-    blocklist.add(connection, other.client, _BLOCKED_SECONDS)
+    blocklist.add(connection, other.client, blocklist.LASTING_SECONDS)
     steps.done("expand.blocklist", client=other.client)
     return frozenset((other.client,))
 
