@@ -91,8 +91,8 @@ def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
         _wait_until_flushed(members)
         for member in members:
             member.go_on()
-    held = _states_when_held(members)
-    again = held and _states_if_still_held(members, before, held)
+    locked = _states_when_held(members)
+    again = locked and _states_if_still_held(members, before, locked)
     if not again:
         return False
     steps.done("group.hold")
@@ -103,15 +103,15 @@ def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
 
 
 def _states_if_still_held(
-    members: Sequence[HeldImage], before: Sequence[State], held: Sequence[State]
+    members: Sequence[HeldImage], before: Sequence[State], locked: Sequence[State]
 ) -> list[State] | None:
     """Return the headers' states if all locks are held at this moment, otherwise None.
 
     A lock is held from before this moment until after it if it is held now, and its header was not
-    written to since `held`, but for the snapshot itself.
+    written to since `locked`, but for the snapshot itself.
     """
     states = []
-    for member, old, first in zip(members, before, held, strict=True):
+    for member, old, first in zip(members, before, locked, strict=True):
         if not member.holds_lock():
             return None
         states.append(member.state())
@@ -163,14 +163,14 @@ def _states_when_held(members: Sequence[HeldImage]) -> list[State] | None:
     return [states[member] for member in members]
 
 
-def _taken_in_time(members: Sequence[HeldImage], held: Sequence[State]) -> bool:
-    """Wait for the snapshots, and return whether no lock was lost between `held` and its snapshot.
+def _taken_in_time(members: Sequence[HeldImage], locked: Sequence[State]) -> bool:
+    """Wait for the snapshots, and return whether each lock was kept from `locked` to its snapshot.
 
     Each header is read as soon as it has a new snapshot: later, other clients have written to it.
     """
     first: dict[HeldImage, State] = {}
     while len(first) < len(members) or not all(member.has_ended() for member in members):
-        for member, old in zip(members, held, strict=True):
+        for member, old in zip(members, locked, strict=True):
             ended = member.has_ended()
             if member not in first:
                 state = member.state()
@@ -179,18 +179,18 @@ def _taken_in_time(members: Sequence[HeldImage], held: Sequence[State]) -> bool:
         time.sleep(_POLL_SECONDS)
     return all(
         _is_proved(member.snap_id(), old, first[member])
-        for member, old in zip(members, held, strict=True)
+        for member, old in zip(members, locked, strict=True)
     )
 
 
-def _is_proved(snap_id: int, held: State, first: State) -> bool:
+def _is_proved(snap_id: int, locked: State, first: State) -> bool:
     """Return whether the lock was held from one state of the header until the snapshot was taken.
 
     Args:
-        snap_id: of the snapshot, which was not there long before `held`.
-        held: a state while the lock was held.
+        snap_id: of the snapshot, which was not there long before `locked`.
+        locked: a state while the lock was held.
         first: a later state.
     """
-    if snap_id == held.newest:
+    if snap_id == locked.newest:
         return True
-    return snap_id == first.newest and first.version - held.version <= _MOST_WRITES
+    return snap_id == first.newest and first.version - locked.version <= _MOST_WRITES
