@@ -1,6 +1,7 @@
 """The whole walk: drivers, callers, deaths, the end."""
 
 import contextlib
+import json
 import random
 import threading
 import time
@@ -11,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rados
+import structlog
 
 from e2e import leftovers
 from e2e.clusters import Cluster
-from e2e.driver import CLUSTER_ID, Installation
+from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.pool import wait_until_registered
 from e2e.walk import end
 from e2e.walk.calls import Caller
 from e2e.walk.copies import Copies
 from e2e.walk.deaths import Deaths
 from e2e.walk.world import Reached, World
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import blocklist, connections
 from rbdcsi.config import clusters_file
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 
@@ -85,17 +87,32 @@ def walk(
         deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
         _wander(world, deaths, seed, seconds)
         end.take_down(world)
-        _remove_unfinished_copies(installation.config)
+        ended = _remove_unfinished_copies(installation.config)
+        ended |= {client for driver in (*controllers, *nodes) for client in _ended(driver)}
+        for client in ended:  # else for a day
+            cluster.ceph("osd", "blocklist", "rm", client)
         end.wait_until_clean(
             world, lambda: leftovers.difference(before, leftovers.in_ceph(admin, cluster))
         )
     return Told(tuple(world.troubles), world.outcomes, deaths.count)
 
 
-def _remove_unfinished_copies(config: Path) -> None:
-    """Remove what the calls of dead controllers left; a controller does it ten minutes later."""
+def _remove_unfinished_copies(config: Path) -> set[str]:
+    """Remove what the calls of dead controllers left; a controller does it ten minutes later.
+
+    Returns:
+        The clients of controllers that were put on the blocklist for it.
+    """
     pooled = connections.Connections(clusters_file.load(config), timeout=_CEPH_SECONDS)
-    CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0).run()
+    with structlog.testing.capture_logs() as log:
+        CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0).run()
+    return {line["client"] for line in log if line["event"] == blocklist.ENDED}
+
+
+def _ended(driver: Driver) -> set[str]:
+    """Return the clients of dead controllers that this driver put on the blocklist."""
+    lines = (line for line in driver.words().splitlines() if blocklist.ENDED in line)
+    return {json.loads(line)["client"] for line in lines}
 
 
 def _wander(world: World, deaths: Deaths, seed: int, seconds: float) -> None:

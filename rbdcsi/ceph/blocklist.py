@@ -7,10 +7,15 @@ blocklist ls` shows the entries.
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
+
 from rbdcsi.ceph.connections import Connection
 
+_log = structlog.get_logger()
+
 _COMMAND = "osd blocklist"
-LASTING_SECONDS = 24 * 3600.0  # of an entry: a process that was stopped may go on later
+ENDED = "put an unfinished process of the driver on the blocklist"
+_ENDED_SECONDS = 24 * 3600.0  # a process that was stopped may go on later
 
 
 def add(connection: Connection, address: str, seconds: float) -> int:
@@ -34,6 +39,19 @@ def add(connection: Connection, address: str, seconds: float) -> int:
     connection.command(_COMMAND, blocklistop="add", addr=address, expire=float(seconds))
     connection.wait_for_newest_map()
     return int(connection.command("osd stat")["epoch"])
+
+
+def end_process(connection: Connection, address: str) -> None:
+    """List the client of a controller that died, or stopped, in its work on an image.
+
+    It must not go on with that work while another one does it. Its entry ends by itself after a
+    day: nothing shows whether the process has ended.
+
+    Raises:
+        Forbidden, Unavailable: see `add`.
+    """
+    add(connection, address, _ENDED_SECONDS)
+    _log.info(ENDED, client=address)
 
 
 def remove(connection: Connection, address: str) -> None:

@@ -136,7 +136,7 @@ class CloneUpkeep:
         This process has the lease and flattens nothing now. The client is put on the blocklist
         before: if its process goes on, it must not detach an image that has a snapshot by then.
         """
-        blocklist.add(connection, client, blocklist.LASTING_SECONDS)
+        blocklist.end_process(connection, client)
         Claims(location.ioctx).end(image_id, client)
         _log.info("ended a flattening that was cut off", image_id=image_id, client=client)
         steps.done("flatten.end_claim", image_id=image_id, client=client)

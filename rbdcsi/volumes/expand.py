@@ -117,7 +117,7 @@ def _end_unfinished(
     other = rules.unfinished_growth(record, client, image_size)
     if other is None or 0 <= clock.age(other.since) < _UNFINISHED_SECONDS:
         return frozenset()
-    blocklist.add(connection, other.client, blocklist.LASTING_SECONDS)
+    blocklist.end_process(connection, other.client)
     steps.done("expand.blocklist", client=other.client)
     return frozenset((other.client,))
 
