@@ -100,6 +100,9 @@ bench: .venv/bin/rbdcsi ## measure the driver beside the floor, and print the ra
 bench-scale: .venv/bin/rbdcsi ## measure what calls cost beside 1,000, 10,000 and 100,000 volumes
 	$(PYTHON) -m bench.scale
 
+bench-rounds: .venv/bin/rbdcsi ## time a thousand snapshots, and a thousand copies of copies
+	$(PYTHON) -m bench.rounds
+
 bench-vm: .venv/bin/rbdcsi ## measure the mount path and the data path with krbd, in a virtual machine
 	$(PYTHON) -m bench --machine
 
@@ -170,7 +173,7 @@ e2e-long: test-long test-vm prepare-kubernetes ## run every test of Kubernetes a
 clean: ## remove what was built or installed here (not the Debian packages)
 	rm -rf .venv .tools .cache build site rbdcsi/api/csi_pb2*
 
-.PHONY: bench bench-scale bench-vm check clean cluster cluster-stop demo docs docs-site e2e-kubernetes e2e-long \
-  e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
+.PHONY: bench bench-rounds bench-scale bench-vm check clean cluster cluster-stop demo docs docs-site \
+  e2e-kubernetes e2e-long e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
   prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image test-long \
   test-integration test-unit test-vm

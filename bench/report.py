@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import picture, samples
+from bench.document import fill
 from bench.metric import Comparison, Figure, Result
 
 _ROOT = Path(__file__).parents[1]
@@ -69,18 +70,12 @@ def save(results: Sequence[Result], facts: Mapping[str, Any], kind: str) -> Path
 
 def publish(results: Sequence[Result], facts: Mapping[str, Any], kind: str, document: Path) -> None:
     """Put the figures between their kind's markers in the document, and the picture beside it."""
-    begin, end = f"<!-- figures{kind} -->\n", f"<!-- end of figures{kind} -->"
-    before, rest = document.read_text().split(begin, 1)
-    after = rest.split(end, 1)[1]
-    lines = [
-        f"{', '.join(f'{name} {value}' for name, value in facts.items())}.",
-        "",
+    table = (
         "| | what | the floor | driver p50 | floor p50 | ratio [95 %] | floor/floor | goal |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *(f"| {' | '.join(row(result)[:-1])} |" for result in results),
-        "",
-    ]
-    document.write_text(before + begin + "\n".join(lines) + end + after)
+    )
+    fill(document, facts, table, kind=kind)
     document.with_name(f"benchmarks{kind}.svg").write_text(picture.svg(results))
 
 

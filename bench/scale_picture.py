@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.sax.saxutils import escape
 
+from bench.document import fill
+
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 420, 60, 330, 20, 40  # pixels
 _COLOURS = ("#4a7fb5", "#b5544a", "#5a9a57", "#8a63a8", "#c08a2e", "#3f8f8f", "#777", "#b04a86")
 
@@ -83,13 +85,8 @@ def _amount(value: float) -> str:
 
 def publish(rows: Sequence[Row], facts: Mapping[str, Any], document: Path) -> None:
     """Put the figures between their markers in the document, and the picture beside it."""
-    begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
-    before, rest = document.read_text().split(begin, 1)
-    after = rest.split(end, 1)[1]
     sizes = sorted(rows[0].costs)
-    lines = [
-        f"{', '.join(f'{name} {value}' for name, value in facts.items())}.",
-        "",
+    table = (
         f"| | {' | '.join(f'{size:,} volumes' for size in sizes)} |",
         f"| --- |{' ---: |' * len(sizes)}",
         *(
@@ -98,7 +95,6 @@ def publish(rows: Sequence[Row], facts: Mapping[str, Any], document: Path) -> No
             + " |"
             for row in rows
         ),
-        "",
-    ]
-    document.write_text(before + begin + "\n".join(lines) + end + after)
+    )
+    fill(document, facts, table)
     document.with_suffix(".svg").write_text(svg(rows))

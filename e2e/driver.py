@@ -126,6 +126,10 @@ class Driver:
         assert self.process
         self.process.wait(seconds)
 
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     def make_directory(self, path: Path) -> None:
         """Make a directory as the kubelet does."""
         path.mkdir(parents=True, exist_ok=True)
