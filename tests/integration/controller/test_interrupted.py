@@ -23,7 +23,7 @@ from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.ceph import connections, creation, names, objects
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.config import clusters_file
-from rbdcsi.model import storage_class
+from rbdcsi.model import ids, storage_class
 from rbdcsi.volumes import interrupted, spec
 from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.placement import Placement
@@ -260,6 +260,18 @@ def test_state_that_no_creation_leaves_is_refused_and_left(
     _is_refused(view, create, {}, f"image {image_id} has a header, but no entry in rbd_directory")
     half_made.execute(view, "dir_add_image", entry)
     _delete(controller, view, create("used", {}))
+
+
+def test_volume_whose_name_was_removed_has_it_again_by_a_repeated_call(
+    controller: Driver, view: View
+) -> None:
+    made = volume.create(controller, "nameless")
+    name = made.context["imageName"]
+    view.ioctx.remove_object(f"{objects.ID}{name}")  # as a creator that was frozen for long does
+    assert volume.create(controller, "nameless").id == made.id
+    with rbd.Image(view.ioctx, name, read_only=True) as image:
+        assert image.id() == ids.parse(made.id).image_id
+    volume.delete(controller, made)
 
 
 def _is_refused(view: View, create: Create, parameters: Mapping[str, str], words: str) -> None:
