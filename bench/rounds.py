@@ -5,8 +5,12 @@ each is read back whole. The controller flattens chains in the background at the
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -23,6 +27,7 @@ from rbdcsi.model import ids
 
 _SIZE = 64 * MIB
 _OBJECT = 4 * MIB  # of data, as Ceph stores it
+_BYTES = 8  # of a number
 _DOCUMENT = Path(__file__).parents[1] / "docs/reports/rounds.md"
 _GONE_SECONDS = 900
 
@@ -32,16 +37,27 @@ Round = Callable[[int], float]  # does the numbered round, and returns its secon
 class Blocks:
     """The start of each of a volume's objects: what it must hold, and whether it does."""
 
-    def __init__(self, ioctx: rados.Ioctx) -> None:
+    def __init__(self, running: Lab, pool: str, ioctx: rados.Ioctx) -> None:
         """Begin with a volume whose objects were never written."""
-        self._ioctx = ioctx
+        self._conf, self._pool, self._ioctx = running.cluster.conf, pool, ioctx
         self._expected = [0] * (_SIZE // _OBJECT)
+        self._writer: ProcessPoolExecutor | None = None
 
     def write(self, made: Volume, number: int) -> None:
-        """Write the number into the object whose turn it is."""
+        """Write the number into the object whose turn it is.
+
+        librbd ends its process by an assertion if it closes an image just when another client asks
+        for the image's lock (docs/explanation/limits.md). So another process writes.
+        """
         at = number % len(self._expected)
-        with rbd.Image(self._ioctx, image_id=ids.parse(made.id).image_id) as image:
-            image.write(number.to_bytes(8, "big"), at * _OBJECT)
+        arguments = (self._conf, self._pool, ids.parse(made.id).image_id, at * _OBJECT, number)
+        while True:
+            self._writer = self._writer or ProcessPoolExecutor(1, get_context("spawn"))
+            try:
+                self._writer.submit(_write, *arguments).result()
+                break
+            except BrokenProcessPool:
+                self._writer = None
         self._expected[at] = number
 
     def check(self, made: Volume) -> None:
@@ -49,11 +65,31 @@ class Blocks:
         image_id = ids.parse(made.id).image_id
         with rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
             found = [
-                int.from_bytes(image.read(at * _OBJECT, 8), "big")
+                int.from_bytes(image.read(at * _OBJECT, _BYTES), "big")
                 for at in range(len(self._expected))
             ]
         if found != self._expected:
             raise SystemExit(f"{made.id} has lost data: {found} instead of {self._expected}")
+
+    def close(self) -> None:
+        """End the writing process."""
+        if self._writer:
+            self._writer.shutdown()
+
+
+@functools.cache
+def _connection(conf: Path) -> rados.Rados:
+    connection = rados.Rados(conffile=str(conf))
+    connection.connect()
+    return connection
+
+
+def _write(conf: Path, pool: str, image_id: str, offset: int, number: int) -> None:
+    with (
+        _connection(conf).open_ioctx(pool) as ioctx,
+        rbd.Image(ioctx, image_id=image_id) as image,
+    ):
+        image.write(number.to_bytes(_BYTES, "big"), offset)
 
 
 @click.command()
@@ -93,7 +129,7 @@ def measured(running: Lab, kind: Kind, rounds: int) -> Iterator[float]:
 @contextlib.contextmanager
 def restores(running: Lab, pool: str, ioctx: rados.Ioctx) -> Iterator[Round]:
     """Take a snapshot of one volume, make a volume of it, and delete both."""
-    controller, blocks = running.controller, Blocks(ioctx)
+    controller = running.controller
     source = _create(running, pool, "source")
 
     def make(number: int) -> tuple[str, Volume]:
@@ -113,7 +149,8 @@ def restores(running: Lab, pool: str, ioctx: rados.Ioctx) -> Iterator[Round]:
 
         return seconds + timed(delete)
 
-    yield one
+    with contextlib.closing(Blocks(running, pool, ioctx)) as blocks:
+        yield one
     volume.delete(controller, source)
 
 
@@ -133,7 +170,7 @@ def growing_chain(
 
 @contextlib.contextmanager
 def _chain(running: Lab, pool: str, ioctx: rados.Ioctx, kept: int | None) -> Iterator[Round]:
-    controller, blocks = running.controller, Blocks(ioctx)
+    controller = running.controller
     chain = [_create(running, pool, "copy-0")]
 
     def one(number: int) -> float:
@@ -151,7 +188,8 @@ def _chain(running: Lab, pool: str, ioctx: rados.Ioctx, kept: int | None) -> Ite
         blocks.check(chain[-1])
         return seconds + timed(delete)
 
-    yield one
+    with contextlib.closing(Blocks(running, pool, ioctx)) as blocks:
+        yield one
     for each in chain:
         volume.delete(controller, each)
 

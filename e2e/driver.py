@@ -24,7 +24,7 @@ from rbdcsi.api import csi_pb2_grpc
 
 CLUSTER_ID = "local"
 PROGRAM = (sys.executable, "-m", "rbdcsi")  # this tree's; another is in e2e.release.inside
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 # A channel waits a second before it connects again by default; a driver is up in half of one.
 CHANNEL_OPTIONS = (
