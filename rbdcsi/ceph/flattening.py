@@ -19,6 +19,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import omap
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.lineage import Parent
+from rbdcsi.runtime.futures import Future
 
 OBJECT = "rbdcsi.flattening"
 _CLAIM = "claim/"  # of an image that is being flattened; the value is the client that does it
@@ -52,19 +53,14 @@ class Claims:
             for key, client in self._omap.items(_CLAIM)
         }
 
-    def require_none(self, image_id: str) -> None:
-        """Refuse a snapshot of an image that is being flattened, and have that broken off.
+    def begin_get(self, image_id: str) -> Future[str | None]:
+        """Begin to read what is stored of an image's claim, None if it has none."""
+        return self._omap.begin_get(_CLAIM + image_id)
 
-        Raises:
-            Busy: it is.
-        """
-        key = _CLAIM + image_id
-        client = self._omap.get(key)
-        if client is None:
-            return
-        if not client.endswith(_WANTED):
-            self._omap.swap(key, client, client + _WANTED)
-        raise _busy(image_id)
+    def break_off(self, image_id: str, claim: str) -> None:
+        """Tell the process that has that claim to stop, because a snapshot is asked for."""
+        if not claim.endswith(_WANTED):
+            self._omap.swap(_CLAIM + image_id, claim, claim + _WANTED)
 
 
 @contextlib.contextmanager
@@ -75,24 +71,32 @@ def excluded(images: Sequence[tuple[rados.Ioctx, str]]) -> Iterator[None]:
         images: the location and id of each image.
 
     Raises:
-        Busy: one was. The body's snapshots may have been taken; they must not be used.
+        Busy: one was, which is broken off. The body's snapshots may have been taken; they must not
+            be used.
     """
-    before = [_parent(*image) for image in images]
+    before = _parents(images)
     yield
-    for image, parent in zip(images, before, strict=True):
-        if _parent(*image) != parent:
-            raise _busy(image[1])
+    for (_, image_id), old, new in zip(images, before, _parents(images), strict=True):
+        if old != new:
+            raise _busy(image_id)
 
 
-def _parent(ioctx: rados.Ioctx, image_id: str) -> Parent | None:
-    """Return the parent of an image that is not being flattened; None if it has none."""
-    Claims(ioctx).require_none(image_id)
-    header = Images(ioctx).header(image_id)
-    return header.parent if header else None
+def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
+    """Return the parent of each image, none of which is being flattened; None if it has none."""
+    reading_claims = [Claims(ioctx).begin_get(image_id) for ioctx, image_id in images]
+    for (ioctx, image_id), reading in zip(images, reading_claims, strict=True):
+        claim = reading.result()
+        if claim is not None:
+            Claims(ioctx).break_off(image_id, claim)
+            raise _busy(image_id)
+    # Read after the claims: a flattening that had ended by then has detached the image before.
+    reading_headers = [Images(ioctx).begin_header(image_id) for ioctx, image_id in images]
+    headers = [reading.result() for reading in reading_headers]
+    return [header.parent if header else None for header in headers]
 
 
 def _busy(image_id: str) -> errors.Busy:
     return errors.Busy(
         f"image {image_id} is being flattened, which is broken off now, because a snapshot taken "
-        "meanwhile could lose data; try again"
+        "at the same time could lose data; try again"
     )

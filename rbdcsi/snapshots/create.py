@@ -189,7 +189,7 @@ def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
 def _confirm(
     location: Location, records: Snapshots, volume: ids.VolumeHandle, reserved: StoredSnapshot
 ) -> Snapshot:
-    """Record the snapshot's id, unless the volume or the reservation went meanwhile."""
+    """Record the snapshot's id, unless the volume or the reservation has gone."""
     source, record = Source.read(location, volume), reserved.record
     # The mark is read after the snapshot was taken: if a node formatted the volume at that moment,
     # a clone is taken for formatted, and is never formatted again.
