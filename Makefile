@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 # a pool and drivers, so they stay together, and the order of files is that of tests/conftest.py.
 WORKERS := $(shell expr $$(nproc) + 1)
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
-ON_KUBERNETES := tests/kubernetes tests/integration/test_sidecars.py
+ON_KUBERNETES := tests/kubernetes tests/integration/test_sidecars.py tests/integration/test_metadata_sidecar.py
 # With it every start of the driver compiles the driver.
 unexport PYTHONDONTWRITEBYTECODE
 

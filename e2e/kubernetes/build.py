@@ -15,6 +15,7 @@ MODULES = Path(__file__).parent / "modules"
 
 _OF_KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 OF_A_CLUSTER = (*_OF_KUBERNETES, "snapshot-controller")
+OF_CHANGED_BLOCKS = ("csi-snapshot-metadata", "lister")
 OF_THE_SUITE = ("ginkgo", "e2e.test")
 
 _SECONDS = 1800  # the longest, e2e.test, on two slow cores that do other things, too
@@ -65,6 +66,12 @@ PROGRAMS = {
             )
             for name in ("csi-snapshotter", "snapshot-controller")
         ),
+        Program(
+            "csi-snapshot-metadata",
+            "metadata",
+            "github.com/kubernetes-csi/external-snapshot-metadata/cmd/csi-snapshot-metadata",
+        ),
+        Program("lister", "metadata", "rbdcsi/e2e/kubernetes/metadata/lister"),
     )
 }
 

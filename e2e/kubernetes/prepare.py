@@ -22,7 +22,7 @@ def main(words: list[str]) -> None:
     build.build("kubectl")
     if "KUBECONFIG" not in os.environ:
         kernel.ready()
-        for name in build.OF_A_CLUSTER:
+        for name in (*build.OF_A_CLUSTER, *build.OF_CHANGED_BLOCKS):
             build.build(name)
         image_disk.filled([images.archive(), image.archive()])
     if "suite" in words:

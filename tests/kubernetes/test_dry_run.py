@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
@@ -11,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 
 from e2e.clusters.ports import claimed_loopback
-from e2e.kubernetes import control_plane, snapshots
+from e2e.kubernetes import control_plane, definitions, snapshots
 from e2e.kubernetes.addresses import Loopback
 from e2e.kubernetes.client import Kubernetes
 from e2e.release import manifests
@@ -36,34 +35,9 @@ def api_server(temporary: Path) -> Iterator[Kubernetes]:
         kubernetes = running.client
         for name in NAMESPACES:
             kubernetes.kubectl("create", "namespace", name)
-        kubernetes.apply(*map(_definition, _MONITORING))
+        definitions.add(kubernetes, "monitoring.coreos.com", "v1", "Namespaced", _MONITORING)
         snapshots.add_api(kubernetes)
-        names = [f"crd/{kind.lower()}s.monitoring.coreos.com" for kind in _MONITORING]
-        kubernetes.kubectl("wait", "--for=condition=Established", *names)
         yield kubernetes
-
-
-def _definition(kind: str) -> dict[str, Any]:
-    plural = f"{kind.lower()}s"
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.monitoring.coreos.com"},
-        "spec": {
-            "group": "monitoring.coreos.com",
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural},
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": anything},
-                }
-            ],
-        },
-    }
 
 
 def _taken(kubernetes: Kubernetes, text: str) -> None:
