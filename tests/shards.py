@@ -43,7 +43,9 @@ SHARDS: Mapping[str, Shard] = {
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),
     "growth": Shard("kubernetes", ["tests/kubernetes/test_expand.py"]),
-    "snapshots": Shard("kubernetes", ["tests/kubernetes/test_snapshots.py"]),
+    "snapshots": Shard(
+        "kubernetes", ["tests/kubernetes/test_snapshots.py", "tests/kubernetes/test_groups.py"]
+    ),
     "restarts": Shard("kubernetes", ["tests/kubernetes/test_restarts.py"]),
     "failover-kubernetes": Shard("kubernetes", ["tests/kubernetes/test_failover.py"]),
     "examples": Shard(

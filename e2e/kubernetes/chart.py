@@ -47,6 +47,7 @@ def prepare(cluster: Cluster, directory: Path, mapper: str) -> Path:
         ],
         "storageClasses": _classes(),
         "volumeSnapshotClasses": [{"name": CLASS, "default": True}],
+        "volumeGroupSnapshotClasses": [{"name": CLASS, "default": True}],
         # Kubernetes' suite asks for the capacity of a class without delayed binding, too.
         "sidecars": {"provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]}},
         "node": {"mapper": mapper, "kernelModules": list(_MODULES)},

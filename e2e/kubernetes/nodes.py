@@ -97,6 +97,7 @@ def _kubelet_config() -> str:
             "cgroupDriver": "cgroupfs",
             "containerRuntimeEndpoint": f"unix://{_SOCKET}",
             "resolvConf": "",  # there is no name server
+            "syncFrequency": "10s",  # a grown volume of a running Pod waits for the next round
             "localStorageCapacityIsolation": False,  # it would count every Pod's files
             # Machines are small, and what they need is imported once and kept.
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%"},

@@ -48,7 +48,10 @@ _GROWTH = r"\[Testpattern: [^]]*\] volume-expand"
 CHOSEN = {
     "data": Selection(f"{_ALL}.*{_DATA}", _LEFT_OUT),
     "paths": Selection(f"{_ALL}.*{_PATHS}", _LEFT_OUT),
-    "snapshots": Selection(rf"{_ALL}.*\[Feature:VolumeSnapshotDataSource\]", (*_LONG, *_DOUBLES)),
+    "snapshots": Selection(
+        rf"{_ALL}.*\[Feature:(?:VolumeSnapshotDataSource|volumegroupsnapshot)\]",
+        (*_LONG, *_DOUBLES),
+    ),
     "growth": Selection(f"{_ALL}.*{_GROWTH}", _LEFT_OUT),
     "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS, _GROWTH)),
 }

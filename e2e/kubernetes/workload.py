@@ -128,13 +128,15 @@ def claim(
     storage_class: str = chart.CLASS,
     mode: str = "ReadWriteOnce",
     block: bool = False,
+    source: Object | None = None,
 ) -> Object:
-    """Return a PersistentVolumeClaim."""
+    """Return a PersistentVolumeClaim; `source` is the snapshot or claim that it is made of."""
+    spec = claim_spec(size=size, storage_class=storage_class, mode=mode, block=block)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": name},
-        "spec": claim_spec(size=size, storage_class=storage_class, mode=mode, block=block),
+        "spec": {**spec, **({"dataSource": source} if source else {})},
     }
 
 

@@ -12,8 +12,9 @@ CONTENT = "csi.storage.k8s.io/volumesnapshotcontent/name"
 
 DEFAULT_PREFIX = "csi-snap-"
 
-# Parameters of ceph-csi that change nothing: a snapshot is in the pool of its volume.
-WITHOUT_EFFECT = ("pool",)
+# Parameters that change nothing: ceph-csi's `pool`, as a snapshot is in the pool of its volume, and
+# the class's own field, which Kubernetes' suite repeats among the parameters of its group classes.
+WITHOUT_EFFECT = ("pool", "deletionPolicy")
 
 _CREATE = "CreateSnapshot"
 

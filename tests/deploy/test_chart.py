@@ -28,7 +28,10 @@ EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 VALUES = sorted((manifests.ROOT / "deploy/examples/values").glob("*.yaml"))
 OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
 # Kubernetes has no schema of these.
-FOREIGN = "PodMonitor,ServiceMonitor,PrometheusRule,VolumeSnapshotClass,VolumeSnapshot"
+FOREIGN = (
+    "PodMonitor,ServiceMonitor,PrometheusRule,VolumeSnapshotClass,VolumeSnapshot,"
+    "VolumeGroupSnapshotClass,VolumeGroupSnapshot"
+)
 
 Object = dict[str, Any]
 
@@ -433,7 +436,10 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
 
 
 SNAPSHOT_API = ("--api-versions", "snapshot.storage.k8s.io/v1")
-SNAPSHOT_CLASS = ("--set", "volumeSnapshotClasses[0].name=rbd")
+SNAPSHOT_CLASS = (
+    "--set=volumeSnapshotClasses[0].name=rbd",
+    "--set=volumeGroupSnapshotClasses[0].name=rbd",
+)
 
 
 def sidecars(*flags: str) -> set[str]:
@@ -456,9 +462,11 @@ def test_snapshots_are_served_where_their_api_is_or_by_force(
     assert ("snapshotter" in sidecars(*flags)) is on
     objects = rendered(*MINIMAL, *SNAPSHOT_CLASS, *flags)
     assert ("VolumeSnapshotClass" in objects) is on
+    assert ("VolumeGroupSnapshotClass" in objects) is on
     (role,) = objects["ClusterRole"]
     groups = {group for rule in role["rules"] for group in rule["apiGroups"]}
     assert ("snapshot.storage.k8s.io" in groups) is on
+    assert ("groupsnapshot.storage.k8s.io" in groups) is on
 
 
 def test_claims_can_grow_unless_the_resizer_is_off() -> None:

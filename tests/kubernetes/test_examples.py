@@ -15,7 +15,8 @@ from tests.kubernetes.conftest import Rbd
 
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 CLASSES = manifests.ROOT / "deploy/examples/storageclasses.yaml"
-OF_THEIR_OWN = {CLASSES, *(CLASSES.with_stem(name) for name in ("static", "snapshot", "clone"))}
+_NOT_ALONE = ("static", "snapshot", "group-snapshot", "clone")
+OF_THEIR_OWN = {CLASSES, *map(CLASSES.with_stem, _NOT_ALONE)}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,27 @@ def test_the_example_of_a_copy_has_what_its_source_had(
     assert namespace.run("reader", "sha256sum /data/f") == written
     assert int(namespace.run("reader", "df -m /data | tail -1 | awk '{print $2}'")) > 1900
     namespace.kubernetes.kubectl("delete", "volumesnapshots", "--all", "-n", namespace.name)
+
+
+def test_the_example_of_a_group_takes_a_snapshot_of_each_member(
+    namespace: workload.Namespace,
+) -> None:
+    kubernetes = namespace.kubernetes
+    group = next(
+        each
+        for each in yaml.safe_load_all(CLASSES.with_stem("group-snapshot").read_text())
+        if each["kind"] == "VolumeGroupSnapshot"  # the chart of these tests has made the class
+    )
+    labels = group["spec"]["source"]["selector"]["matchLabels"]
+    for name in ("pages", "index"):
+        claim = workload.claim(name)
+        namespace.apply({**claim, "metadata": {**claim["metadata"], "labels": labels}})
+        namespace.wait_for_claim(name)
+    namespace.apply(group)
+    name, ready = group["metadata"]["name"], "jsonpath={.status.readyToUse}=true"
+    kubernetes.wait_for("volumegroupsnapshot", name, ready, namespace.name)
+    assert len(list(kubernetes.list("volumesnapshots", namespace.name))) == 2
+    namespace.delete("volumegroupsnapshot", name)
 
 
 @pytest.fixture
