@@ -88,17 +88,41 @@ class Growth:
 
 
 @dataclass(frozen=True)
+class Rollback:
+    """A rollback of the image that has begun; until it ends, the image may be half old, half new.
+
+    Attributes:
+        client: the address of the Ceph client that does it.
+        snap_id: RBD's id of the snapshot.
+        snapshot: the name of the snapshot, for messages.
+        size: the size of the image in bytes before.
+        since: when it began.
+    """
+
+    client: str
+    snap_id: int
+    snapshot: str
+    size: int
+    since: str
+    unknown: Mapping[str, Any] = stored.unknown_fields()
+
+
+@dataclass(frozen=True)
 class VolumeRecord:
     """All attachments of one volume, by node id.
 
     `generation` grows with each attachment; `deleting` is the time since when the volume may not
     be attached because it is being deleted. `growth` is finished if the image has its size.
+    `rollback` is one that has not ended; drivers that do not know it cannot read such a record, so
+    they leave the volume alone. `rollbacks` is how many have ever begun.
     """
 
     generation: int = 0
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     deleting: str | None = None
     growth: Growth | None = stored.later(None)
+    rollback: Rollback | None = stored.later(None, version=2)
+    rollbacks: int = stored.later(0)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     def writers(self) -> frozenset[str]:

@@ -4,10 +4,11 @@ Each is applied by compare-and-swap, so it decides on the record that it replace
 """
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from rbdcsi import errors
-from rbdcsi.attachments.records import Attachment, Client, Growth, State, VolumeRecord
+from rbdcsi.attachments import image_rules
+from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
 
@@ -36,11 +37,13 @@ def attach(
     Raises:
         NotFound: the volume is being deleted.
         AlreadyExists: the node has the volume in another mode, or with another access type.
-        Refused: another node has it in a way that excludes this one; the message names that node.
+        Refused: another node has it in a way that excludes this one, and the message names that
+            node; or the image is being rolled back.
         Busy: the volume is being detached from the node, or another node still settles it.
     """
     if record.deleting:
         raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
+    image_rules.require_whole(record, volume)
     attachment = record.attachments.get(node)
     if attachment:
         _require_same(attachment, volume, node, asked, readonly)
@@ -278,58 +281,11 @@ def begin_delete(record: VolumeRecord, volume: str, now: str) -> VolumeRecord:
         now: the time, ISO 8601 in UTC.
 
     Raises:
-        Refused: the volume is attached.
+        Refused: the volume is attached, or its image is being rolled back.
     """
-    if record.attachments:
-        nodes = ", ".join(
-            f"{node!r} ({attachment.state.value} since {attachment.since})"
-            for node, attachment in sorted(record.attachments.items())
-        )
-        raise errors.Refused(f"volume {volume} is attached to {nodes}; detach it there first")
+    image_rules.require_whole(record, volume)
+    image_rules.require_detached(record, volume)
     return record if record.deleting else dataclasses.replace(record, deleting=now)
-
-
-def begin_grow(
-    record: VolumeRecord, volume: str, growth: Growth, image_size: int, ended: Collection[str]
-) -> VolumeRecord:
-    """Let one client resize the image (CSI: ControllerExpandVolume).
-
-    Two clients at once may shrink the image: librbd compares the new size with one that it has read
-    before (Ceph 16, seen with six clients).
-
-    Args:
-        record: the volume's.
-        volume: the volume handle, for messages.
-        growth: the one that begins.
-        image_size: the size of the image in bytes, read before.
-        ended: clients that cannot change the image any more.
-
-    Raises:
-        NotFound: the volume is being deleted.
-        Busy: another client has not finished.
-    """
-    if record.deleting:
-        raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
-    other = unfinished_growth(record, growth.client, image_size)
-    if other and other.client not in ended:
-        raise errors.Busy(
-            f"volume {volume} is being grown to {other.size} bytes by client {other.client} since "
-            f"{other.since}; repeat the call when that has ended"
-        )
-    return dataclasses.replace(record, growth=growth)
-
-
-def unfinished_growth(record: VolumeRecord, client: str, image_size: int) -> Growth | None:
-    """Return the growth that another client may be at, None if there is none.
-
-    Args:
-        record: the volume's.
-        client: the one that asks.
-        image_size: the size of the image in bytes, read before.
-    """
-    growth = record.growth
-    is_others = growth is not None and growth.client != client and growth.size > image_size
-    return growth if is_others else None
 
 
 def _described(attachment: Attachment) -> str:

@@ -42,7 +42,7 @@ def add(connection: Connection, address: str, seconds: float) -> int:
 
 
 def end_process(connection: Connection, address: str) -> None:
-    """List the client of a controller that died, or stopped, in its work on an image.
+    """List the client of a process that died, or stopped, in its work on an image.
 
     It must not go on with that work while another one does it. Its entry ends by itself after a
     day: nothing shows whether the process has ended.

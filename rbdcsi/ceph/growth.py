@@ -19,7 +19,7 @@ from rbdcsi.ceph.images import OpenImage
 def grow(ioctx: rados.Ioctx, image_id: str, size: int, clients: Set[str]) -> None:
     """Make the image as large as `size`; one that is as large, or larger, stays as it is.
 
-    Only one client may do this at a time, see `rules.begin_grow`.
+    Only one client may do this at a time, see `image_rules.begin_grow`.
 
     Args:
         ioctx: the image's location.

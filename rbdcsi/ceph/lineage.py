@@ -22,11 +22,20 @@ class SnapshotKind(enum.Enum):
     OTHER = -1  # of a newer Ceph
 
 
+class Protection(enum.Enum):
+    """Whether Ceph lets a snapshot be removed."""
+
+    NONE = 0
+    ENDING = 1  # no clone of format 1 can be made any more; a rollback uses it, too
+    PROTECTED = 2  # for clones of format 1
+
+
 @dataclass(frozen=True)
 class ImageSnapshot:
     """A snapshot: `size` in bytes, `created_ns` in nanoseconds since 1970, `children` are clones.
 
-    Clones of format 1 are not counted.
+    Clones of format 1 are not counted. `overlap` is how many bytes may come from the parent of the
+    image; None if the image had none.
     """
 
     snap_id: int
@@ -35,6 +44,8 @@ class ImageSnapshot:
     kind: SnapshotKind
     created_ns: int
     children: int
+    protection: Protection = Protection.NONE
+    overlap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +105,15 @@ def decode_snapshot(encoded: bytes) -> ImageSnapshot:
     """
     version, oldest, content = _Reader(encoded).versioned()
     snap_id, name, size = content.number("<Q"), content.text(), content.number("<Q")
+    parent = None
     if oldest < 8:  # written while OSDs older than Nautilus were allowed
         content.number("<Q")
         if version >= 2:
-            content.versioned()
+            parent = _parent(*content.versioned())
     kind, created_ns, children = SnapshotKind.USER, 0, 0
+    protection, overlap = Protection.NONE, parent.overlap if parent else None
     if version >= 4:
-        content.number("<B")  # protection
+        protection = Protection(content.number("<B"))
         content.number("<Q")  # flags
     if version >= 5:
         kind = _kind(content.versioned()[2].number("<I"))
@@ -108,7 +121,9 @@ def decode_snapshot(encoded: bytes) -> ImageSnapshot:
         created_ns = content.number("<I") * _NANOSECONDS + content.number("<I")
     if version >= 7:
         children = content.number("<I")
-    return ImageSnapshot(snap_id, name, size, kind, created_ns, children)
+    if version >= 8:
+        overlap = content.optional("<Q") or overlap
+    return ImageSnapshot(snap_id, name, size, kind, created_ns, children, protection, overlap)
 
 
 def decode_parent(encoded: bytes) -> Parent | None:
@@ -117,7 +132,10 @@ def decode_parent(encoded: bytes) -> Parent | None:
     Raises:
         ValueError, struct.error: it is no parent.
     """
-    version, _, content = _Reader(encoded).versioned()
+    return _parent(*_Reader(encoded).versioned())
+
+
+def _parent(version: int, _oldest: int, content: _Reader) -> Parent | None:
     pool_id = content.number("<q")
     namespace = content.text() if version >= 2 else ""
     image_id, snap_id = content.text(), content.number("<Q")

@@ -2,6 +2,7 @@
 
 from rbdcsi.attachments.records import Attachment
 from rbdcsi.cli.output import Row
+from rbdcsi.model.ids import SnapshotHandle
 from rbdcsi.operator.facts import Cluster, Node, NotedFence, Volume
 from rbdcsi.operator.fences import proof_of_end
 from rbdcsi.volumes import dependants
@@ -41,6 +42,8 @@ def _state(facts: Volume) -> str:
         return "waiting" if waits_for(facts) else "deleting"
     if facts.header is None:
         return "no image"
+    if facts.record.rollback:
+        return "rolling back"
     return "attached" if facts.record.attachments else "free"
 
 
@@ -50,6 +53,19 @@ def waits_for(facts: Volume) -> str | None:
         return None
     needed_by = dependants.of_header(facts.header)
     return str(needed_by) if needed_by else None
+
+
+def rollback(facts: Volume) -> dict[str, object] | None:
+    """Return the rollback of a volume that has not ended, None if there is none."""
+    unfinished = facts.record.rollback
+    if unfinished is None:
+        return None
+    return {
+        "snapshot": str(SnapshotHandle(facts.handle, unfinished.snap_id)),
+        "rbd_snapshot": unfinished.snapshot,
+        "client": unfinished.client,
+        "since": unfinished.since,
+    }
 
 
 def attachments(facts: Volume) -> list[dict[str, object]]:

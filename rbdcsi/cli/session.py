@@ -84,3 +84,25 @@ def require_consent(danger: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise errors.Refused(f"{danger}; there is no terminal to ask at: repeat it with --yes")
     click.confirm(f"{danger}. Go on?", abort=True, err=True)
+
+
+def require_name(kind: str, name: str, confirm: str | None) -> None:
+    """Ask for the name of an object that is about to lose data, unless `--confirm` gives it.
+
+    Args:
+        kind: the kind of object.
+        name: its name.
+        confirm: the option; None if it is not given.
+
+    Raises:
+        Refused: there is no terminal to ask at, or it is another name.
+    """
+    if confirm is None:
+        if not sys.stdin.isatty():
+            raise errors.Refused(
+                f"the name of the {kind} must be given, too, and there is no terminal to ask at: "
+                f"repeat it with --confirm {name}"
+            )
+        confirm = click.prompt(f"Type the name of the {kind} ({name})", err=True)
+    if confirm != name:
+        raise errors.Refused(f"{confirm!r} is not the {kind}, which is {name!r}; nothing is done")

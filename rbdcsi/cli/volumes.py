@@ -9,6 +9,7 @@ from rbdcsi import errors
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.cli import output, rows, session
 from rbdcsi.cli.adopt import adopt
+from rbdcsi.cli.rollback import rollback
 from rbdcsi.model import ids
 from rbdcsi.operator import reading
 from rbdcsi.operator.facts import Cluster, Depth, Volume
@@ -18,10 +19,11 @@ _IN_POOL = click.option("--pool", help="Only those of this pool.")
 
 @click.group()
 def volumes() -> None:
-    """Show volumes, and adopt images."""
+    """Show volumes, adopt images, and roll volumes back to snapshots."""
 
 
 volumes.add_command(adopt)
+volumes.add_command(rollback)
 
 
 @volumes.command("ls")
@@ -50,6 +52,7 @@ def show(volume: str, config: Path, json_wanted: bool) -> None:
             "source": facts.spec and facts.spec.source,
             "ancestors": reading.ancestors(pooled, facts),
             "waits_for": rows.waits_for(facts),
+            "rollback": rows.rollback(facts),
             "attachments": rows.attachments(facts),
             "clients": rows.clients(facts),
             "metadata": dict(metadata),

@@ -1,5 +1,6 @@
 """The mark in an image's metadata: how the image was used so far."""
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,3 +57,34 @@ def read_mark(text: str | None, image: str) -> Mark | None:
         Failed: the mark is damaged.
     """
     return None if text is None else MARK.decode(text, f"image {image}")
+
+
+def of_unrecorded(current: Mark | None, fs_type: str | None, *, rolled_back: bool) -> Mark | None:
+    """Return the mark of a snapshot that another program took, so that its own is not known.
+
+    A mark only ever moves on, to one that rules out more, so the present mark is safe; unless the
+    image was rolled back, which may have given it an earlier one.
+
+    Args:
+        current: the mark that the image has now.
+        fs_type: the filesystem of the volume; None for raw use, and for an unmanaged image, which
+            is never formatted.
+        rolled_back: whether the image was ever rolled back.
+    """
+    may_be_formatted = current is None or current.phase is Phase.FORMATTING
+    if rolled_back and fs_type and may_be_formatted:
+        return Mark(Phase.FORMATTED, current.fs_type if current else fs_type)
+    return current
+
+
+def rolled_back(mark: Mark | None) -> Mark | None:
+    """Return the mark of an image that was rolled back to a snapshot with this mark.
+
+    The snapshot may have been taken while the filesystem was mounted, so its journal may not be
+    replayed, as that of a copy.
+    """
+    if mark is None:
+        return None
+    return dataclasses.replace(
+        mark, copied=mark.copied or mark.phase is Phase.FORMATTED, generation=None
+    )

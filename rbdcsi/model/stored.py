@@ -11,7 +11,8 @@ back unchanged. A value that cannot be decoded is damaged; the driver guesses no
 
 To add a field, declare it with `later`: a field with an ordinary default is required when a value
 is read. A new member of an enum is damage to older drivers, so it needs a higher `version`. To keep
-older drivers from rewriting a value, put `"writer": N` into the record's `unknown`.
+older drivers from rewriting a value, put `"writer": N` into the record's `unknown`. To keep them
+from using a value while a field is set, give that field a `version` of its own.
 """
 
 import collections.abc
@@ -33,14 +34,16 @@ _Decoder = Callable[[Any, str], Any]
 _UNKNOWN = "unknown"
 
 
-def later(default: Any, *, key: str = "") -> Any:
+def later(default: Any, *, key: str = "", version: int = 1) -> Any:
     """Declare a field that was added after the first version, so stored values may lack it.
 
     Args:
         default: the field's value if the stored value lacks it; this value is not written.
         key: the field's name in JSON; empty takes the attribute's name.
+        version: of a value in which the field has another value than the default.
     """
-    return dataclasses.field(default=default, metadata={"later": True, "key": key})
+    metadata = {"later": True, "key": key, "version": version}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def key(name: str, **arguments: Any) -> Any:
@@ -62,7 +65,7 @@ class Kind(Generic[_Record]):
             enum, another dataclass, a tuple or a mapping by str of these, or one of these or None.
         name: the name in messages, such as "attachment record".
         remedy: the end of the message about damage: the consequence and the repair.
-        version: the version that this driver knows and writes.
+        version: the version that this driver writes, unless a field needs a higher one.
         unversioned: whether a value without a version is read as version 1.
     """
 
@@ -78,13 +81,14 @@ class Kind(Generic[_Record]):
         Raises:
             Refused: a newer driver wrote it and does not allow this driver to rewrite it.
         """
-        writer = getattr(record, _UNKNOWN, {}).get("writer", 1)
-        if type(writer) is not int or writer > self.version:
+        writer, known = getattr(record, _UNKNOWN, {}).get("writer", 1), self._known()
+        if type(writer) is not int or writer > known:
             raise errors.Refused(
                 f"the {self.name} was written by a newer driver, which lets drivers of version "
-                f"{writer} and newer change it; this one knows {self.version}: use the newer driver"
+                f"{writer} and newer change it; this one knows {known}: use the newer driver"
             )
-        return json.dumps({"version": self.version, **_plain(record)}, separators=(",", ":"))
+        version = max(self.version, *_versions_in_use(record))
+        return json.dumps({"version": version, **_plain(record)}, separators=(",", ":"))
 
     def decode(self, text: str, where: str) -> _Record:
         """Return the record that `encode` of this or another version wrote.
@@ -99,16 +103,35 @@ class Kind(Generic[_Record]):
         try:
             facts = json.loads(text)
             version = facts.pop("version", 1) if self.unversioned else facts.pop("version")
-            if type(version) is not int or not 1 <= version <= self.version:
+            known = self._known()
+            if type(version) is not int or not 1 <= version <= known:
                 raise errors.Failed(
-                    f"{where}: {self.name} has version {version}, this driver knows "
-                    f"{self.version}: run the newer driver that wrote it"
+                    f"{where}: {self.name} has version {version}, this driver knows {known}: run "
+                    "the newer driver that wrote it"
                 )
             return typing.cast(_Record, _decoder(typing.cast(Any, self.record))(facts, self.name))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise errors.Failed(
                 f"{where}: {self.name} is damaged ({error!r}), {self.remedy}"
             ) from error
+
+    def _known(self) -> int:
+        """Return the newest version that this driver can read."""
+        fields = dataclasses.fields(typing.cast(Any, self.record))
+        return max(self.version, *(_version(field) for field in fields))
+
+
+def _version(field: dataclasses.Field[Any]) -> int:
+    return int(field.metadata.get("version", 1))
+
+
+def _versions_in_use(record: Any) -> list[int]:
+    """Return the versions of the fields that have other values than their defaults."""
+    return [
+        _version(field)
+        for field in dataclasses.fields(record)
+        if getattr(record, field.name) != field.default
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -65,8 +65,13 @@ def require_kept(facts: Facts) -> None:
     """Check that the image is not being deleted.
 
     Raises:
-        Refused: it is.
+        Refused: it is, or it is being rolled back.
     """
+    if rollback := facts.record.rollback:
+        raise errors.Refused(
+            f"image {facts.image} is being rolled back to snapshot {rollback.snapshot!r} since "
+            f"{rollback.since}; adopt it when `rbdcsi volumes rollback` has ended"
+        )
     if facts.record.deleting:
         raise errors.Refused(
             f"image {facts.image} is being deleted since {facts.record.deleting}, so it cannot be "

@@ -58,6 +58,7 @@ class SnapshotTaker:
             AlreadyExists: the name stands for a snapshot of another volume, or the volume has an
                 RBD snapshot of that name that the driver did not take for it.
             Exhausted: the volume has as many snapshots as it may have.
+            Refused: the volume is being rolled back.
             Busy: another call does the same, or the client that has the volume does not answer.
         """
         require_possible(request.source, request.parameters)
@@ -88,7 +89,7 @@ class SnapshotTaker:
         if own and own.record.snap_id is None:
             _remove_earlier(location, source, own.record)
         _take_snapshot(location, source, reserved.record.snapshot)
-        return _confirm(location, records, request.source, reserved)
+        return _confirm(location, records, source, reserved)
 
     def _require_gone(self, record: SnapshotRecord, request: SnapshotRequest) -> None:
         """Refuse a name that stands for another volume's snapshot, unless that is gone."""
@@ -187,17 +188,18 @@ def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
 
 
 def _confirm(
-    location: Location, records: Snapshots, volume: ids.VolumeHandle, reserved: StoredSnapshot
+    location: Location, records: Snapshots, before: Source, reserved: StoredSnapshot
 ) -> Snapshot:
     """Record the snapshot's id, unless the volume or the reservation has gone."""
-    source, record = Source.read(location, volume), reserved.record
+    source, record = Source.read(location, before.handle), reserved.record
     # The mark is read after the snapshot was taken: if a node formatted the volume at that moment,
     # a clone is taken for formatted, and is never formatted again.
     mark = source.existing_header().metadata.get(format_mark.KEY)
+    source.require_not_rolled_back(before)
     snapshot = source.snapshot_of(record)
     if snapshot:
         taken = dataclasses.replace(record, snap_id=snapshot.snap_id, mark=mark)
         if records.swap(record.name, reserved, StoredSnapshot.of(taken)):
             steps.done("snapshot.record", snapshot=record.snapshot)
-            return described(volume, snapshot)
+            return described(source.handle, snapshot)
     raise errors.Busy(f"snapshot {record.name!r} is being taken by another call; try again")

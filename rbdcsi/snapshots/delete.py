@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from rbdcsi import errors
+from rbdcsi.attachments import image_rules, store
 from rbdcsi.ceph import connections, snapshots
-from rbdcsi.ceph.locations import Locations
+from rbdcsi.ceph.lineage import ImageSnapshot, Protection
+from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
@@ -41,8 +43,8 @@ class SnapshotDeleter:
 
         Raises:
             InvalidRequest: it is a member of a group snapshot (CSI: DeleteSnapshot).
-            Refused: another program took it, clones of format 1 need it, or a client has locked
-                the image.
+            Refused: another program took it, clones of format 1 need it, its volume is being
+                rolled back to it, or a client has locked the image.
         """
         volume = handle.volume
         with (
@@ -65,7 +67,7 @@ class SnapshotDeleter:
                     "deleted alone; delete the group snapshot"
                 )
             if snapshot:
-                self._remove(connection, handle)
+                self._remove(connection, handle, snapshot)
             if stored:
                 records.swap(stored.record.name, stored, None)  # or its name is in use again
                 steps.done("snapshot.forget", snapshot=str(handle))
@@ -80,9 +82,15 @@ class SnapshotDeleter:
             return None
         return location.images.header(volume.image_id)
 
-    def _remove(self, connection: connections.Connection, handle: ids.SnapshotHandle) -> None:
+    def _remove(
+        self,
+        connection: connections.Connection,
+        handle: ids.SnapshotHandle,
+        snapshot: ImageSnapshot,
+    ) -> None:
         volume = handle.volume
         location = self._locations.open(connection, volume.location)
+        require_not_rolled_back_to(location, volume, snapshot)
         try:
             snapshots.remove(location.ioctx, volume.image_id, handle.snap_id)
         except errors.NotFound:  # by another call
@@ -90,7 +98,25 @@ class SnapshotDeleter:
         except errors.Refused as error:
             raise errors.Refused(
                 f"snapshot {handle} cannot be removed: it is protected, as clones of format 1 need "
-                "it (`rbd children`, `rbd snap unprotect`), or a client keeps the lock of image "
-                f"{volume.image_id} (`rbd status`): {error}"
+                "it (`rbd children`, `rbd snap unprotect`), its volume is being rolled back to it, "
+                f"or a client keeps the lock of image {volume.image_id} (`rbd status`): {error}"
             ) from error
         steps.done("snapshot.remove", snapshot=str(handle))
+
+
+def require_not_rolled_back_to(
+    location: Location, volume: ids.VolumeHandle, snapshot: ImageSnapshot
+) -> None:
+    """Say why Ceph refuses to remove a snapshot to which its volume is being rolled back.
+
+    Args:
+        location: where the image is.
+        volume: the volume.
+        snapshot: the snapshot, from the header of the image.
+
+    Raises:
+        Refused: it is.
+    """
+    if snapshot.protection is Protection.ENDING:
+        record = store.Records(location.ioctx).get(volume.image_id)
+        image_rules.require_whole(record, str(volume))

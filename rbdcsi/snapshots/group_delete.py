@@ -9,6 +9,7 @@ from rbdcsi.ceph.locations import Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
+from rbdcsi.snapshots.delete import require_not_rolled_back_to
 from rbdcsi.snapshots.find import described
 from rbdcsi.snapshots.group_create import Group
 from rbdcsi.snapshots.group_records import GroupRecord, Groups, Member
@@ -88,7 +89,8 @@ class GroupCatalogue:
 
         Raises:
             InvalidRequest: it has other members.
-            Refused: clones of format 1 need a member, or a client has locked an image.
+            Refused: clones of format 1 need a member, a volume is being rolled back to one, or a
+                client has locked an image.
         """
         with (
             self._connections.use(handle.cluster_id) as own,
@@ -131,6 +133,7 @@ class GroupCatalogue:
         )
         if snapshot:
             location = self._locations.open(connection, member.volume.location)
+            require_not_rolled_back_to(location, member.volume, snapshot)
             with contextlib.suppress(errors.NotFound):  # by another call
                 snapshots.remove(location.ioctx, member.volume.image_id, snapshot.snap_id)
             steps.done("group.remove", snapshot=member.snapshot)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from rbdcsi import errors
-from rbdcsi.attachments import store
+from rbdcsi.attachments import image_rules, store
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location
@@ -35,7 +35,9 @@ class Source:
 
         Raises:
             NotFound: the volume does not exist, or is being deleted.
+            Refused: its image is being rolled back.
         """
+        image_rules.require_whole(self.record, str(self.handle))
         if self.record.deleting:
             raise errors.NotFound(
                 f"volume {self.handle} is being deleted since {self.record.deleting}, so no "
@@ -44,6 +46,21 @@ class Source:
         if self.header is None or self.image is None:
             raise errors.NotFound(f"volume {self.handle} does not exist")
         return self.header
+
+    def require_not_rolled_back(self, before: Self) -> None:
+        """Refuse a snapshot that was taken between two looks, if the image was rolled back then.
+
+        Args:
+            before: the source as it was before the snapshot was taken.
+
+        Raises:
+            Busy: the snapshot may hold a mix of old and new data.
+        """
+        if self.record.rollbacks != before.record.rollbacks:
+            raise errors.Busy(
+                f"volume {self.handle} was rolled back while a snapshot of it was taken, which may "
+                "hold a mix of old and new data and is not used; try again"
+            )
 
     def snapshot_of(self, record: SnapshotRecord) -> ImageSnapshot | None:
         """Return the RBD snapshot that a record stands for, None if the image has none."""

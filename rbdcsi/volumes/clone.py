@@ -151,7 +151,7 @@ class Cloner:
         name, image_id = clone_notes.name(token), source.volume.image_id
         limit.require_room(source.header, source.volume)
         try:
-            snapshots.take(source.location.ioctx, image_id, name, source.writers)
+            snapshots.take(source.location.ioctx, image_id, name, source.record.writers())
         except errors.NotFound as error:
             raise sources.missing(source.volume) from error
         steps.done("clone.snapshot", image=source.image)

@@ -9,7 +9,7 @@ stopped, is put on Ceph's blocklist before another one begins: it cannot set its
 from dataclasses import dataclass
 
 from rbdcsi import errors
-from rbdcsi.attachments import rules, store
+from rbdcsi.attachments import image_rules, store
 from rbdcsi.attachments.records import Growth, VolumeRecord
 from rbdcsi.ceph import blocklist, connections
 from rbdcsi.ceph.growth import grow
@@ -82,10 +82,12 @@ class Expander:
             record = stored.record
             if size > header.size:
                 growth = Growth(connection.address(), size, clock.now())
-                ended = _end_unfinished(own_connection, record, growth.client, header.size)
+                ended = end_unfinished(own_connection, record, growth.client, header.size)
                 records.change(
                     handle.image_id,
-                    lambda each: rules.begin_grow(each, str(handle), growth, header.size, ended),
+                    lambda each: image_rules.begin_grow(
+                        each, str(handle), growth, header.size, ended
+                    ),
                     stored,
                 )
                 steps.done("expand.record", volume=str(handle), size=size)
@@ -100,7 +102,7 @@ class Expander:
             return Expanded(size, needs_node(record, capability, is_raw=is_raw))
 
 
-def _end_unfinished(
+def end_unfinished(
     connection: connections.Connection, record: VolumeRecord, client: str, image_size: int
 ) -> frozenset[str]:
     """End a client that began to grow the image long ago; return it, as no other one is left.
@@ -108,13 +110,13 @@ def _end_unfinished(
     Args:
         connection: that of the configured user, who may fence.
         record: the volume's.
-        client: the one that is about to grow the image.
+        client: the one that is about to resize the image.
         image_size: the size of the image in bytes.
 
     Raises:
         Forbidden: the user may not put a client on the blocklist.
     """
-    other = rules.unfinished_growth(record, client, image_size)
+    other = image_rules.unfinished_growth(record, client, image_size)
     if other is None or 0 <= clock.age(other.since) < _UNFINISHED_SECONDS:
         return frozenset()
     blocklist.end_process(connection, other.client)

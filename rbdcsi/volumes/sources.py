@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rbdcsi import errors
-from rbdcsi.attachments import store
+from rbdcsi.attachments import image_rules, store
+from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.ceph import connections, locations
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.objects import Header
@@ -20,7 +21,7 @@ class Source:
     """A source that exists; `snapshot` is None if it is a volume as it is now.
 
     `mark` is that of the content, if it is a snapshot's. Of a volume it is the mark before.
-    `writers` are the addresses of the clients by which nodes have it mapped for writing.
+    `record` is that of the volume.
     """
 
     volume: ids.VolumeHandle
@@ -30,7 +31,7 @@ class Source:
     snapshot: ImageSnapshot | None
     spec: spec.VolumeSpec | None
     mark: format_mark.Mark | None
-    writers: frozenset[str]
+    record: VolumeRecord
 
     @property
     def size(self) -> int:
@@ -74,6 +75,7 @@ def read(
 
     Raises:
         NotFound: it does not exist, or is being deleted.
+        Refused: it is a volume that is being rolled back.
     """
     volume = volume_of(content)
     location = all_locations.open(connection, volume.location)
@@ -84,20 +86,24 @@ def read(
     record, image = reading_record.result().record, reading_name.result()
     if header is None or image is None:
         raise missing(content)
-    snapshot, text = None, header.metadata.get(format_mark.KEY)
+    source_spec = spec.read(header.metadata, image)
+    snapshot, mark = None, format_mark.read_mark(header.metadata.get(format_mark.KEY), image)
     if isinstance(content, ids.SnapshotHandle):
         snapshot = header.user_snapshot(content.snap_id)
         if snapshot is None:
             raise missing(content)
         taken = Snapshots(own_connection.home(), volume.location.cluster_id).of_snapshot(content)
-        # The mark of a snapshot that another program took is not known: it is not later than this.
-        text = taken.record.mark if taken else text
+        if taken:
+            mark = format_mark.read_mark(taken.record.mark, image)
+        else:
+            fs_type = source_spec.fs_type if source_spec else None
+            rolled_back = record.rollbacks > 0
+            mark = format_mark.of_unrecorded(mark, fs_type, rolled_back=rolled_back)
     elif record.deleting:
         raise missing(content)
-    mark = format_mark.read_mark(text, image)
-    source_spec = spec.read(header.metadata, image)
-    writers = record.writers()
-    return Source(volume, location, image, header, snapshot, source_spec, mark, writers)
+    else:
+        image_rules.require_whole(record, str(volume))
+    return Source(volume, location, image, header, snapshot, source_spec, mark, record)
 
 
 def mark_now(source: Source) -> format_mark.Mark | None:
@@ -105,11 +111,17 @@ def mark_now(source: Source) -> format_mark.Mark | None:
 
     Raises:
         NotFound: the volume is gone, or is being deleted.
+        Busy: it was rolled back at the same time.
     """
     location, image_id = source.location, source.volume.image_id
-    header = location.images.header(image_id)
-    if header is None or store.Records(location.ioctx).get(image_id).deleting:
+    header, record = location.images.header(image_id), store.Records(location.ioctx).get(image_id)
+    if header is None or record.deleting:
         raise missing(source.volume)
+    if record.rollbacks != source.record.rollbacks:
+        raise errors.Busy(
+            f"volume_content_source: volume {source.volume} was rolled back while it was copied; "
+            "the copy may hold a mix of old and new data and is not used; try again"
+        )
     return format_mark.read_mark(header.metadata.get(format_mark.KEY), source.image)
 
 

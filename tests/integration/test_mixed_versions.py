@@ -15,7 +15,9 @@ import rbdcsi
 from e2e import clusters, volume
 from e2e.clusters import commands
 from e2e.driver import Driver, Installation
-from rbdcsi.attachments.records import State
+from e2e.pool import image_id
+from rbdcsi.attachments import image_rules, store
+from rbdcsi.attachments.records import Rollback, State
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import ioctx as ioctx
 from tests.integration.node.conftest import wait_until_registered
@@ -135,6 +137,28 @@ def test_a_controller_of_the_previous_version_moves_a_volume_of_this_node(
         volume.stage(other, made)
         volume.unstage(other, made)
         volume.detach(controller, made, labs.node_id(other))
+    controller.stop()
+
+
+def test_a_controller_of_the_previous_version_leaves_a_rollback_alone(
+    older: Installation, lab: Lab
+) -> None:
+    controller = older.controller("controller-before-rollbacks").start()
+    made = volume.create(lab.controller, "rolled-back", size=16 * volume.MIB)
+    records = store.Records(lab.ioctx)
+    rollback = Rollback("127.0.0.1:0/4242", 4, "s", made.size, "then")
+    records.change(
+        image_id(made), lambda record: image_rules.begin_rollback(record, made.id, rollback, ())
+    )
+    newer = "has version 2, this driver knows 1: run the newer driver"
+    with refused("INTERNAL", newer):
+        volume.attach(controller, made, labs.node_id(lab.nodes[0]))
+    with refused("INTERNAL", newer):
+        volume.delete(controller, made)
+    records.change(image_id(made), lambda record: image_rules.end_rollback(record, rollback.client))
+    volume.attach(controller, made, labs.node_id(lab.nodes[0]))
+    volume.detach(controller, made, labs.node_id(lab.nodes[0]))
+    volume.delete(controller, made)
     controller.stop()
 
 

@@ -31,6 +31,8 @@ def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
             continue
         recorded = {client.address for _, _, client in volume.clients()}
         explained = recorded | volume.mirror_daemons | cluster.blocklist | drivers
+        if volume.record.rollback:
+            explained |= {volume.record.rollback.client}
         for address in sorted(volume.watchers - explained):
             if _is_allowed(cluster, address):
                 continue
@@ -85,6 +87,27 @@ def staged_without_watcher(cluster: Cluster) -> Iterator[Finding]:
                 "end the attachment; the volume can then be attached again (delete the Pod)",
                 (command("rbdcsi", "attachments", "release", volume.handle, node_id),),
             )
+
+
+def cut_off_rollback(cluster: Cluster) -> Iterator[Finding]:
+    """Find volumes whose rollback to a snapshot has not ended, though its client is gone."""
+    for volume in cluster.volumes:
+        rollback = volume.record.rollback
+        if rollback is None or rollback.client in volume.watchers - cluster.blocklist:
+            continue
+        snapshot = SnapshotHandle(volume.handle, rollback.snap_id)
+        confirm = ("--confirm", volume.image) if volume.image else ()
+        yield Finding(
+            "cut-off-rollback",
+            cluster.cluster_id,
+            str(volume.handle),
+            f"image {_image(volume)} was being rolled back to snapshot {rollback.snapshot!r} since "
+            f"{rollback.since}, and client {rollback.client}, which did that, is gone",
+            "it may hold a mix of old and new data, so the volume is neither attached nor copied, "
+            "grown or deleted",
+            "roll it back again, to that snapshot or to another one (`rbdcsi snapshots ls`)",
+            (command("rbdcsi", "volumes", "rollback", volume.handle, snapshot, *confirm),),
+        )
 
 
 def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
@@ -233,4 +256,11 @@ def _image(volume: Volume) -> str:
     return f"{volume.location}/{volume.image or volume.handle.image_id}"
 
 
-RULES = (foreign_watcher, staged_without_watcher, stuck_deletion, half_made, damaged_values)
+RULES = (
+    foreign_watcher,
+    staged_without_watcher,
+    cut_off_rollback,
+    stuck_deletion,
+    half_made,
+    damaged_values,
+)

@@ -1,6 +1,7 @@
 """A controller, two nodes that run, and a shell at which an operator works."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import rados
 
-from e2e import driver, leftovers
+from e2e import driver, leftovers, volume
 from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.pool import wait_until_registered
 from e2e.volume import Volume
 from rbdcsi.attachments.fences import Fences
 from tests.integration.controller.view import View
+from tests.integration.operator.rollback_bed import SIZE, Bed
 from tests.integration.operator.shell import Shell
 
 _HOLD = """
@@ -81,3 +83,27 @@ def no_fences_left(view: View, admin: rados.Rados, cluster: Cluster) -> Iterator
         fences.remove(address)
     for address in set(leftovers.blocklisted(admin)) - before:
         cluster.ceph("osd", "blocklist", "rm", address)
+
+
+@pytest.fixture(scope="module")
+def bed(controller: Driver, nodes: tuple[Driver, Driver], view: View, shell: Shell) -> Bed:
+    """Give the drivers, Ceph and a shell, with which volumes are rolled back."""
+    return Bed(controller, nodes, view, shell)
+
+
+@pytest.fixture
+def made(bed: Bed, request: pytest.FixtureRequest) -> Iterator[Volume]:
+    """Give a volume, named for the test, which is deleted after it with its snapshots."""
+    name = re.sub(r"[\W_]+", "-", request.node.name)[:60].strip("-")
+    volume_made = volume.create(bed.controller, name, size=SIZE)
+    yield volume_made
+    bed.remove(volume_made)
+
+
+@pytest.fixture
+def raw(bed: Bed, request: pytest.FixtureRequest) -> Iterator[Volume]:
+    """Give a raw block volume; see `made`."""
+    name = re.sub(r"[\W_]+", "-", request.node.name)[:60].strip("-")
+    volume_made = volume.create(bed.controller, name, size=SIZE, capability=volume.raw())
+    yield volume_made
+    bed.remove(volume_made)

@@ -2,13 +2,15 @@
 
 import contextlib
 import dataclasses
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import rados
 import rbd
 
-from e2e import volume
+from e2e import snapshots, volume
 from e2e.clusters import commands
 from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.volume import Volume
@@ -129,6 +131,20 @@ def blocklisted_client(bench: Bench) -> Iterator[State]:
     with bench.staged("shut-out"):
         bench.shell.cluster.ceph("osd", "blocklist", "add", NO_CLIENT, "3600")
         yield State("blocklisted-client", NO_CLIENT)
+
+
+@contextlib.contextmanager
+def cut_off_rollback(bench: Bench) -> Iterator[State]:
+    with bench.volume("halfway") as made:
+        taken = snapshots.create(bench.controller, "before", made.id).snapshot_id
+        words = ("volumes", "rollback", made.id, taken, "--yes", "--confirm", "csi-halfway")
+        argv = [*bench.shell.program, *words, "--config", str(bench.shell.config)]
+        environment = {**os.environ, "RBDCSI_TEST_KILL_AFTER": "rollback.data"}
+        subprocess.run(argv, env=environment, capture_output=True, check=False)
+        # Its client counts as alive while Ceph waits for a sign of life of it.
+        commands.wait_until(lambda: not bench.view.watchers(made), "its watch ends", timeout=60)
+        yield State("cut-off-rollback", made.id)
+        snapshots.delete(bench.controller, taken)
 
 
 @contextlib.contextmanager
@@ -288,6 +304,7 @@ MAKERS: tuple[Make, ...] = (
     foreign_watcher,
     no_living_node,
     staged_without_watcher,
+    cut_off_rollback,
     blocklisted_client,
     stuck_deletion,
     deletion_with_snapshots,

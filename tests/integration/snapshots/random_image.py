@@ -1,4 +1,6 @@
-"""An image that a seed decides: written, discarded and resized between snapshots; perhaps a clone.
+"""An image that a seed decides: written, discarded, resized and rolled back between snapshots.
+
+It may be a clone.
 
 librbd's reads of the snapshots are the truth that blocks are compared with.
 """
@@ -12,8 +14,13 @@ from typing import Any
 import rados
 import rbd
 
-from rbdcsi.model import image_layout
+from rbdcsi import errors
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.rollback import ChangingImage
+from rbdcsi.model import ids, image_layout
 from rbdcsi.model.extents import Extent
+from rbdcsi.operator import rollback_checks
 
 OBJECT = 1 << 16
 _FEATURES = {
@@ -67,6 +74,9 @@ def made(ioctx: rados.Ioctx, seed: int) -> Iterator[RandomImage]:
         with rbd.Image(ioctx, name) as image:
             for number in range(SNAPSHOTS):
                 _change(image, rng, history)
+                if number > 1 and rng.random() < 0.3:
+                    _roll_back(ioctx, image, rng, history)
+                    _change(image, rng, history)
                 image.create_snap(f"s{number}")
                 history.append(f"snapshot {number}")
             if rng.random() < 0.3:  # one in between goes
@@ -106,6 +116,30 @@ def _change(image: rbd.Image, rng: random.Random, history: list[str]) -> None:
             with contextlib.suppress(rbd.InvalidArgument):  # it has no parent
                 image.flatten()
                 history.append("flatten")
+
+
+def _roll_back(
+    ioctx: rados.Ioctx, image: rbd.Image, rng: random.Random, history: list[str]
+) -> None:
+    """Roll the image back as the driver does, if it would, and compare it with the snapshot."""
+    image_id, size = image.id(), image.size()
+    header = Images(ioctx).header(image_id)
+    assert header
+    snapshot = rng.choice(header.user_snapshots())
+    location = ids.LocationId("c", 1, "")
+    try:
+        rollback_checks.require_possible(
+            ids.VolumeHandle(location, image_id), header, VolumeRecord(), snapshot
+        )
+    except errors.Refused:
+        return
+    image.flush()
+    content = _content(ioctx, image.get_name(), snapshot.snap_id)
+    ChangingImage(ioctx, image_id, image).roll_back(snapshot.snap_id, size)
+    history.append(f"rollback to {snapshot.name}")
+    assert image.size() == max(size, snapshot.size)
+    expected = content.ljust(image.size(), b"\0")
+    assert image.read(0, image.size()) == expected, "; ".join(history)
 
 
 def _content(ioctx: rados.Ioctx, name: str, snap_id: int) -> bytes:

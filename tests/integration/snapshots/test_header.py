@@ -1,5 +1,6 @@
 """Snapshots and parent in an image's header are read as librbd reads them."""
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import rbd
 from e2e.clusters import Cluster
 from rbdcsi.ceph import objects
 from rbdcsi.ceph.images import Images
-from rbdcsi.ceph.lineage import ImageSnapshot, Parent, SnapshotKind
+from rbdcsi.ceph.lineage import ImageSnapshot, Parent, Protection, SnapshotKind
 from tests.integration.controller.view import View
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -46,16 +47,21 @@ def _as_librbd_lists(image: rbd.Image) -> list[ImageSnapshot]:
             SnapshotKind(each["namespace"]),
             int(image.get_snap_timestamp(each["id"]).timestamp()),
             0,
+            _protection(image, each["name"]) if each["namespace"] == 0 else Protection.NONE,
         )
         for each in sorted(image.list_snaps(), key=lambda snapshot: snapshot["id"])
     ]
+
+
+def _protection(image: rbd.Image, name: str) -> Protection:
+    return Protection.PROTECTED if image.is_protected_snap(name) else Protection.NONE
 
 
 def _in_seconds(snapshots: tuple[ImageSnapshot, ...], children: dict[str, int]) -> list[object]:
     """Return the snapshots with their time as librbd's bindings give it, and check the children."""
     assert {each.name: each.children for each in snapshots if each.children} == children
     return [
-        ImageSnapshot(s.snap_id, s.name, s.size, s.kind, s.created_ns // 1_000_000_000, 0)
+        dataclasses.replace(s, created_ns=s.created_ns // 1_000_000_000, children=0)
         for s in snapshots
     ]
 
@@ -65,6 +71,7 @@ def test_snapshots_of_users_and_of_a_group(view: View, source: rbd.Image) -> Non
     source.create_snap("first")
     source.resize(12 * MIB)
     source.create_snap("zweiter-Schnappschuß")
+    source.protect_snap("first")
     rbd.RBD().group_create(view.ioctx, "group")
     group = rbd.Group(view.ioctx, "group")
     group.add_image(view.ioctx, "source")
@@ -75,6 +82,7 @@ def test_snapshots_of_users_and_of_a_group(view: View, source: rbd.Image) -> Non
     ]
     assert [each.size for each in snapshots] == [8 * MIB, 12 * MIB, 12 * MIB]
     assert _in_seconds(snapshots, {}) == _as_librbd_lists(source)
+    source.unprotect_snap("first")
     group.remove_snap("of-group")
     group.remove_image(view.ioctx, "source")
     rbd.RBD().group_remove(view.ioctx, "group")
@@ -101,7 +109,13 @@ def test_a_clone_and_the_removed_snapshot_that_it_needs(
             parent.pool_id, "", source.id(), base.snap_id, 4 * MIB
         )
         clone.create_snap("needs-parent")
+        (needing,) = _header(view, clone).snapshots
+        clone.set_snap("needs-parent")
+        assert needing.overlap == clone.overlap() == 4 * MIB
+        clone.set_snap(None)
         clone.flatten()
+        (needing,) = _header(view, clone).snapshots
+        assert needing.overlap == 4 * MIB
         assert _header(view, clone).parent == Parent(
             parent.pool_id, "", source.id(), base.snap_id, None
         )

@@ -130,8 +130,18 @@ def test_an_attachment_with_a_value_of_another_kind_is_damaged(name: str, value:
         records.RECORD.decode(json.dumps(facts), "here")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_a_record_of_another_version_is_left_to_the_driver_that_wrote_it(version: object) -> None:
     facts = {**json.loads(records.RECORD.encode(ONE)), "version": version}
-    with pytest.raises(errors.Failed, match=f"has version {version}, this driver knows 1"):
+    with pytest.raises(errors.Failed, match=f"has version {version}, this driver knows 2"):
         records.RECORD.decode(json.dumps(facts), "here")
+
+
+def test_a_driver_of_before_rollbacks_cannot_read_a_record_that_has_one() -> None:
+    rollback = records.Rollback("ip:0/1", 4, "s", 1 << 20, "then")
+    record = dataclasses.replace(ONE, rollback=rollback, rollbacks=1)
+    facts = json.loads(records.RECORD.encode(record))
+    assert (facts["version"], facts["rollback"]["snap_id"]) == (2, 4)
+    assert records.RECORD.decode(json.dumps(facts), "here") == record
+    ended = dataclasses.replace(record, rollback=None)
+    assert json.loads(records.RECORD.encode(ended))["version"] == 1

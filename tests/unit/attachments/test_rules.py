@@ -1,11 +1,13 @@
 """Any order of calls, from any nodes, repeated or late: the record never lets two writers in."""
 
+import dataclasses
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rbdcsi import errors
-from rbdcsi.attachments import records, rules
+from rbdcsi.attachments import image_rules, records, rules
 from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.model.capabilities import AccessMode, AccessType, Capability, covers
 
@@ -42,6 +44,7 @@ class Calls(RuleBasedStateMachine):
         except REFUSALS:
             return
         assert not before.deleting
+        assert not before.rollback
         if node in before.attachments:
             assert after == before
         else:
@@ -125,10 +128,35 @@ class Calls(RuleBasedStateMachine):
         try:
             after = rules.begin_delete(self.record, VOLUME, NOW)
         except errors.Refused:
-            assert self.record.attachments
+            assert self.record.attachments or self.record.rollback
             return
         assert not self.record.attachments
+        assert not self.record.rollback
         assert after.deleting
+        self.record = after
+
+    @rule(client=st.sampled_from(CLIENTS), ended=st.sets(st.sampled_from(CLIENTS)))
+    def begin_rollback(self, client: Client, ended: set[Client]) -> None:
+        rollback = records.Rollback(client.address, 4, "s", 10, NOW)
+        addresses = {each.address for each in ended}
+        try:
+            after = image_rules.begin_rollback(self.record, VOLUME, rollback, addresses)
+        except REFUSALS:
+            return
+        assert not self.record.attachments
+        assert not self.record.deleting
+        if before := self.record.rollback:
+            assert before.client in {client.address, *addresses}
+        assert after.rollback == rollback
+        assert after.rollbacks == self.record.rollbacks + 1
+        self.record = after
+
+    @rule(client=st.sampled_from(CLIENTS))
+    def end_rollback(self, client: Client) -> None:
+        before = self.record
+        after = image_rules.end_rollback(before, client.address)
+        is_own = before.rollback is not None and before.rollback.client == client.address
+        assert after == (dataclasses.replace(before, rollback=None) if is_own else before)
         self.record = after
 
     @invariant()
@@ -160,6 +188,10 @@ class Calls(RuleBasedStateMachine):
     @invariant()
     def a_volume_that_is_deleted_has_no_node(self) -> None:
         assert not (self.record.deleting and self.record.attachments)
+
+    @invariant()
+    def an_image_that_is_rolled_back_has_no_node(self) -> None:
+        assert not (self.record.rollback and (self.record.attachments or self.record.deleting))
 
     @invariant()
     def it_is_read_as_it_was_written(self) -> None:
@@ -240,22 +272,6 @@ def test_only_a_mode_that_the_attachment_covers_is_staged(
         return
     with pytest.raises(errors.Refused, match=f"{attached.value} .* {asked.value}"):
         rules.require_covered(held, Capability(asked, block=True), VOLUME, "n")
-
-
-def test_one_client_grows_an_image_until_it_has_finished_or_is_ended() -> None:
-    first, other = records.Growth("a:0/1", 20, NOW), records.Growth("b:0/2", 30, NOW)
-    record = rules.begin_grow(VolumeRecord(), VOLUME, first, 10, ())
-    assert record.growth == first
-    assert rules.begin_grow(record, VOLUME, first, 10, ()) == record  # its own repeat
-
-    with pytest.raises(errors.Busy, match="grown to 20 bytes by client a:0/1"):
-        rules.begin_grow(record, VOLUME, other, 10, ())
-    assert rules.begin_grow(record, VOLUME, other, 20, ()).growth == other  # it has finished
-    assert rules.begin_grow(record, VOLUME, other, 10, {"a:0/1"}).growth == other  # it is ended
-
-    record = rules.begin_delete(record, VOLUME, NOW)
-    with pytest.raises(errors.NotFound, match="is being deleted"):
-        rules.begin_grow(record, VOLUME, first, 10, ())
 
 
 def test_a_second_reader_waits_until_the_first_has_replayed_the_journal() -> None:

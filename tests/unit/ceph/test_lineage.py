@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbdcsi.ceph import lineage, objects
-from rbdcsi.ceph.lineage import ImageSnapshot, Parent, SnapshotKind
+from rbdcsi.ceph.lineage import ImageSnapshot, Parent, Protection, SnapshotKind
 
 NO_SNAPSHOT = (1 << 64) - 2
 
@@ -46,6 +46,17 @@ def test_a_kind_of_a_newer_ceph_is_another_kind() -> None:
     rest = _versioned(1, 1, struct.pack("<I", 77)) + struct.pack("<III", 1, 2, 3) + b"\0"
     snapshot = lineage.decode_snapshot(_versioned(9, 8, head + rest + b"more"))
     assert (snapshot.kind, snapshot.children) == (SnapshotKind.OTHER, 3)
+
+
+def test_how_much_of_a_snapshot_comes_from_the_parent_is_read_from_either_place() -> None:
+    head = struct.pack("<Q", 7) + objects.counted("s") + struct.pack("<Q", 1 << 20)
+    rest = struct.pack("<BQ", 2, 0) + _versioned(1, 1, struct.pack("<I", 0))
+    rest += struct.pack("<III", 1, 2, 3)
+    old = head + struct.pack("<Q", 61) + _old_parent(3, "abc", 9) + rest + b"\0"
+    snapshot = lineage.decode_snapshot(_versioned(8, 1, old))
+    assert (snapshot.overlap, snapshot.protection) == (4096, Protection.PROTECTED)
+    new = head + rest + b"\1" + struct.pack("<Q", 8192)
+    assert lineage.decode_snapshot(_versioned(8, 8, new)).overlap == 8192
 
 
 def test_a_parent_from_before_nautilus() -> None:

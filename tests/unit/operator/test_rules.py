@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rbdcsi.attachments.fences import Fence
-from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
+from rbdcsi.attachments.records import Attachment, Client, Rollback, State, VolumeRecord
 from rbdcsi.ceph.lineage import ImageSnapshot, SnapshotKind
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import storage_class
@@ -72,6 +72,21 @@ def kinds(facts: Cluster) -> list[str]:
 
 def changed(**facts: object) -> Volume:
     return dataclasses.replace(VOLUME, **facts)  # type: ignore[arg-type]
+
+
+def rolled_back(*watchers: str) -> Volume:
+    rollback = Rollback(STRANGER, 4, "before", 1 << 20, THEN)
+    record = VolumeRecord(1, {}, rollback=rollback, rollbacks=1)
+    return changed(record=record, watchers=frozenset(watchers))
+
+
+def test_a_rollback_is_cut_off_if_its_client_is_gone_or_shut_out() -> None:
+    assert kinds(cluster(rolled_back(STRANGER))) == []
+    assert kinds(cluster(rolled_back())) == ["cut-off-rollback"]
+    shut_out = cluster(rolled_back(STRANGER), blocklist=frozenset({STRANGER}))
+    (finding,) = examine([shut_out], RULES)
+    words = "rbdcsi volumes rollback v1:c:1::a s1:c:1::a:4 --confirm csi-a"
+    assert finding.commands == (words,)
 
 
 def deleting(since: str, *watchers: str) -> Volume:
