@@ -9,23 +9,26 @@ that, it finishes the members' records.
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections, held_image, snapshots, snapshots_together
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import format_mark, ids, image_layout, image_names
+from rbdcsi.model import format_mark, ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
-from rbdcsi.snapshots.create import require_possible
+from rbdcsi.snapshots import group_rules
 from rbdcsi.snapshots.find import Snapshot, described
 from rbdcsi.snapshots.group_records import GroupRecord, Groups, Member, StoredGroup
 from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.snapshots.source import Source
 from rbdcsi.snapshots.store import Snapshots, StoredSnapshot
 from rbdcsi.telemetry import steps
+
+_Sources: TypeAlias = Mapping[ids.VolumeHandle, Source]
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,12 @@ class GroupTaker:
             NotFound: a volume does not exist, or is being deleted.
             InvalidRequest: a volume is in another cluster than the class says.
             AlreadyExists: the name stands for a group snapshot of other volumes.
-            Refused: the volumes are in several pools, or cannot be held still.
+            Refused: the volumes are in several pools, cannot be held still, or are being rolled
+                back.
+            Exhausted: a volume has as many snapshots as it may have.
             Busy: a client does not hand its lock over, or another call does the same.
         """
-        _require_one_pool(request)
+        group_rules.require_one_pool(request.name, request.sources, request.parameters)
         cluster_id = request.sources[0].location.cluster_id
         with (
             self._connections.use(cluster_id) as own,
@@ -97,13 +102,14 @@ class _Call:
                 f"{', '.join(member.source for member in group.record.members)}; choose another "
                 "name, or delete the other one first"
             )
-        if group is None or not group.record.taken:
-            try:
-                group = self._taken(self._begun(request, names, group))
-            except errors.NotFound:
-                self._forget(request.name)
-                raise
-        return self._finished(group.record)
+        if group and group.record.taken:
+            return self._finished(group.record, self._sources(request.sources))
+        try:
+            taken = self._taken(*self._begun(request, names, group))
+        except errors.NotFound:
+            self._forget(request.name)
+            raise
+        return self._finished(*taken)
 
     def _forget(self, name: str) -> None:
         """Remove what an earlier call left of a group that cannot be taken any more."""
@@ -119,10 +125,13 @@ class _Call:
 
     def _begun(
         self, request: GroupRequest, names: Sequence[str], before: StoredGroup | None
-    ) -> StoredGroup:
-        """Reserve the names of group and members."""
-        for source in map(self._source, request.sources):
-            _require_lockable(source)
+    ) -> tuple[StoredGroup, _Sources]:
+        """Reserve the names of group and members; return the group, and its volumes before it."""
+        sources = self._sources(request.sources)
+        for source in sources.values():
+            group_rules.require_lockable(source)
+        if before is None:
+            group_rules.require_room(sources)
         prefix = request.parameters.name_prefix
         members = tuple(
             Member(name, image_names.image_name(prefix, f"{request.name}.{_image_id(name)}"))
@@ -137,7 +146,15 @@ class _Call:
         steps.done("group.reserve", group=request.name)
         for member in group.record.members:
             self._reserve(group.record, member, request.parameters)
-        return group
+        return group, self._cleared(group.record) if before else sources
+
+    def _cleared(self, group: GroupRecord) -> _Sources:
+        """Remove the snapshots of an attempt that was cut off; return the volumes after that."""
+        for member in group.members:
+            self._remove(member, self._source(member.volume))
+        sources = self._sources(member.volume for member in group.members)
+        group_rules.require_room(sources)
+        return sources
 
     def _reserve(self, group: GroupRecord, member: Member, parameters: SnapshotParameters) -> None:
         name = self._name(group, member)
@@ -147,18 +164,15 @@ class _Call:
             )
             self._records.swap(name, None, StoredSnapshot.of(record))
 
-    def _taken(self, group: StoredGroup) -> StoredGroup:
-        """Take the snapshots of all members, and record their ids."""
+    def _taken(self, group: StoredGroup, before: _Sources) -> tuple[GroupRecord, _Sources]:
+        """Take the snapshots of all members, and record their ids; see `_begun`."""
         members = group.record.members
-        for member in members:  # what an attempt left that was cut off
-            self._remove(member, self._source(member.volume))
         with contextlib.ExitStack() as stack:
-            targets = [self._target(stack, member) for member in members]
+            targets = [self._target(stack, member, before[member.volume]) for member in members]
             snapshots_together.take(targets)
         steps.done("group.take", group=group.record.name)
-        sources = [self._source(member.volume) for member in members]
-        found = [_snapshot_of(*each) for each in zip(sources, members, strict=True)]
-        deleted = next((each for each in sources if each.record.deleting), None)
+        sources = self._sources(member.volume for member in members)
+        found = [_snapshot_of(sources[member.volume], member) for member in members]
         record = dataclasses.replace(
             group.record,
             taken=True,
@@ -168,20 +182,26 @@ class _Call:
             ),
         )
         after = StoredGroup.of(record)
-        if deleted or None in found or not self._groups.swap(group, after):
-            for member, source in zip(members, sources, strict=True):
-                self._remove(member, source)
-            if deleted:
-                deleted.existing_header()
+        try:
+            for volume, source in sources.items():
+                source.existing_header()
+                source.require_not_rolled_back(before[volume])
+            if None in found:
+                raise _busy(group.record.name)
+        except errors.RbdCsiError:
+            self._undo(members, sources)
+            raise
+        if not self._groups.swap(group, after):
+            self._undo(members, sources)
             raise _busy(group.record.name)
         steps.done("group.record", group=record.name)
-        return after
+        return record, sources
 
-    def _finished(self, group: GroupRecord) -> Group:
-        """Finish the records of the members, and return the group."""
+    def _finished(self, group: GroupRecord, sources: _Sources) -> Group:
+        """Finish the records of the members, whose volumes were read since; return the group."""
         result = []
         for member in group.members:
-            source = self._source(member.volume)
+            source = sources[member.volume]
             snapshot = _snapshot_of(source, member)
             if snapshot is None:
                 raise errors.NotFound(
@@ -218,8 +238,17 @@ class _Call:
     def _source(self, volume: ids.VolumeHandle) -> Source:
         return Source.read(self._location(volume), volume)
 
-    def _target(self, stack: contextlib.ExitStack, member: Member) -> held_image.Target:
-        source, location_id = self._source(member.volume), member.volume.location
+    def _sources(self, volumes: Iterable[ids.VolumeHandle]) -> _Sources:
+        return {volume: self._source(volume) for volume in volumes}
+
+    def _undo(self, members: Iterable[Member], sources: _Sources) -> None:
+        for member in members:
+            self._remove(member, sources[member.volume])
+
+    def _target(
+        self, stack: contextlib.ExitStack, member: Member, source: Source
+    ) -> held_image.Target:
+        location_id = member.volume.location
         source.existing_header()
         probing = self._connection.own_ioctx(location_id.pool_id, location_id.namespace)
         return held_image.Target(
@@ -238,30 +267,6 @@ class _Call:
             with contextlib.suppress(errors.NotFound):
                 snapshots.remove(location.ioctx, member.volume.image_id, snapshot.snap_id)
             steps.done("group.undo", snapshot=member.snapshot)
-
-
-def _require_one_pool(request: GroupRequest) -> None:
-    for source in request.sources:
-        require_possible(source, request.parameters)
-    pools = {(each.location.cluster_id, each.location.pool_id) for each in request.sources}
-    if len(pools) > 1:
-        raise errors.Refused(
-            f"group snapshot {request.name!r}: its volumes are in {len(pools)} pools; while one of "
-            "them did not answer, the writes of the others would wait, so a group snapshot is of "
-            "one pool: take one for the volumes of each pool"
-        )
-    if len(set(request.sources)) < len(request.sources):
-        raise errors.InvalidRequest("source_volume_ids has a volume twice; name each one once")
-
-
-def _require_lockable(source: Source) -> None:
-    header = source.existing_header()
-    if not header.features & image_layout.BITS["exclusive-lock"]:
-        raise errors.Refused(
-            f"volume {source.handle}: its image has not the feature exclusive-lock, so its clients "
-            "cannot be made to wait, and it can be in no group snapshot; `rbd feature enable` "
-            "gives it one while the volume is attached to no node"
-        )
 
 
 def _snapshot_of(source: Source, member: Member) -> ImageSnapshot | None:

@@ -1,11 +1,13 @@
 """Group snapshots through the driver's socket."""
 
 import contextlib
+import struct
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 import pytest
+import rados
 import rbd
 
 from e2e import groups, snapshots, volume
@@ -14,6 +16,8 @@ from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
+from rbdcsi.ceph import objects
+from rbdcsi.snapshots import limit
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -123,6 +127,25 @@ def test_volumes_in_namespaces_of_one_pool(
     groups.delete(controller, group.group_snapshot_id)
     volume.delete(controller, other)
     _remove_namespace(view, namespace)
+
+
+def test_a_volume_with_as_many_snapshots_as_it_may_have_keeps_the_group_from_being_taken(
+    controller: Driver, view: View, volumes: list[Volume]
+) -> None:
+    header = objects.HEADER + image_id(volumes[1])
+
+    def each_snapshot(method: str) -> None:  # by hand: the monitors need longer
+        for snap_id in range(1, limit.MOST + 1):
+            text = objects.counted(f"s{snap_id}") if method == "snapshot_add" else b""
+            with rados.WriteOpCtx() as op:
+                op.execute("rbd", method, text + struct.pack("<Q", snap_id))
+                view.ioctx.operate_write_op(op, header)
+
+    each_snapshot("snapshot_add")
+    with refused("RESOURCE_EXHAUSTED", volumes[1].id, f"has {limit.MOST} snapshots"):
+        groups.create(controller, "full", _ids(volumes))
+    assert _names(view, volumes[0]) == []
+    each_snapshot("snapshot_remove")  # `nothing_left` counts records
 
 
 def test_what_is_refused(
