@@ -1,7 +1,9 @@
 """The fences of a cluster: the clients that the driver put on Ceph's blocklist, and why.
 
 They are at the cluster's home location, one key a client. A note stands before its entry of the
-blocklist is made, and is removed after the entry, so no entry of the driver is without a note.
+blocklist is made, and is removed after the entry, so no entry of a node's client is without a note.
+A process that was ended while it grew, flattened or rolled back an image has an entry, but no note:
+`blocklist.end_process`.
 """
 
 from collections.abc import Iterator, Mapping
