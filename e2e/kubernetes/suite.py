@@ -18,6 +18,8 @@ _ALL = "External.Storage"
 # Left out everywhere, with the reason.
 IMPOSSIBLE = {
     "with any volume data source": "volume populators: their images come from a registry only",
+    # 16 MiB is the smallest volume with ext4, and the provisioner refuses to restore it to less.
+    "volumegroupsnapshottable": "it restores 16 MiB into claims of 1 MiB; see test_groups.py",
 }
 
 
@@ -48,10 +50,7 @@ _GROWTH = r"\[Testpattern: [^]]*\] volume-expand"
 CHOSEN = {
     "data": Selection(f"{_ALL}.*{_DATA}", _LEFT_OUT),
     "paths": Selection(f"{_ALL}.*{_PATHS}", _LEFT_OUT),
-    "snapshots": Selection(
-        rf"{_ALL}.*\[Feature:(?:VolumeSnapshotDataSource|volumegroupsnapshot)\]",
-        (*_LONG, *_DOUBLES),
-    ),
+    "snapshots": Selection(rf"{_ALL}.*\[Feature:VolumeSnapshotDataSource\]", (*_LONG, *_DOUBLES)),
     "growth": Selection(f"{_ALL}.*{_GROWTH}", _LEFT_OUT),
     "rest": Selection(_ALL, (*_LEFT_OUT, _DATA, _PATHS, _GROWTH)),
 }
