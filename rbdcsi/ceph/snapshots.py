@@ -1,14 +1,23 @@
 """Takes and removes snapshots of images, by librbd."""
 
+import contextlib
+
 import rados
 import rbd
 
+from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes, flattening
 from rbdcsi.ceph.images import OpenImage
 from rbdcsi.ceph.writers import require_answers, require_watching
 
 
-def take(ioctx: rados.Ioctx, image_id: str, name: str, writers: frozenset[str]) -> None:
+def take(
+    ioctx: rados.Ioctx,
+    image_id: str,
+    name: str,
+    writers: frozenset[str],
+    still: contextlib.AbstractContextManager[None] | None = None,
+) -> None:
     """Take a snapshot of an image.
 
     Args:
@@ -16,6 +25,8 @@ def take(ioctx: rados.Ioctx, image_id: str, name: str, writers: frozenset[str]) 
         image_id: the image.
         name: of the new snapshot.
         writers: the addresses of the clients by which nodes have the image mapped for writing.
+        still: keeps the volume's filesystem still while the snapshot is taken, or None; if its end
+            raises, the snapshot is removed.
 
     Raises:
         AlreadyExists: the image has a snapshot of that name.
@@ -23,14 +34,29 @@ def take(ioctx: rados.Ioctx, image_id: str, name: str, writers: frozenset[str]) 
         Busy: one of the clients does not answer, or the image is being flattened. The snapshot may
             have been taken, and must not be used.
         Refused: a client has locked the image and keeps the lock.
+        Others: those of `still`.
     """
     doing = ceph_errors.translated("taking a snapshot of image", image_id)
     turn, apart = changes.turn(image_id), flattening.excluded([(ioctx, image_id)])
     with doing, turn, apart, rbd.Image(ioctx, image_id=image_id) as image:
         opened = OpenImage(image_id, image)
         require_answers(ioctx, opened, image_id, writers)
-        image.create_snap(name)
+        _create(image, name, still or contextlib.nullcontext())
         require_watching(opened, image_id, writers)
+
+
+def _create(image: rbd.Image, name: str, still: contextlib.AbstractContextManager[None]) -> None:
+    snap_id = None
+    try:
+        with still:
+            image.create_snap(name)
+            snap_id = image.snap_get_id(name)
+    except errors.RbdCsiError:
+        if snap_id is not None:
+            # If that fails, the snapshot stays as one whose call died: the next call removes it.
+            with contextlib.suppress(rbd.Error):
+                image.remove_snap_by_id(snap_id)
+        raise
 
 
 def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int) -> None:

@@ -188,6 +188,20 @@ def start(
         raise CommandFailed(argv, 127, f"cannot be started: {error}", step) from error
 
 
+def end(child: Process, seconds: float) -> int:
+    """Return the exit code of a child of `start`, which is killed after so many seconds.
+
+    The caller waits without limit for a child that does not die, as the kernel holds it.
+    """
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    _close_pipes(child)
+    return child.returncode
+
+
 def result(
     argv: Sequence[str], ended: CommandResult, *, step: str, ok: Collection[int]
 ) -> CommandResult:
@@ -236,7 +250,11 @@ def _killed(child: Process) -> bool:
     except subprocess.TimeoutExpired:
         return False
     finally:
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe:
-                pipe.close()
+        _close_pipes(child)
     return True
+
+
+def _close_pipes(child: Process) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            pipe.close()

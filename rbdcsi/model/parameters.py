@@ -38,6 +38,18 @@ def matching(parameters: Mapping[str, str], name: str, grammar: re.Pattern[str])
     return value or None
 
 
+def flag(parameters: Mapping[str, str], name: str) -> bool:
+    """Return whether a parameter is `true`; it is `false` if there is none, or it is empty.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    text = parameters.get(name) or "false"
+    if text not in {"true", "false"}:
+        raise errors.InvalidRequest(f"{name}: {text!r}; write true or false")
+    return text == "true"
+
+
 def unknown(name: str, known: Sequence[str]) -> errors.InvalidRequest:
     """Return the error for an unknown parameter; it names the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1)

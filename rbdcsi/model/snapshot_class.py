@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rbdcsi.model import ids, image_names
-from rbdcsi.model.parameters import RESERVED, Parameter, matching, unknown
+from rbdcsi.model.parameters import RESERVED, Parameter, flag, matching, unknown
 
 NAME = "csi.storage.k8s.io/volumesnapshot/name"
 NAMESPACE = "csi.storage.k8s.io/volumesnapshot/namespace"
@@ -17,6 +17,7 @@ DEFAULT_PREFIX = "csi-snap-"
 WITHOUT_EFFECT = ("pool", "deletionPolicy")
 
 _CREATE = "CreateSnapshot"
+_FREEZE = "freeze"
 
 # fmt: off
 TABLE = (
@@ -24,6 +25,10 @@ TABLE = (
               "The volume's cluster. A class without it serves the volumes of every cluster."),
     Parameter("snapshotNamePrefix", "text", DEFAULT_PREFIX, "team-a-", _CREATE,
               "The beginning of each RBD snapshot's name."),
+    Parameter(_FREEZE, "flag", "false", "true", _CREATE,
+              "Whether the node that has the volume staged writes its filesystem out and holds all "
+              "writes back while the snapshot is taken, for 5 s at most. Otherwise the snapshot is "
+              "crash-consistent."),
     Parameter(NAME, "text", "", "before-upgrade", _CREATE,
               "The VolumeSnapshot's name, from the snapshotter; kept in the record."),
     Parameter(NAMESPACE, "text", "", "default", _CREATE,
@@ -40,11 +45,13 @@ class SnapshotParameters:
     """The parameters of a VolumeSnapshotClass.
 
     `kubernetes` has the names of the VolumeSnapshot, by the last words of their parameters.
+    `freeze` is whether the volume's filesystem is frozen while the snapshot is taken.
     """
 
     cluster_id: str | None = None
     name_prefix: str = DEFAULT_PREFIX
     kubernetes: Mapping[str, str] = field(default_factory=dict)
+    freeze: bool = False
 
 
 def parse(parameters: Mapping[str, str]) -> SnapshotParameters:
@@ -65,4 +72,5 @@ def parse(parameters: Mapping[str, str]) -> SnapshotParameters:
             for name in (NAME, NAMESPACE, CONTENT)
             if parameters.get(name)
         },
+        freeze=flag(parameters, _FREEZE),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rbdcsi import errors
 from rbdcsi.model import ids, image_layout, image_names, map_options
 from rbdcsi.model.node_options import FORCE, NodeOptions
-from rbdcsi.model.parameters import RESERVED, Parameter, matching, unknown
+from rbdcsi.model.parameters import RESERVED, Parameter, flag, matching, unknown
 
 FSTYPE = "csi.storage.k8s.io/fstype"
 PVC_NAME = "csi.storage.k8s.io/pvc/name"
@@ -201,7 +201,7 @@ def _node_options(parameters: Mapping[str, str], features: tuple[str, ...]) -> N
         raise errors.InvalidRequest(
             f"mounter: {mounter!r} is unknown; use one of {', '.join(_MAPPERS)}"
         )
-    mapper, try_others = _MAPPERS.get(mounter or ""), _flag(parameters, "tryOtherMounters")
+    mapper, try_others = _MAPPERS.get(mounter or ""), flag(parameters, "tryOtherMounters")
     if mapper == "krbd" and "journaling" in features and not try_others:
         raise errors.InvalidRequest(
             f"mounter: {mounter} maps no image with the feature journaling, which no kernel "
@@ -214,13 +214,6 @@ def _node_options(parameters: Mapping[str, str], features: tuple[str, ...]) -> N
         unmap_options=_unmap_options(parameters),
         mkfs_options=_shell_words(parameters, "mkfsOptions"),
     )
-
-
-def _flag(parameters: Mapping[str, str], name: str) -> bool:
-    text = parameters.get(name) or "false"
-    if text not in {"true", "false"}:
-        raise errors.InvalidRequest(f"{name}: {text!r}; write true or false")
-    return text == "true"
 
 
 def _by_mapper(parameters: Mapping[str, str], name: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ A plugin that answers lives. The absence of an answer proves nothing: the machin
 cut off from Ceph for a while.
 """
 
-import dataclasses
 import json
 import urllib.parse
 from collections.abc import Callable
@@ -12,24 +11,35 @@ from dataclasses import dataclass
 
 from rbdcsi.ceph import omap, watch
 from rbdcsi.ceph.connections import Ioctx
+from rbdcsi.nodes import freeze_messages
+from rbdcsi.nodes.freeze_messages import FreezeAnswer, FreezeOrder
 
 _RELEASE_SECONDS = 0.5  # a living plugin answers within milliseconds, and a fail-over waits for it
 
 
 @dataclass(frozen=True)
 class Question:
-    """Who are you; and with a volume handle: release that volume if no workload uses it."""
+    """Who are you; and by `release`, a volume handle: release that volume if no workload uses it.
+
+    `freeze` is to freeze the filesystem of a volume, or to thaw it.
+    """
 
     release: str | None = None
+    freeze: FreezeOrder | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A living plugin's answer; `will_release` is whether it begins to release the volume."""
+    """A living plugin's answer; `will_release` is whether it begins to release the volume.
+
+    `freeze` answers an order to freeze; None if there was none, or if the plugin's driver is of
+    before there were such orders.
+    """
 
     machine_id: str
     boot_id: str
     will_release: bool = False
+    freeze: FreezeAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,9 @@ def watch_for(
 
     def reply(message: bytes) -> str:
         # A newer driver's question is answered as far as this one knows it.
-        question = Question(json.loads(message).get("release"))
-        return json.dumps(dataclasses.asdict(answer(question)))
+        asked = json.loads(message)
+        question = Question(asked.get("release"), freeze_messages.order(asked.get("freeze")))
+        return _encoded(answer(question))
 
     return watch.Watch(object_name(node_id), reply, broke)
 
@@ -75,7 +86,8 @@ def ask(home: Ioctx, node_id: str, question: Question) -> Answers:
     Raises:
         Unavailable: Ceph does not answer.
     """
-    message = json.dumps({"release": question.release})
+    freeze = question.freeze and question.freeze.encode()
+    message = json.dumps({"release": question.release, "freeze": freeze})
     patience = _RELEASE_SECONDS if question.release else None
     replies = watch.notify(home, object_name(node_id), message, patience=patience)
     answers = tuple(answer for each in replies.answers if (answer := _decoded(each)))
@@ -97,9 +109,24 @@ def retire(home: Ioctx, node_id: str) -> None:
     omap.remove(home, object_name(node_id))
 
 
+def _encoded(answer: Answer) -> str:
+    facts = {
+        "machine_id": answer.machine_id,
+        "boot_id": answer.boot_id,
+        "will_release": answer.will_release,
+        "freeze": answer.freeze and answer.freeze.encode(),
+    }
+    return json.dumps(facts)
+
+
 def _decoded(reply: bytes) -> Answer | None:
     try:
         facts = json.loads(reply)
-        return Answer(facts["machine_id"], facts["boot_id"], facts["will_release"])
+        return Answer(
+            facts["machine_id"],
+            facts["boot_id"],
+            facts["will_release"],
+            freeze_messages.answer(facts.get("freeze")),
+        )
     except (ValueError, KeyError, TypeError):
         return None

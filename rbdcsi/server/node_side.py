@@ -14,6 +14,8 @@ from rbdcsi.server.interceptors import volume_lock
 from rbdcsi.server.locks import KeyedLocks
 from rbdcsi.services.node import Node
 from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.freeze import Freezer
+from rbdcsi.staging.freeze_marks import FreezeMarks
 from rbdcsi.staging.notes import Notes
 from rbdcsi.staging.reconcile import Reconciler
 from rbdcsi.staging.this_node import ThisNode
@@ -34,7 +36,14 @@ class NodeSide:
         """
         node = _this_node(options, pooled)
         self.this_node = node
-        self._reconciler = Reconciler(node, lambda handle: _hold(locks, handle))
+        self._reconciler = Reconciler(
+            node, lambda handle: _hold(locks, handle, f"reconciling volume {handle}")
+        )
+        self._freezer = Freezer(
+            node,
+            options.daemon_cgroup,
+            lambda handle: _hold(locks, handle, f"freezing volume {handle} for a snapshot"),
+        )
         self.reconciling = PeriodicTask("reconciler", self._reconciler.run)
         facts = NodeFacts(
             node.node_id,
@@ -59,7 +68,8 @@ class NodeSide:
         if question.release is not None:
             will_release = self._reconciler.release_soon(ids.parse(question.release))
             self.reconciling.wake()
-        return Answer(machine.machine_id, machine.boot_id, will_release)
+        freeze = self._freezer.obey(question.freeze) if question.freeze else None
+        return Answer(machine.machine_id, machine.boot_id, will_release, freeze)
 
 
 def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
@@ -72,11 +82,14 @@ def _this_node(options: Options, pooled: connections.Connections) -> ThisNode:
         options.kubelet_dir,
         devices,
         pooled,
+        FreezeMarks(options.state_dir / "frozen"),
         options.allow_foreign_watchers,
         may_fence=options.fence == "always",
     )
 
 
-def _hold(locks: KeyedLocks, handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
+def _hold(
+    locks: KeyedLocks, handle: ids.VolumeHandle, operation: str
+) -> contextlib.AbstractContextManager[None]:
     key = volume_lock.lock_key("Node", "volume_id", str(handle))
-    return locks.hold(key, f"reconciling volume {handle}")
+    return locks.hold(key, operation)

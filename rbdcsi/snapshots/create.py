@@ -16,6 +16,7 @@ import secrets
 from dataclasses import dataclass
 
 from rbdcsi import errors
+from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, snapshots
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
@@ -23,6 +24,7 @@ from rbdcsi.model import format_mark, ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
 from rbdcsi.snapshots import limit
 from rbdcsi.snapshots.find import Snapshot, described
+from rbdcsi.snapshots.freezing import Volume, frozen
 from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.snapshots.source import Source
 from rbdcsi.snapshots.store import Snapshots, StoredSnapshot
@@ -60,6 +62,7 @@ class SnapshotTaker:
             Exhausted: the volume has as many snapshots as it may have.
             Refused: the volume is being rolled back.
             Busy: another call does the same, or the client that has the volume does not answer.
+            Refused, Unavailable: the class asks for a freeze, see `freezing.frozen`.
         """
         require_possible(request.source, request.parameters)
         location_id = request.source.location
@@ -68,10 +71,12 @@ class SnapshotTaker:
             self._connections.use(location_id.cluster_id, credentials) as connection,
         ):
             location = self._locations.open(connection, location_id)
-            records = Snapshots(own.home(), location_id.cluster_id)
-            return self._take(location, records, request)
+            return self._take(location, own.home(), request)
 
-    def _take(self, location: Location, records: Snapshots, request: SnapshotRequest) -> Snapshot:
+    def _take(
+        self, location: Location, home: connections.Ioctx, request: SnapshotRequest
+    ) -> Snapshot:
+        records = Snapshots(home, request.source.location.cluster_id)
         source = Source.read(location, request.source)
         # It is read after the header: what a call takes has its record before.
         stored = records.named(request.name)
@@ -84,11 +89,13 @@ class SnapshotTaker:
                 source = Source.read(location, request.source)
                 snapshot = source.snapshot_of(own.record)
             if snapshot:
+                require_as_consistent(request.name, request.parameters, frozen=own.record.frozen)
                 return described(request.source, snapshot)
         reserved = _reserve(location, records, request, source, stored)
         if own and own.record.snap_id is None:
             _remove_earlier(location, source, own.record)
-        _take_snapshot(location, source, reserved.record.snapshot)
+        still = _still(home, location, request)
+        _take_snapshot(location, source, reserved.record.snapshot, still)
         return _confirm(location, records, source, reserved)
 
     def _require_gone(self, record: SnapshotRecord, request: SnapshotRequest) -> None:
@@ -132,6 +139,33 @@ def require_possible(source: ids.VolumeHandle, parameters: SnapshotParameters) -
         )
 
 
+def require_as_consistent(name: str, parameters: SnapshotParameters, *, frozen: bool) -> None:
+    """Refuse a snapshot that is less consistent than its class asks for.
+
+    Args:
+        name: the CSI name of a snapshot that was taken.
+        parameters: of the class.
+        frozen: whether the filesystem was frozen while it was taken.
+
+    Raises:
+        AlreadyExists: it was not, and the class asks for that.
+    """
+    if parameters.freeze and not frozen:
+        raise errors.AlreadyExists(
+            f"snapshot {name!r} was taken without a freeze of the filesystem, requested is one "
+            "with it (parameter freeze); delete it first, or choose another name"
+        )
+
+
+def _still(
+    home: connections.Ioctx, location: Location, request: SnapshotRequest
+) -> contextlib.AbstractContextManager[None] | None:
+    """Return what keeps the volume still while its snapshot is taken, if the class asks for it."""
+    if not request.parameters.freeze:
+        return None
+    return frozen(home, [Volume(request.source, store.Records(location.ioctx))])
+
+
 def _reserve(
     location: Location,
     records: Snapshots,
@@ -158,6 +192,7 @@ def _reserve(
         snapshot,
         kubernetes=parameters.kubernetes,
         token=secrets.token_hex(_TOKEN_BYTES),
+        frozen=parameters.freeze,
     )
     reserved = StoredSnapshot.of(record)
     if not records.swap(request.name, stored, reserved):
@@ -177,9 +212,15 @@ def _remove_earlier(location: Location, source: Source, earlier: SnapshotRecord)
         steps.done("snapshot.remove_earlier", snapshot=snapshot.name)
 
 
-def _take_snapshot(location: Location, source: Source, snapshot: str) -> None:
+def _take_snapshot(
+    location: Location,
+    source: Source,
+    snapshot: str,
+    still: contextlib.AbstractContextManager[None] | None,
+) -> None:
+    image_id, writers = source.handle.image_id, source.record.writers()
     try:
-        snapshots.take(location.ioctx, source.handle.image_id, snapshot, source.record.writers())
+        snapshots.take(location.ioctx, image_id, snapshot, writers, still)
     except errors.AlreadyExists as error:
         raise errors.Busy(
             f"RBD snapshot {snapshot!r} is being taken by another call; try again"

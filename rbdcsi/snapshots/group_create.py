@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rbdcsi import errors
+from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, held_image, snapshots, snapshots_together
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
@@ -21,7 +22,9 @@ from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import format_mark, ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
 from rbdcsi.snapshots import group_rules
+from rbdcsi.snapshots.create import require_as_consistent
 from rbdcsi.snapshots.find import Snapshot, described
+from rbdcsi.snapshots.freezing import Volume, frozen
 from rbdcsi.snapshots.group_records import GroupRecord, Groups, Member, StoredGroup
 from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.snapshots.source import Source
@@ -66,6 +69,7 @@ class GroupTaker:
                 back.
             Exhausted: a volume has as many snapshots as it may have.
             Busy: a client does not hand its lock over, or another call does the same.
+            Unavailable: the class asks for a freeze, see `freezing.frozen`.
         """
         group_rules.require_one_pool(request.name, request.sources, request.parameters)
         cluster_id = request.sources[0].location.cluster_id
@@ -90,6 +94,7 @@ class _Call:
         self._locations = volume_locations
         self._connection = connection
         self._cluster_id = cluster_id
+        self._home = home
         self._groups = Groups(home)
         self._records = Snapshots(home, cluster_id)
 
@@ -103,6 +108,7 @@ class _Call:
                 "name, or delete the other one first"
             )
         if group and group.record.taken:
+            require_as_consistent(request.name, request.parameters, frozen=group.record.frozen)
             return self._finished(group.record, self._sources(request.sources))
         try:
             taken = self._taken(*self._begun(request, names, group))
@@ -140,7 +146,10 @@ class _Call:
         record = (
             before.record if before else GroupRecord(request.name, secrets.token_hex(8), members)
         )
-        group = StoredGroup.of(dataclasses.replace(record, attempts=record.attempts + 1))
+        attempt = record.attempts + 1
+        group = StoredGroup.of(
+            dataclasses.replace(record, attempts=attempt, frozen=request.parameters.freeze)
+        )
         if not self._groups.swap(before, group):
             raise _busy(request.name)
         steps.done("group.reserve", group=request.name)
@@ -167,9 +176,16 @@ class _Call:
     def _taken(self, group: StoredGroup, before: _Sources) -> tuple[GroupRecord, _Sources]:
         """Take the snapshots of all members, and record their ids; see `_begun`."""
         members = group.record.members
-        with contextlib.ExitStack() as stack:
-            targets = [self._target(stack, member, before[member.volume]) for member in members]
-            snapshots_together.take(targets)
+        still = self._frozen(members) if group.record.frozen else contextlib.nullcontext()
+        try:
+            with contextlib.ExitStack() as stack:
+                targets = [self._target(stack, member, before[member.volume]) for member in members]
+                with still:
+                    snapshots_together.take(targets)
+        except errors.RbdCsiError:
+            with contextlib.suppress(errors.RbdCsiError):  # the repeated call removes them, too
+                self._undo(members, self._sources(member.volume for member in members))
+            raise
         steps.done("group.take", group=group.record.name)
         sources = self._sources(member.volume for member in members)
         found = [_snapshot_of(sources[member.volume], member) for member in members]
@@ -224,7 +240,13 @@ class _Call:
         # as CreateSnapshot does: the mark is read after the snapshot was taken
         mark = source.header.metadata.get(format_mark.KEY) if source.header else None
         record = before.record if before else SnapshotRecord(name, member.source, member.snapshot)
-        taken = dataclasses.replace(record, snap_id=snapshot.snap_id, mark=mark, abandoned=False)
+        taken = dataclasses.replace(
+            record,
+            snap_id=snapshot.snap_id,
+            mark=mark,
+            abandoned=False,
+            frozen=group.frozen,
+        )
         if not self._records.swap(name, before, StoredSnapshot.of(taken)):
             raise _busy(group.name)
         steps.done("group.confirm", snapshot=member.snapshot)
@@ -258,6 +280,14 @@ class _Call:
             member.snapshot,
             source.record.writers(),
         )
+
+    def _frozen(self, members: Sequence[Member]) -> contextlib.AbstractContextManager[None]:
+        """Return what keeps the volumes still while their snapshots are taken."""
+        volumes = [
+            Volume(member.volume, store.Records(self._location(member.volume).ioctx))
+            for member in members
+        ]
+        return frozen(self._home, volumes)
 
     def _remove(self, member: Member, source: Source) -> None:
         """Remove the snapshot of a group that is not proved to be of one moment."""

@@ -43,6 +43,7 @@ class GroupRecord:
         attempts: how often the snapshots were begun; a call whose number is not current any more
             must not finish.
         taken: whether all snapshots are taken, at one moment.
+        frozen: whether no filesystem of the volumes was in use then; see SnapshotRecord.
     """
 
     name: str
@@ -50,6 +51,7 @@ class GroupRecord:
     members: tuple[Member, ...]
     attempts: int = 0
     taken: bool = False
+    frozen: bool = stored.later(default=False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     def member_name(self, cluster_id: str, member: Member) -> str:

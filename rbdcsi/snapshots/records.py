@@ -23,6 +23,8 @@ class SnapshotRecord:
             none. A clone has it from here: the volume may have been formatted since.
         kubernetes: names of the VolumeSnapshot, for the operator.
         token: of the call that takes it: two reservations of one name differ.
+        frozen: whether no filesystem of the volume was in use while the snapshot was taken, because
+            it was frozen, or staged nowhere for writing.
         abandoned: whether the volume was deleted before the snapshot was finished. The record stays
             until the image is gone, for a snapshot that is still to come.
     """
@@ -35,6 +37,7 @@ class SnapshotRecord:
     kubernetes: Mapping[str, str] = field(default_factory=dict)
     token: str = stored.later("")
     abandoned: bool = stored.later(default=False)
+    frozen: bool = stored.later(default=False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     @property

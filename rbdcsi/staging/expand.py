@@ -23,6 +23,7 @@ from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import require_working, shows
 from rbdcsi.staging.notes import BLOCK_FILE
+from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.telemetry import metrics, steps
 
@@ -65,6 +66,7 @@ class Expander:
             ChildAlive: the growth runs on; a repeat takes its result.
         """
         node, handle = self._node, request.handle
+        thaw_left(node, handle)
         device = node.devices.find(handle)
         entry = self._entry(request, device)
         if device is None or entry is None:

@@ -13,6 +13,7 @@ from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock
 from rbdcsi.staging.device_stack import shows
+from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import metrics, steps
 
@@ -52,6 +53,7 @@ def discard(node: ThisNode, connection: Connection, fence: Fence) -> None:
         Others: see `Mapper.discard`.
     """
     handle = ids.parse(fence.volume)
+    _thaw(node, handle)
     device, note = node.devices.find(handle), node.devices.note(handle)
     client = (device.client if device else None) or (note.client if note else None)
     if client in {fence.address, None}:
@@ -63,6 +65,14 @@ def discard(node: ThisNode, connection: Connection, fence: Fence) -> None:
     reported = dataclasses.replace(fence, gone=clock.now())
     Fences(connection.home()).change(fence, reported)
     steps.done("fence.gone", volume=fence.volume, client=fence.address)
+
+
+def _thaw(node: ThisNode, handle: ids.VolumeHandle) -> None:
+    """Thaw the filesystem if that is possible; one whose disk hangs is discarded all the same."""
+    try:
+        thaw_left(node, handle)
+    except errors.RbdCsiError as error:
+        _log.warning("not thawed before its end", volume=str(handle), error=str(error))
 
 
 def _discard(node: ThisNode, handle: ids.VolumeHandle, device: MappedDevice, fence: Fence) -> None:

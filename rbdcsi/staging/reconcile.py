@@ -1,5 +1,6 @@
 """Makes this node's devices and the records in Ceph agree, at start, on request, and each minute.
 
+- A filesystem that an earlier process left frozen is thawed, before Ceph is asked anything.
 - A device whose client is fenced is removed with its mounts.
 - A device that no attachment accounts for is unmapped.
 - A device that the kubelet has forgotten is unmapped and released: it forgets a stage that was cut
@@ -27,6 +28,7 @@ from rbdcsi.staging import fenced
 from rbdcsi.staging.client import client_of_existing
 from rbdcsi.staging.device_stack import belongs_to, shows
 from rbdcsi.staging.notes import BLOCK_FILE, Note
+from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.staging.unstage import Unstager
 
@@ -67,6 +69,7 @@ class Reconciler:
 
     def run(self) -> float:
         """Reconcile once, and return the seconds until the next time."""
+        self._thaw_left()
         while self._to_release:
             self._release(self._to_release.pop())
         for cluster in self._node.connections.configured.clusters:
@@ -80,8 +83,14 @@ class Reconciler:
         with _tolerated("mapped devices"):
             self._idle = self._idle_devices()
         _log.debug("reconciled")
-        is_soon = time.monotonic() < self._fence_expected_until
+        may_be_frozen = bool(self._node.freeze_marks.all())
+        is_soon = may_be_frozen or time.monotonic() < self._fence_expected_until
         return _SHORT_PAUSE_SECONDS if is_soon else PAUSE_SECONDS
+
+    def _thaw_left(self) -> None:
+        for handle in self._node.freeze_marks.all():
+            with _tolerated(str(handle)), self._hold(handle):
+                thaw_left(self._node, handle)
 
     def _is_unpublished(self, note: Note) -> bool:
         staging = Path(note.staging_path)

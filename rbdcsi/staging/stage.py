@@ -22,6 +22,7 @@ from rbdcsi.staging.expand import grow_staged
 from rbdcsi.staging.mapping import mapped
 from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.stage_call import StageCall, StageRequest
+from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.staging.unstage import Unstager
 from rbdcsi.staging.volume import opened
@@ -53,6 +54,7 @@ class Stager:
         """
         handle, node = request.handle, self._node
         cluster_id = handle.location.cluster_id
+        thaw_left(node, handle)
         with (
             node.connections.use(cluster_id) as own_connection,
             node.connections.use(cluster_id, credentials) as connection,

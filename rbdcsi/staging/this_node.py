@@ -15,6 +15,7 @@ from rbdcsi.host.machine import Machine
 from rbdcsi.model import ids
 from rbdcsi.nodes.registry import NodeRecord
 from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.freeze_marks import FreezeMarks
 
 MOUNT_SECONDS = 60.0
 Network = IPv4Network | IPv6Network
@@ -22,7 +23,7 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class ThisNode:
-    """The node: its id and machine, the directory of mounts, its devices, and Ceph.
+    """The node: its id and machine, the directory of mounts, its devices, marks, and Ceph.
 
     Clients in `allowed_watchers` may have an image open that is staged here. `may_fence` is whether
     the operator allows to fence a client that is not proved gone.
@@ -33,6 +34,7 @@ class ThisNode:
     kubelet_dir: Path
     devices: Devices
     connections: Connections
+    freeze_marks: FreezeMarks
     allowed_watchers: tuple[Network, ...] = ()
     may_fence: bool = True
 

@@ -13,6 +13,7 @@ from rbdcsi.model import ids
 from rbdcsi.staging import release
 from rbdcsi.staging.device_stack import belongs_to, shows
 from rbdcsi.staging.notes import BLOCK_FILE
+from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import steps
 
@@ -29,9 +30,10 @@ class Unstager:
         A volume of a cluster that is not configured any more is unmapped; nothing is recorded.
 
         Raises:
-            Busy: the volume is in use; the message names the users.
+            Busy: the volume is in use; the message names the users. Or it is frozen.
             Unavailable: it is unmapped, but Ceph does not answer.
         """
+        thaw_left(self._node, handle)  # the kernel keeps what is unmounted while it is frozen
         note = self._node.devices.note(handle)
         mounts = self._node.mounts
         if note and Path(note.staging_path) != staging_path and note.is_staged(mounts):

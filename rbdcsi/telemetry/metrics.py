@@ -92,6 +92,14 @@ DISCARDED = prometheus_client.Counter(
     ["cluster"],
     registry=REGISTRY,
 )
+FROZEN_SECONDS = prometheus_client.Histogram(
+    "rbdcsi_filesystem_frozen_seconds",
+    "Time for which a filesystem of this node was frozen for a snapshot, by the result: held until "
+    "the snapshot was taken, or lost before.",
+    ["result"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 _BUILD = prometheus_client.Info(
     "rbdcsi_build", "Versions of the driver and of Python.", registry=REGISTRY
 )

@@ -12,7 +12,7 @@ import pytest
 import rados
 
 import rbdcsi
-from e2e import clusters, volume
+from e2e import clusters, snapshots, volume
 from e2e.clusters import commands
 from e2e.driver import Driver, Installation
 from e2e.pool import image_id
@@ -28,20 +28,26 @@ pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]
 
 # The last commit whose drivers recorded neither machines nor more than one client.
 PREVIOUS = "195042b2"
+# The last commit whose node plugins froze nothing.
+BEFORE_FREEZE = "ba1e1d1c"
 _ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
-    """Give the command that is the driver of the previous version, from the repository's history.
+    """Give the command that is the driver of the previous version."""
+    return _program(PREVIOUS, tmp_path_factory.mktemp("previous"))
+
+
+def _program(commit: str, directory: Path) -> Sequence[str]:
+    """Return the command that is the driver of a commit, from the repository's history.
 
     The compiled interface is this tree's, because the interface has not changed.
     """
-    if subprocess.run(["git", "-C", _ROOT, "cat-file", "-e", PREVIOUS], check=False).returncode:
-        pytest.skip(f"this clone has no history back to {PREVIOUS}: `git fetch --unshallow`")
-    directory = tmp_path_factory.mktemp("previous")
+    if subprocess.run(["git", "-C", _ROOT, "cat-file", "-e", commit], check=False).returncode:
+        pytest.skip(f"this clone has no history back to {commit}: `git fetch --unshallow`")
     archive = subprocess.run(
-        ["git", "-C", _ROOT, "archive", "--format=zip", PREVIOUS, "rbdcsi"],
+        ["git", "-C", _ROOT, "archive", "--format=zip", commit, "rbdcsi"],
         check=True,
         capture_output=True,
     ).stdout
@@ -95,6 +101,24 @@ def test_a_node_of_the_previous_version_serves_a_volume_of_this_controller(
         moved = lab.again_attached(made, lab.nodes[0])
         volume.stage(lab.nodes[0], moved)
         assert (volume.publish(lab.nodes[0], moved) / "file").read_text() == "kept"
+
+
+def test_a_node_of_before_the_freeze_takes_no_frozen_snapshot(
+    lab: Lab, installation: Installation, tmp_path: Path
+) -> None:
+    program = _program(BEFORE_FREEZE, tmp_path)
+    node = dataclasses.replace(installation, program=program).node("node-before-freeze").start()
+    wait_until_registered(lab.ioctx, node)
+    with lab.volume("before-freeze", at=node) as made:
+        volume.stage(node, made)
+        with refused(
+            "FAILED_PRECONDITION", "older driver that cannot freeze", "node-before-freeze"
+        ):
+            snapshots.create(lab.controller, "s", made.id, parameters={"freeze": "true"})
+        with lab.image(made) as image:
+            assert list(image.list_snaps()) == []
+        labs.take_down(node, made)
+    node.stop()
 
 
 def test_a_node_of_the_previous_version_that_does_not_release_is_fenced(

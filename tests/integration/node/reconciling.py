@@ -1,4 +1,4 @@
-"""A node's reconciler in the test's own process, beside the plugin that runs or is stopped."""
+"""A node in the test's own process, beside the plugin that runs or is stopped."""
 
 import contextlib
 from pathlib import Path
@@ -10,6 +10,7 @@ from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import select
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import Devices
+from rbdcsi.staging.freeze_marks import FreezeMarks
 from rbdcsi.staging.notes import Notes
 from rbdcsi.staging.reconcile import Hold, Reconciler
 from rbdcsi.staging.this_node import ThisNode
@@ -23,9 +24,15 @@ def free(_handle: ids.VolumeHandle) -> contextlib.AbstractContextManager[None]:
 
 def reconciler(node: Driver, hold: Hold = free) -> Reconciler:
     """Return a reconciler of the node, which does the work of the plugin's own."""
+    return Reconciler(this_node(node), hold)
+
+
+def this_node(node: Driver) -> ThisNode:
+    """Return the node as its plugin knows it."""
     configured = clusters_file.load(Path(node.flags[node.flags.index("--config") + 1]))
     pooled = connections.Connections(configured, timeout=10)
     state = node.directory / "state"
     devices = Devices(select.every(state), ("fuse",), pooled, Notes(state / "notes"))
     machine = this_machine(node.directory)
-    return Reconciler(ThisNode(labs.node_id(node), machine, node.kubelet, devices, pooled), hold)
+    marks = FreezeMarks(state / "frozen")
+    return ThisNode(labs.node_id(node), machine, node.kubelet, devices, pooled, marks)

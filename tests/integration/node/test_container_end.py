@@ -15,7 +15,9 @@ from e2e.driver import Driver
 from rbdcsi.host.kernel import cgroup
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
+from tests.integration.node.freezes import freeze, is_frozen
 from tests.integration.node.lab import Lab
+from tests.integration.node.writer import writing
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -78,6 +80,23 @@ def test_group_that_is_none_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert reason is not None
     assert f"{tmp_path} is no control group" in reason
     assert not (tmp_path / "group").exists()
+
+
+def test_a_frozen_volume_is_thawed_although_no_container_follows(
+    lab: Lab, contained: Driver, groups: tuple[Path, Path], tmp_path: Path
+) -> None:
+    container, _daemons = groups
+    with lab.volume("frozen-container", at=contained) as made:
+        volume.stage(contained, made)
+        with writing(volume.publish(contained, made) / "records", tmp_path) as writer:
+            freeze(lab, contained, made)
+            assert is_frozen(made.target(contained))
+            _end(container)
+            contained.wait_for_death()
+            writer.require_goes_on()
+        contained.stop()
+        contained.start()
+        volume.until_let_through(lambda: volume.unpublish(contained, made))
 
 
 def _members(group: Path) -> set[int]:

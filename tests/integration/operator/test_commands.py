@@ -76,13 +76,15 @@ def test_snapshots_are_shown_with_what_waits_for_them(
 ) -> None:
     with bench.volume("snapped") as made:
         names = {"csi.storage.k8s.io/volumesnapshot/name": "before-upgrade"}
-        taken = snapshots.create(bench.controller, "s", made.id, parameters=names)
+        parameters = {"freeze": "true", **names}
+        taken = snapshots.create(bench.controller, "s", made.id, parameters=parameters)
         cluster.rbd("snap", "create", f"{pool}/csi-snapped@by-hand")
         ours, foreign = shell.json("snapshots", "ls")
         assert (ours["snapshot"], ours["name"], ours["volume"]) == (taken.snapshot_id, "s", made.id)
         assert (ours["state"], ours["clones"], ours["size_bytes"]) == ("ready", 0, made.size)
         assert ours["kubernetes"] == {"volumesnapshot/name": "before-upgrade"}
         assert (foreign["rbd_snapshot"], foreign["state"]) == ("by-hand", "unmanaged")
+        assert (ours["frozen"], foreign["frozen"]) == (True, None)
         assert shell.json("snapshots", "show", taken.snapshot_id) == ours
         assert shell.json("snapshots", "ls", "--volume", made.id) == [ours, foreign]
         assert shell.json("snapshots", "ls", "--volume", f"{made.id}0") == []

@@ -6,6 +6,7 @@ from rbdcsi import errors
 from rbdcsi.model import snapshot_class
 from rbdcsi.model.parameters import Parameter
 from rbdcsi.model.snapshot_class import SnapshotParameters
+from rbdcsi.nodes.freeze_messages import FROZEN_SECONDS
 
 
 def test_a_class_of_ceph_csi() -> None:
@@ -31,7 +32,7 @@ def test_a_class_of_ceph_csi() -> None:
 
 
 def test_an_empty_class() -> None:
-    assert snapshot_class.parse({}) == SnapshotParameters(None, "csi-snap-", {})
+    assert snapshot_class.parse({}) == SnapshotParameters(None, "csi-snap-", {}, freeze=False)
     empty = dict.fromkeys(snapshot_class.KNOWN, "")
     assert snapshot_class.parse(empty) == snapshot_class.parse({})
 
@@ -51,12 +52,18 @@ def test_unknown_parameters_are_refused(name: str) -> None:
         ({"snapshotNamePrefix": "a/b"}, "snapshotNamePrefix: 'a/b' does not match"),
         ({"snapshotNamePrefix": "x" * 40}, "snapshotNamePrefix"),
         ({"clusterID": "a b"}, "clusterID: 'a b' does not match"),
+        ({"freeze": "yes"}, "freeze: 'yes'; write true or false"),
         ({"clusterId": "a"}, "did you mean clusterID?"),
     ],
 )
 def test_wrong_values(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=message.replace("?", r"\?")):
         snapshot_class.parse(parameters)
+
+
+def test_the_table_has_the_limit_of_a_freeze() -> None:
+    (row,) = [row for row in snapshot_class.TABLE if row.name == "freeze"]
+    assert f"for {FROZEN_SECONDS:.0f} s at most" in row.meaning
 
 
 @pytest.mark.parametrize("row", snapshot_class.TABLE, ids=lambda row: row.name)
