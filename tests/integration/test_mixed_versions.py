@@ -107,13 +107,11 @@ def test_a_node_of_before_the_freeze_takes_no_frozen_snapshot(
     lab: Lab, installation: Installation, tmp_path: Path
 ) -> None:
     program = _program(BEFORE_FREEZE, tmp_path)
-    node = dataclasses.replace(installation, program=program).node("node-before-freeze").start()
+    node = dataclasses.replace(installation, program=program).node("node-early").start()
     wait_until_registered(lab.ioctx, node)
     with lab.volume("before-freeze", at=node) as made:
         volume.stage(node, made)
-        with refused(
-            "FAILED_PRECONDITION", "older driver that cannot freeze", "node-before-freeze"
-        ):
+        with refused("FAILED_PRECONDITION", "older driver that cannot freeze", "node-early"):
             snapshots.create(lab.controller, "s", made.id, parameters={"freeze": "true"})
         with lab.image(made) as image:
             assert list(image.list_snaps()) == []
