@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from rbdcsi import errors
 
+_FINISHING_SECONDS = 120.0
+
 _ends_at: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
 
 
@@ -22,6 +24,14 @@ def within(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         _ends_at.reset(token)
+
+
+def finishing() -> contextlib.AbstractContextManager[None]:
+    """Give the body two minutes of its own: a repeated call would begin anew, and never get on.
+
+    If the body finishes after the caller's deadline, the repeated call finds the result.
+    """
+    return within(_FINISHING_SECONDS)
 
 
 def remaining(at_most: float) -> float:

@@ -13,7 +13,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import changes, cloning, connections, locations, names, snapshots
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
-from rbdcsi.runtime import clock
+from rbdcsi.runtime import clock, deadlines
 from rbdcsi.snapshots import limit
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import ancestry, clone_notes, clone_rules, sources, spec
@@ -130,9 +130,11 @@ class Cloner:
         token = notes.begin(Attempt(str(source.volume), source.snapshot is None, clock.now()))
         steps.done("clone.note", image=source.image)
         try:
-            yield token
+            with deadlines.finishing():
+                yield token
         except errors.RbdCsiError:
-            with contextlib.suppress(errors.RbdCsiError):  # otherwise the note leads to it
+            # If that fails, the note leads to what is left.
+            with contextlib.suppress(errors.RbdCsiError), deadlines.finishing():
                 undo(
                     source.location if source.snapshot is None else None,
                     source.volume,
@@ -141,7 +143,8 @@ class Cloner:
                 )
                 notes.end(token)
             raise
-        notes.end(token)
+        with deadlines.finishing():
+            notes.end(token)
         steps.done("clone.end", image=source.image)
 
     def _snapshot(self, source: Source, token: str) -> tuple[str, format_mark.Mark | None]:
