@@ -22,6 +22,7 @@ from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import format_mark, ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
+from rbdcsi.runtime import deadlines
 from rbdcsi.snapshots import limit
 from rbdcsi.snapshots.find import Snapshot, described
 from rbdcsi.snapshots.freezing import Volume, frozen
@@ -94,9 +95,10 @@ class SnapshotTaker:
         reserved = _reserve(location, records, request, source, stored)
         if own and own.record.snap_id is None:
             _remove_earlier(location, source, own.record)
-        still = _still(home, location, request)
-        _take_snapshot(location, source, reserved.record.snapshot, still)
-        return _confirm(location, records, source, reserved)
+        with deadlines.finishing():
+            still = _still(home, location, request)
+            _take_snapshot(location, source, reserved.record.snapshot, still)
+            return _confirm(location, records, source, reserved)
 
     def _require_gone(self, record: SnapshotRecord, request: SnapshotRequest) -> None:
         """Refuse a name that stands for another volume's snapshot, unless that is gone."""
