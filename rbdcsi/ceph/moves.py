@@ -19,7 +19,14 @@ _MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a locatio
 
 
 def to_trash(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
-    """Move the image to the trash: its name is free, clients that have it open keep its data.
+    """Move the image to the trash; see `held` and `Held.to_trash`."""
+    with held(ioctx, image_id, name) as image:
+        image.to_trash()
+
+
+@contextlib.contextmanager
+def held(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator["Held"]:
+    """Keep other clients from moving or changing the image while the body moves it.
 
     Args:
         ioctx: the location of the image.
@@ -31,36 +38,53 @@ def to_trash(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
         Refused: another client has locked it.
         Failed: it is in a group.
     """
-    with ceph_errors.translated("moving to the trash image", name):
-        if _is_mirrored(ioctx, image_id):
-            rbd.RBD().trash_move(ioctx, name, 0)
-            return
-        with _locked(ioctx, image_id, name) as current:
-            trash.move(ioctx, image_id, current)
+    doing = f"taking away image {name}, whose id is"
+    with contextlib.ExitStack() as stack:
+        with ceph_errors.translated(doing, image_id):
+            mirrored = _is_mirrored(ioctx, image_id)
+            current = name if mirrored else stack.enter_context(_locked(ioctx, image_id, name))
+        yield Held(ioctx, image_id, current, mirrored=mirrored)
 
 
-def set_aside(ioctx: rados.Ioctx, image_id: str, name: str, new_name: str) -> None:
-    """Rename the image: its name is free, and its snapshots stay of use; a repeat finishes it.
+class Held:
+    """An image that no other client moves at this time, unless it is mirrored."""
 
-    librbd clones by the image's name, which an image in the trash has not got.
+    def __init__(self, ioctx: rados.Ioctx, image_id: str, name: str, *, mirrored: bool) -> None:
+        self._ioctx = ioctx
+        self._image_id = image_id
+        self._name = name
+        self._mirrored = mirrored
 
-    Args:
-        ioctx: the location of the image.
-        image_id: the image.
-        name: its name.
-        new_name: a name that only this image can have.
+    def to_trash(self) -> None:
+        """Move it to the trash: its name is free, clients that have it open keep its data.
 
-    Raises:
-        NotFound, Refused, Failed: see `to_trash`.
-    """
-    with ceph_errors.translated("renaming image", name):
-        if _is_mirrored(ioctx, image_id):
-            if name != new_name:
-                rbd.RBD().rename(ioctx, name, new_name)
-            return
-        with _locked(ioctx, image_id, name) as current:
-            if current != new_name:
-                names.free(ioctx, current, new_name, image_id)
+        Raises:
+            NotFound, Refused: see `held`; only if the image is mirrored.
+        """
+        with ceph_errors.translated("moving to the trash image", self._name):
+            if self._mirrored:
+                rbd.RBD().trash_move(self._ioctx, self._name, 0)
+            else:
+                trash.move(self._ioctx, self._image_id, self._name)
+
+    def set_aside(self, new_name: str) -> None:
+        """Rename it: its name is free, and its snapshots stay of use; a repeat finishes it.
+
+        librbd clones by the image's name, which an image in the trash has not got.
+
+        Args:
+            new_name: a name that only this image can have.
+
+        Raises:
+            NotFound, Refused: see `held`; only if the image is mirrored.
+        """
+        with ceph_errors.translated("renaming image", self._name):
+            if self._name == new_name:
+                return
+            if self._mirrored:
+                rbd.RBD().rename(self._ioctx, self._name, new_name)
+            else:
+                names.free(self._ioctx, self._name, new_name, self._image_id)
 
 
 def _is_mirrored(ioctx: rados.Ioctx, image_id: str) -> bool:

@@ -9,7 +9,9 @@ An image with snapshots cannot be removed yet, and in the trash its snapshots co
 It gets another name, so that the volume's name is free at once; `purge` waits for the snapshots.
 """
 
+import contextlib
 import dataclasses
+import time
 from collections.abc import Callable
 
 from rbdcsi import errors
@@ -19,9 +21,12 @@ from rbdcsi.ceph import connections, moves, trash
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names
-from rbdcsi.runtime import clock
+from rbdcsi.runtime import clock, deadlines
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import dependants, spec
+
+_MOVING_SECONDS = 1.0  # for another call to move an image
+_POLL_SECONDS = 0.05
 
 
 class Deleter:
@@ -100,27 +105,62 @@ def _take_away(
     def begin_delete(record: VolumeRecord) -> VolumeRecord:
         return rules.begin_delete(record, str(handle), now)
 
-    records.change(image_id, begin_delete, stored)
-    steps.done("delete.record", volume=str(handle))
-    try:
-        # It is read after the record was written: a CreateSnapshot that did not see the record has
-        # taken its snapshot by now.
-        header = location.images.header(image_id)
+    begin_delete(stored.record)  # refuses an attached volume before its lock is asked for
+    with contextlib.ExitStack() as holding:
+        if not cut_off:
+            try:
+                held = holding.enter_context(moves.held(location.ioctx, image_id, name))
+            except errors.NotFound:
+                return
+            except errors.Refused as error:
+                if _is_taken_away(location, image_id):
+                    return
+                raise _in_use(location, handle, name) from error
+        # Of calls at the same time, only the one that has the lock writes the record.
+        records.change(image_id, begin_delete, stored)
+        steps.done("delete.record", volume=str(handle))
         if cut_off:
             trash.finish_move(location.ioctx, image_id, name)
-        elif header and dependants.needs_name(header):
-            moves.set_aside(location.ioctx, image_id, name, image_names.deleted_name(image_id))
         else:
-            moves.to_trash(location.ioctx, image_id, name)
-    except errors.NotFound:
-        return
-    except errors.Refused as error:
-        records.change(image_id, lambda record: dataclasses.replace(record, deleting=None))
-        if location.images.name_of(image_id) is not None:
-            raise _in_use(location, handle, name) from error
-    # Of two concurrent calls, the one that was refused may have reverted the other's record.
-    records.change(image_id, begin_delete)
+            _move(location, handle, name, held)
     steps.done("delete.trash", volume=str(handle))
+
+
+def _move(location: Location, handle: ids.VolumeHandle, name: str, held: moves.Held) -> None:
+    image_id, records = handle.image_id, store.Records(location.ioctx)
+    # It is read after the record was written: a CreateSnapshot that did not see the record has
+    # taken its snapshot by now.
+    header = location.images.header(image_id)
+    try:
+        if header and dependants.needs_name(header):
+            held.set_aside(image_names.deleted_name(image_id))
+        else:
+            held.to_trash()
+    except errors.NotFound:  # it is mirrored, and another call was first
+        return
+    except errors.Refused as error:  # it is mirrored, and locked
+        records.change(image_id, lambda record: dataclasses.replace(record, deleting=None))
+        raise _in_use(location, handle, name) from error
+
+
+def _is_taken_away(location: Location, image_id: str) -> bool:
+    """Return whether another DeleteVolume, which has the image's lock, moves it.
+
+    Raises:
+        Busy: it has not finished.
+    """
+    aside, ends_at = image_names.deleted_name(image_id), time.monotonic() + _MOVING_SECONDS
+    while time.monotonic() < ends_at:
+        if location.images.name_of(image_id) in {None, aside}:
+            return True
+        time.sleep(deadlines.remaining(_POLL_SECONDS))
+    record = store.Records(location.ioctx).get(image_id)
+    if record.deleting:
+        raise errors.Busy(
+            f"image {image_id} is being deleted since {record.deleting} by another call, or "
+            "another client has locked it; try again"
+        )
+    return False
 
 
 def _in_use(location: Location, handle: ids.VolumeHandle, name: str) -> errors.Refused:
