@@ -42,7 +42,8 @@ def contained(
 ) -> Iterator[Driver]:
     """Give a node plugin in its container's group."""
     container, daemons = groups
-    node = installation.node("node-c", "--daemon-cgroup", str(daemons)).start()
+    name = f"node-{uuid.uuid4().hex[:4]}"
+    node = installation.node(name, "--daemon-cgroup", str(daemons)).start()
     (container / "cgroup.procs").write_text(str(node.pid))
     wait_until_registered(ioctx, node)
     yield node

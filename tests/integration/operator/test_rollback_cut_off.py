@@ -3,9 +3,12 @@
 Two processes at once, or one that was frozen: Ceph lets one of them change the image.
 """
 
+import contextlib
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -14,6 +17,7 @@ import rados
 from e2e import leftovers, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
+from rbdcsi.attachments.records import Rollback
 from rbdcsi.ceph.lineage import Protection
 from tests.integration.operator.rollback_bed import SIZE, Bed
 from tests.refusal import refused
@@ -25,6 +29,7 @@ pytestmark = [
 
 OLD, NEW = b"old " * MIB, b"new " * MIB
 ROUNDS = 3
+ATTEMPTS = 30
 STEPS = (
     "rollback.record",
     "rollback.protect",
@@ -118,18 +123,31 @@ def _wait_until_begun(bed: Bed, made: Volume, before: int) -> None:
     commands.wait_until(lambda: bed.view.record(made).rollbacks > before, "it has begun")
 
 
+@contextlib.contextmanager
+def _stopped_on_its_way(
+    bed: Bed, made: Volume, snapshot: str
+) -> Iterator[tuple[subprocess.Popen[str], Rollback]]:
+    """Give a process that was stopped in the middle of a rollback, and what it has recorded."""
+    for _ in range(ATTEMPTS):
+        before = bed.view.record(made).rollbacks
+        with bed.begin(made, snapshot) as process:
+            _wait_until_begun(bed, made, before)
+            process.send_signal(signal.SIGSTOP)
+            if rollback := bed.view.record(made).rollback:
+                yield process, rollback
+                return
+            process.send_signal(signal.SIGCONT)  # it has ended before
+    raise AssertionError(f"no process was stopped on its way in {ATTEMPTS} attempts")
+
+
 def test_a_frozen_process_changes_nothing_after_another_one_went_on(
     bed: Bed, raw: Volume, admin: rados.Rados
 ) -> None:
     bed.put(raw, OLD, 0, 16 * MIB)
     taken = bed.snapshot(raw, "of the frozen")
     bed.put(raw, NEW, *range(0, SIZE, 4 * MIB))
-    with bed.begin(raw, taken) as process:
+    with _stopped_on_its_way(bed, raw, taken) as (process, rollback):
         try:
-            _wait_until_begun(bed, raw, 0)
-            process.send_signal(signal.SIGSTOP)
-            rollback = bed.view.record(raw).rollback
-            assert rollback
             bed.roll_back(raw, taken)
             assert rollback.client in set(leftovers.blocklisted(admin))
             bed.put(raw, b"since", 0)
