@@ -25,12 +25,14 @@ from e2e.walk.deaths import Deaths
 from e2e.walk.world import Reached, World
 from rbdcsi.ceph import blocklist, connections
 from rbdcsi.config import clusters_file
+from rbdcsi.volumes.clone_notes import CloneNotes
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 
 _CALLERS = 32
 _NAMES = tuple(f"walk-{letter}" for letter in "abcdefghij")  # few, so that callers meet
 _COPIES = 40  # and so many snapshots, at most
 _CEPH_SECONDS = 20.0  # for one operation
+_WATCH_SECONDS = 60.0  # twice as long as Ceph keeps a dead client's watch
 _PAUSE = 0.2  # seconds between two steps of a caller, at most
 
 
@@ -87,7 +89,7 @@ def walk(
         deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
         _wander(world, deaths, seed, seconds)
         end.take_down(world)
-        ended = _remove_unfinished_copies(installation.config)
+        ended = _remove_unfinished_copies(installation.config, ioctx)
         ended |= {client for driver in (*controllers, *nodes) for client in _ended(driver)}
         for client in ended:  # else for a day
             cluster.ceph("osd", "blocklist", "rm", client)
@@ -97,15 +99,22 @@ def walk(
     return Told(tuple(world.troubles), world.outcomes, deaths.count)
 
 
-def _remove_unfinished_copies(config: Path) -> set[str]:
+def _remove_unfinished_copies(config: Path, ioctx: rados.Ioctx) -> set[str]:
     """Remove what the calls of dead controllers left; a controller does it ten minutes later.
+
+    It is refused while Ceph holds the watch of a dead client for alive.
 
     Returns:
         The clients of controllers that were put on the blocklist for it.
     """
     pooled = connections.Connections(clusters_file.load(config), timeout=_CEPH_SECONDS)
+    upkeep = CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0, round_seconds=0)
+    ends_at = time.monotonic() + _WATCH_SECONDS
     with structlog.testing.capture_logs() as log:
-        CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0).run()
+        upkeep.run()
+        while CloneNotes(ioctx).attempts() and time.monotonic() < ends_at:
+            time.sleep(1)
+            upkeep.run()
     return {line["client"] for line in log if line["event"] == blocklist.ENDED}
 
 
