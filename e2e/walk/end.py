@@ -17,6 +17,7 @@ from e2e.walk.world import Reached, World
 from rbdcsi.api import csi_pb2
 
 _SECONDS = 120.0  # for a call to succeed, and for everything to go
+_CREATION_SECONDS = 400.0  # one that was cut off inside librbd is begun again after 300
 _PAUSE = 0.2
 _AT_ONCE = 16
 
@@ -35,7 +36,7 @@ def take_down(world: World) -> None:
     _delete_volumes(world, controller)
     for name in world.names:
         create = functools.partial(volume.create, controller, name, size=SIZE)
-        if made := _until_done(world, f"create {name}", create):
+        if made := _until_done(world, f"create {name}", create, _CREATION_SECONDS):
             world.created(name, made)
     _delete_volumes(world, controller)
     _delete_snapshots(world, controller, taken[1::2])
@@ -114,12 +115,14 @@ def _take_down_at(world: World, made: Volume, node: Reached) -> None:
     _until_done(world, f"unstage {made.id} {node.name}", unstage)
 
 
-def _until_done(world: World, what: str, call: Callable[[], Answer]) -> Answer | None:
+def _until_done(
+    world: World, what: str, call: Callable[[], Answer], seconds: float = _SECONDS
+) -> Answer | None:
     """Repeat the call until it succeeds; it is trouble if it does not."""
-    ends_at = time.monotonic() + _SECONDS
+    ends_at = time.monotonic() + seconds
     while not (answers := world.attempt(what, lambda: [call()])):
         if time.monotonic() > ends_at:
-            world.trouble(f"{what} did not succeed within {_SECONDS:.0f} s after the walk")
+            world.trouble(f"{what} did not succeed within {seconds:.0f} s after the walk")
             return None
         time.sleep(_PAUSE)
     return answers[0]
