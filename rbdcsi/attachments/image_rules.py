@@ -11,6 +11,20 @@ from rbdcsi.attachments.records import Growth, Rollback, VolumeRecord
 from rbdcsi.model import ids
 
 
+def require_existing(record: VolumeRecord, volume: str) -> None:
+    """Refuse to use a volume that is being deleted.
+
+    Args:
+        record: the volume's.
+        volume: the volume handle, for messages.
+
+    Raises:
+        NotFound: it is.
+    """
+    if record.deleting:
+        raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
+
+
 def require_whole(record: VolumeRecord, volume: str) -> None:
     """Refuse to use a volume whose image is being rolled back.
 
@@ -26,7 +40,7 @@ def require_whole(record: VolumeRecord, volume: str) -> None:
             f"volume {volume} is being rolled back to snapshot {rollback.snapshot!r} since "
             f"{rollback.since} by client {rollback.client}; until that has ended, it may hold a "
             "mix of old and new data. If `rbdcsi volumes rollback` was cut off, run it again: "
-            f"`{command(volume, rollback)}`"
+            f"`{command(volume, rollback.snap_id)}`"
         )
 
 
@@ -48,9 +62,9 @@ def require_detached(record: VolumeRecord, volume: str) -> None:
         raise errors.Refused(f"volume {volume} is attached to {nodes}; detach it there first")
 
 
-def command(volume: str, rollback: Rollback) -> str:
-    """Return the command that finishes a rollback of the volume."""
-    snapshot = ids.SnapshotHandle(ids.parse(volume), rollback.snap_id)
+def command(volume: str, snap_id: int) -> str:
+    """Return the command that rolls the volume back to a snapshot."""
+    snapshot = ids.SnapshotHandle(ids.parse(volume), snap_id)
     return f"rbdcsi volumes rollback {volume} {snapshot}"
 
 
@@ -74,8 +88,7 @@ def begin_grow(
         Refused: its image is being rolled back.
         Busy: another client has not finished.
     """
-    if record.deleting:
-        raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
+    require_existing(record, volume)
     require_whole(record, volume)
     other = unfinished_growth(record, growth.client, image_size)
     if other and other.client not in ended:
@@ -119,8 +132,7 @@ def begin_rollback(
         Refused: the volume is attached.
         Busy: another client rolls it back, or grows it.
     """
-    if record.deleting:
-        raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
+    require_existing(record, volume)
     require_detached(record, volume)
     growing = unfinished_growth(record, rollback.client, rollback.size)
     if growing and growing.client not in ended:

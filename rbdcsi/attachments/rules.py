@@ -41,8 +41,7 @@ def attach(
             node; or the image is being rolled back.
         Busy: the volume is being detached from the node, or another node still settles it.
     """
-    if record.deleting:
-        raise errors.NotFound(f"volume {volume} is being deleted since {record.deleting}")
+    image_rules.require_existing(record, volume)
     image_rules.require_whole(record, volume)
     attachment = record.attachments.get(node)
     if attachment:

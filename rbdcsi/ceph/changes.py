@@ -8,6 +8,9 @@ the last one of a removed snapshot.
 
 import contextlib
 
+import rbd
+
+from rbdcsi.model.image_layout import BITS
 from rbdcsi.runtime.turns import Turns
 
 _TURNS = Turns(1)
@@ -25,3 +28,13 @@ def turn(image_id: str) -> contextlib.AbstractContextManager[None]:
 def is_wanted(image_id: str) -> bool:
     """Return whether another caller waits for a turn at the image."""
     return _TURNS.is_wanted(image_id)
+
+
+def lock(image: rbd.Image) -> None:
+    """Take an open image's exclusive lock, if it has one, and keep it from other clients.
+
+    Raises:
+        rbd.Error: another client keeps it.
+    """
+    if image.features() & BITS["exclusive-lock"]:
+        image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)

@@ -13,19 +13,18 @@ import rbd
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes, names, omap, trash
 from rbdcsi.ceph.images import Images
-from rbdcsi.model.image_layout import BITS
 
 _MIRRORING = "rbd_mirroring"  # the object with the mirrored images of a location
 
 
 def to_trash(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
-    """Move the image to the trash; see `held` and `Held.to_trash`."""
-    with held(ioctx, image_id, name) as image:
+    """Move the image to the trash; see `movable` and `MovableImage.to_trash`."""
+    with movable(ioctx, image_id, name) as image:
         image.to_trash()
 
 
 @contextlib.contextmanager
-def held(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator["Held"]:
+def movable(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator["MovableImage"]:
     """Keep other clients from moving or changing the image while the body moves it.
 
     Args:
@@ -43,10 +42,10 @@ def held(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator["Held"]:
         with ceph_errors.translated(doing, image_id):
             mirrored = _is_mirrored(ioctx, image_id)
             current = name if mirrored else stack.enter_context(_locked(ioctx, image_id, name))
-        yield Held(ioctx, image_id, current, mirrored=mirrored)
+        yield MovableImage(ioctx, image_id, current, mirrored=mirrored)
 
 
-class Held:
+class MovableImage:
     """An image that no other client moves at this time, unless it is mirrored."""
 
     def __init__(self, ioctx: rados.Ioctx, image_id: str, name: str, *, mirrored: bool) -> None:
@@ -59,7 +58,7 @@ class Held:
         """Move it to the trash: its name is free, clients that have it open keep its data.
 
         Raises:
-            NotFound, Refused: see `held`; only if the image is mirrored.
+            NotFound, Refused: see `movable`; only if the image is mirrored.
         """
         with ceph_errors.translated("moving to the trash image", self._name):
             if self._mirrored:
@@ -76,7 +75,7 @@ class Held:
             new_name: a name that only this image can have.
 
         Raises:
-            NotFound, Refused: see `held`; only if the image is mirrored.
+            NotFound, Refused: see `movable`; only if the image is mirrored.
         """
         with ceph_errors.translated("renaming image", self._name):
             if self._name == new_name:
@@ -97,8 +96,7 @@ def _locked(ioctx: rados.Ioctx, image_id: str, name: str) -> Iterator[str]:
     with changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         if group := image.group()["name"]:
             raise errors.Failed(f"image {name} is in group {group}; remove it from the group first")
-        if image.features() & BITS["exclusive-lock"]:
-            image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+        changes.lock(image)
         current = Images(ioctx).name_of(image_id)
         if current is None:
             raise errors.NotFound(f"image {name} is in the trash already")

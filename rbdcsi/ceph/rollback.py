@@ -18,7 +18,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, changes, objects, watch
+from rbdcsi.ceph import ceph_errors, changes, objects, writers
 from rbdcsi.ceph.images import Images, OpenImage
 from rbdcsi.ceph.lineage import ImageSnapshot, Protection
 from rbdcsi.model.image_layout import BITS
@@ -39,7 +39,7 @@ class ChangingImage:
 
     def all_answer(self) -> bool:
         """Return whether all watchers live: librbd and krbd confirm a notification."""
-        return not watch.notify(self._ioctx, objects.HEADER + self._image_id, "").silent
+        return writers.all_answer(self._ioctx, self._image_id)
 
     def lock(self) -> None:
         """Take the exclusive lock, if the image has one, and keep it from other clients.
@@ -48,8 +48,7 @@ class ChangingImage:
             Refused: another client keeps it.
         """
         with ceph_errors.translated("taking the lock of image", self._image_id):
-            if self._image.features() & BITS["exclusive-lock"]:
-                self._image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+            changes.lock(self._image)
 
     def roll_back(self, snap_id: int, size: int) -> None:
         """Give the image the content of a snapshot, and at least this size.

@@ -30,8 +30,13 @@ def require_answers(
         Busy: a client does not answer, or does not watch the image.
     """
     require_watching(opened, image_id, writers)
-    if writers and watch.notify(ioctx, objects.HEADER + image_id, _HEADER_CHANGED).silent:
+    if writers and not all_answer(ioctx, image_id):
         raise _silent("a client", image_id)
+
+
+def all_answer(ioctx: rados.Ioctx, image_id: str) -> bool:
+    """Return whether all watchers of an image live."""
+    return not watch.notify(ioctx, objects.HEADER + image_id, _HEADER_CHANGED).silent
 
 
 def require_watching(opened: OpenImage, image_id: str, writers: frozenset[str]) -> None:

@@ -81,11 +81,11 @@ class Kind(Generic[_Record]):
         Raises:
             Refused: a newer driver wrote it and does not allow this driver to rewrite it.
         """
-        writer, known = getattr(record, _UNKNOWN, {}).get("writer", 1), self._known()
-        if type(writer) is not int or writer > known:
+        writer, newest = getattr(record, _UNKNOWN, {}).get("writer", 1), self._newest()
+        if type(writer) is not int or writer > newest:
             raise errors.Refused(
                 f"the {self.name} was written by a newer driver, which lets drivers of version "
-                f"{writer} and newer change it; this one knows {known}: use the newer driver"
+                f"{writer} and newer change it; this one knows {newest}: use the newer driver"
             )
         version = max(self.version, *_versions_in_use(record))
         return json.dumps({"version": version, **_plain(record)}, separators=(",", ":"))
@@ -103,10 +103,10 @@ class Kind(Generic[_Record]):
         try:
             facts = json.loads(text)
             version = facts.pop("version", 1) if self.unversioned else facts.pop("version")
-            known = self._known()
-            if type(version) is not int or not 1 <= version <= known:
+            newest = self._newest()
+            if type(version) is not int or not 1 <= version <= newest:
                 raise errors.Failed(
-                    f"{where}: {self.name} has version {version}, this driver knows {known}: run "
+                    f"{where}: {self.name} has version {version}, this driver knows {newest}: run "
                     "the newer driver that wrote it"
                 )
             return typing.cast(_Record, _decoder(typing.cast(Any, self.record))(facts, self.name))
@@ -115,7 +115,7 @@ class Kind(Generic[_Record]):
                 f"{where}: {self.name} is damaged ({error!r}), {self.remedy}"
             ) from error
 
-    def _known(self) -> int:
+    def _newest(self) -> int:
         """Return the newest version that this driver can read."""
         fields = dataclasses.fields(typing.cast(Any, self.record))
         return max(self.version, *(_version(field) for field in fields))

@@ -81,8 +81,9 @@ def examine(pooled: Connections, handle: ids.VolumeHandle, snapshot: str) -> Pla
         names = {each.snap_id: name for each, name in taken}
         chosen = rollback_checks.chosen(handle, header, names, snapshot)
         rollback_checks.require_possible(handle, header, record, chosen)
-        place = "/".join(filter(None, (location.pool, handle.location.namespace)))
-        plan = Plan(handle, place, image, header, record, chosen, names.get(chosen.snap_id))
+        location_name = "/".join(filter(None, (location.pool, handle.location.namespace)))
+        csi_name = names.get(chosen.snap_id)
+        plan = Plan(handle, location_name, image, header, record, chosen, csi_name)
         with location.images.opened(handle.image_id) as opened:
             watchers = opened.watchers() - blocklist.addresses(connection)
         rollback_checks.require_unused(
@@ -219,10 +220,10 @@ class _Work:
             yield
         except errors.RbdCsiError as error:
             handle, snapshot = self._plan.handle, self._plan.snapshot
-            again = ids.SnapshotHandle(handle, snapshot.snap_id)
+            again = image_rules.command(str(handle), snapshot.snap_id)
             raise type(error)(
                 f"volume {handle} was not rolled back as a whole, and cannot be attached until it "
-                f"is: {error}. Then run it again: `rbdcsi volumes rollback {handle} {again}`"
+                f"is: {error}. Then run it again: `{again}`"
             ) from error
 
     def _write_mark(self, mark: format_mark.Mark | None) -> None:

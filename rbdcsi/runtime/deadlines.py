@@ -27,9 +27,9 @@ def within(seconds: float | None) -> Iterator[None]:
 
 
 def finishing() -> contextlib.AbstractContextManager[None]:
-    """Give the body two minutes of its own: a repeated call would begin anew, and never get on.
+    """Let the body go on for two minutes, also after the caller's deadline.
 
-    If the body finishes after the caller's deadline, the repeated call finds the result.
+    It is for work that a repeated call would begin anew. The repeated call finds the result.
     """
     return within(_FINISHING_SECONDS)
 

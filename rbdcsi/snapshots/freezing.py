@@ -49,7 +49,7 @@ def frozen(home: connections.Ioctx, volumes: Sequence[Volume]) -> Iterator[None]
 
     Raises:
         Busy: a filesystem could not be frozen now, or was thawed too early, or a volume was
-            attached, staged or detached meanwhile.
+            attached, staged or detached at the same time.
         Unavailable: a node's plugin does not answer.
         Refused: a node's plugin or kernel cannot freeze the volume.
     """
@@ -143,9 +143,9 @@ class _Freeze:
         # An older driver did not note the machine of its client.
         own = [each for each in answers.answers if self._machines & {each.machine_id, ""}]
         if not own:
-            found = "does not answer" if answers.silent else "does not run"
+            plugin = "does not answer" if answers.silent else "does not run"
             raise errors.Unavailable(
-                f"volume {self._handle} is staged at node {self.node!r}, whose plugin {found}, so "
+                f"volume {self._handle} is staged at node {self.node!r}, whose plugin {plugin}, so "
                 "its filesystem cannot be kept frozen for a snapshot; look at the rbdcsi Pod of "
                 "that node, or use a VolumeSnapshotClass without the parameter freeze"
             )

@@ -188,13 +188,13 @@ class _Call:
             raise
         steps.done("group.take", group=group.record.name)
         sources = self._sources(member.volume for member in members)
-        found = [_snapshot_of(sources[member.volume], member) for member in members]
+        taken = [_snapshot_of(sources[member.volume], member) for member in members]
         record = dataclasses.replace(
             group.record,
             taken=True,
             members=tuple(
                 dataclasses.replace(member, snap_id=snapshot.snap_id if snapshot else None)
-                for member, snapshot in zip(members, found, strict=True)
+                for member, snapshot in zip(members, taken, strict=True)
             ),
         )
         after = StoredGroup.of(record)
@@ -202,7 +202,7 @@ class _Call:
             for volume, source in sources.items():
                 source.existing_header()
                 source.require_not_rolled_back(before[volume])
-            if None in found:
+            if None in taken:
                 raise _busy(group.record.name)
         except errors.RbdCsiError:
             self._undo(members, sources)

@@ -139,9 +139,9 @@ class _Running:
     def _result(self, thawed: Thawed | None) -> FreezeAnswer:
         steps.done("freeze.thaw", volume=str(self._handle))
         if thawed:
-            result = "held" if thawed.held else "lost"
+            result = "held" if thawed.was_frozen else "lost"
             metrics.FROZEN_SECONDS.labels(result).observe(thawed.seconds)
-            if thawed.held:
+            if thawed.was_frozen:
                 return FreezeAnswer(FreezeState.HELD)
             return FreezeAnswer(FreezeState.LOST, f"it was thawed after {thawed.seconds:.1f} s")
         return FreezeAnswer(FreezeState.LOST, "the process that held it ended")

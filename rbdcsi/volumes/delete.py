@@ -106,10 +106,10 @@ def _take_away(
         return rules.begin_delete(record, str(handle), now)
 
     begin_delete(stored.record)  # refuses an attached volume before its lock is asked for
-    with contextlib.ExitStack() as holding:
+    with contextlib.ExitStack() as locking:
         if not cut_off:
             try:
-                held = holding.enter_context(moves.held(location.ioctx, image_id, name))
+                image = locking.enter_context(moves.movable(location.ioctx, image_id, name))
             except errors.NotFound:
                 return
             except errors.Refused as error:
@@ -122,20 +122,22 @@ def _take_away(
         if cut_off:
             trash.finish_move(location.ioctx, image_id, name)
         else:
-            _move(location, handle, name, held)
+            _move(location, handle, name, image)
     steps.done("delete.trash", volume=str(handle))
 
 
-def _move(location: Location, handle: ids.VolumeHandle, name: str, held: moves.Held) -> None:
+def _move(
+    location: Location, handle: ids.VolumeHandle, name: str, image: moves.MovableImage
+) -> None:
     image_id, records = handle.image_id, store.Records(location.ioctx)
     # It is read after the record was written: a CreateSnapshot that did not see the record has
     # taken its snapshot by now.
     header = location.images.header(image_id)
     try:
         if header and dependants.needs_name(header):
-            held.set_aside(image_names.deleted_name(image_id))
+            image.set_aside(image_names.deleted_name(image_id))
         else:
-            held.to_trash()
+            image.to_trash()
     except errors.NotFound:  # it is mirrored, and another call was first
         return
     except errors.Refused as error:  # it is mirrored, and locked

@@ -29,11 +29,11 @@ _GRACE_SECONDS = 2.0  # after its limit, for a child to thaw on a busy machine
 class Thawed:
     """A filesystem that is thawed.
 
-    `seconds` is how long it was frozen. `held` is whether it still was when the thaw was ordered.
+    `seconds` is how long it was frozen. `was_frozen` is whether it still was at the order to thaw.
     """
 
     seconds: float
-    held: bool
+    was_frozen: bool
 
 
 class Freeze:
@@ -103,8 +103,8 @@ class Freeze:
         A child that is stopped, or killed, does not thaw: it is killed after its time limit.
         """
         match self._line(self._limit + _GRACE_SECONDS).split():
-            case ["thawed", seconds, held]:
-                return Thawed(float(seconds), held == "True")
+            case ["thawed", seconds, was_frozen]:
+                return Thawed(float(seconds), was_frozen == "True")
             case _:
                 return None
 

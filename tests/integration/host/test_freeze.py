@@ -56,7 +56,7 @@ def test_it_is_held_until_the_order(mounted: paths.Target) -> None:
         child.thaw()
         thawed = child.wait_until_thawed()
         assert thawed
-        assert thawed.held
+        assert thawed.was_frozen
         assert child.end()
     assert not _unfreeze(mounted.path)
 
@@ -66,7 +66,7 @@ def test_it_is_thawed_at_the_limit(mounted: paths.Target) -> None:
         assert child.wait_until_frozen()
         thawed = child.wait_until_thawed()
         assert thawed
-        assert not thawed.held
+        assert not thawed.was_frozen
     assert not _unfreeze(mounted.path)
 
 
@@ -77,7 +77,7 @@ def test_a_thaw_by_another_program_is_noticed(mounted: paths.Target) -> None:
         child.thaw()
         thawed = child.wait_until_thawed()
         assert thawed
-        assert not thawed.held
+        assert not thawed.was_frozen
         assert child.end()
 
 
