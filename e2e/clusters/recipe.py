@@ -59,6 +59,9 @@ log file = {directory}/log/$name.log
 admin socket = {directory}/run/$name.asok
 osd objectstore = {backend}
 osd memory target = 1073741824
+# Before 17.2.8 and 18.2.5, a client that dies while the OSD registers its watch is listed as a
+# watcher until its object leaves this cache (Ceph's issue 58120), so without load for ever.
+osd pg object context cache count = 0
 bluestore block size = 10737418240
 memstore device bytes = 10737418240
 osd mclock skip benchmark = true

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,16 @@ from tests import faults
 pytestmark = [pytest.mark.usefixtures("nothing_left")]
 
 SIZE = 8 << 20
+WATCHER = """
+import rados, sys
+conf, user, keyring, pool = sys.argv[1:]
+with rados.Rados(name=user, conffile=conf, conf={"keyring": keyring}) as connection:
+    with connection.open_ioctx(pool) as ioctx:
+        ioctx.stat("watched")
+        print("connected", flush=True)
+        sys.stdin.readline()
+        ioctx.watch("watched", lambda *_: "", lambda *_: None, timeout=2)
+"""
 OWNER = """
 import signal, sys, time
 from pathlib import Path
@@ -117,6 +128,32 @@ def test_frozen_osd_gives_a_bounded_error_and_works_again_when_thawed(
             ioctx.write_full("object", b"frozen")
         ioctx.write_full("object", b"thawed")
         assert ioctx.read("object") == b"thawed"
+
+
+def test_watch_of_a_client_that_died_while_it_was_made_ends(
+    cluster: Cluster, admin: rados.Rados, pool: str
+) -> None:
+    with admin.open_ioctx(pool) as ioctx:
+        ioctx.write_full("watched", b"")
+    user = [str(cluster.conf), f"client.{cluster.user}", str(cluster.keyring), pool]
+    for _ in range(6):  # Ceph 16 forgets about every third watch
+        with subprocess.Popen(
+            [sys.executable, "-c", WATCHER, *user], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as client:
+            assert client.stdin
+            assert client.stdout
+            client.stdout.readline()
+            with faults.frozen_osd(cluster):
+                client.stdin.write(b"\n")
+                client.stdin.flush()
+                time.sleep(0.2)  # for the request to reach the socket of the OSD
+                client.kill()
+                client.wait()
+
+    def ended() -> bool:
+        return not cluster.rados("--pool", pool, "listwatchers", "watched")
+
+    commands.wait_until(ended, "Ceph drops the watches of the dead clients")
 
 
 def test_frozen_monitor_gives_a_bounded_error_and_works_again_when_thawed(
