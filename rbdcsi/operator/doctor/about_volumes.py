@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
+from rbdcsi.ceph import objects
 from rbdcsi.model import format_mark
 from rbdcsi.model.ids import SnapshotHandle
 from rbdcsi.operator.doctor.findings import Finding, command, rados
@@ -131,6 +132,14 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
             continue  # it goes when its snapshots and clones are deleted
         elif not too_long:
             continue
+        elif forgotten := sorted(volume.watchers & cluster.blocklist):
+            clients = f"client {', '.join(forgotten)}, which is on the blocklist"
+            cause = f"Ceph still lists {clients}, among those that have it open"
+            remedy = (
+                "Ceph has forgotten to end that watch: let the placement group that the command "
+                "shows peer again (`ceph pg repeer`, see troubleshooting)"
+            )
+            commands = [_placement_group(volume)]
         yield Finding(
             "stuck-deletion",
             cluster.cluster_id,
@@ -140,6 +149,14 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
             remedy,
             tuple(commands),
         )
+
+
+def _placement_group(volume: Volume) -> str:
+    """Return the command that shows where the image's header is."""
+    location, header = volume.location, objects.HEADER + volume.handle.image_id
+    return command(
+        "ceph", "osd", "map", location.pool, header, *filter(None, [location.id.namespace])
+    )
 
 
 def _foreign_snapshots(volume: Volume, cluster: Cluster) -> dict[int, str]:

@@ -229,6 +229,14 @@ def test_a_deleted_volume_that_waits_for_snapshots_of_the_driver_is_no_fault() -
     assert kinds(cluster(waiting, snapshots=(NotedSnapshot("s", record),))) == []
 
 
+def test_a_watch_that_outlives_its_client_is_ended_where_ceph_keeps_it() -> None:
+    volume = deleting((NOW - timedelta(hours=2)).isoformat(), STRANGER)
+    (finding,) = examine([cluster(volume, blocklist=frozenset({STRANGER}))], RULES)
+    assert finding.kind == "stuck-deletion"
+    assert finding.commands == ("ceph osd map p rbd_header.a",)
+    assert "ceph pg repeer" in finding.remedy
+
+
 def test_a_fence_that_the_driver_may_not_lift_ends_by_itself() -> None:
     gone = dataclasses.replace(FENCE, note=dataclasses.replace(NOTE, gone=THEN))
     lacks = frozenset({"lift"})
