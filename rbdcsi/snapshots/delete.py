@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.ceph import connections, snapshots
-from rbdcsi.ceph.lineage import ImageSnapshot, Protection
+from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
@@ -107,7 +107,10 @@ class SnapshotDeleter:
 def require_not_rolled_back_to(
     location: Location, volume: ids.VolumeHandle, snapshot: ImageSnapshot
 ) -> None:
-    """Say why Ceph refuses to remove a snapshot to which its volume is being rolled back.
+    """Refuse to remove a snapshot to which its volume is being rolled back.
+
+    A rollback protects it only after it has written the record, and may have died between: without
+    the snapshot, its repeat could not end it.
 
     Args:
         location: where the image is.
@@ -117,6 +120,6 @@ def require_not_rolled_back_to(
     Raises:
         Refused: it is.
     """
-    if snapshot.protection is Protection.ENDING:
-        record = store.Records(location.ioctx).get(volume.image_id)
+    record = store.Records(location.ioctx).get(volume.image_id)
+    if record.rollback and record.rollback.snap_id == snapshot.snap_id:
         image_rules.require_whole(record, str(volume))
