@@ -11,12 +11,19 @@ from typing import TypeVar
 
 from e2e import snapshots, volume
 from e2e.volume import MIB, Volume
-from e2e.walk import data
+from e2e.walk import data, freezes
+from e2e.walk.contents import Content, Taken
 from e2e.walk.copies import Asked
+from e2e.walk.rollbacks import Rollbacks
 from e2e.walk.world import Reached, World
+from rbdcsi.api import csi_pb2
+from rbdcsi.attachments.records import VolumeRecord
 
 SIZE = 32 * MIB
 _PODS = ("pod-1", "pod-2")
+_AWAY = ("unpublish", "unpublish", "unstage", "detach")  # from a node with two Pods
+_ROLLBACKS = 4  # attempts of one that is refused
+_FROZEN = 0.15  # of the uses of a staged volume are frozen snapshots
 _TWICE = 0.15  # of the calls
 _LATE = 0.15  # of the calls: for a volume that may be gone
 _TRIES, _PAUSE = 8, 0.3  # of a call of a volume's whole way; seconds
@@ -35,9 +42,11 @@ _WEIGHTS = {  # most calls are those of whole ways, so that some volumes are in 
     "unstage": 1,
     "grow": 1,
     "grow-at-node": 1,
-    "snapshot": 2,
+    "snapshot": 1,
+    "frozen snapshot": 1,
     "delete snapshot": 1,
     "copy": 2,
+    "rollback": 2,
 }
 
 
@@ -49,29 +58,44 @@ def copying(controller: Reached, asked: Asked) -> Callable[[], Volume]:
     return functools.partial(volume.create, controller, asked.name, size=0, source=asked.source)
 
 
+def taking(controller: Reached, asked: Asked) -> Callable[[], csi_pb2.Snapshot]:
+    """Return the call that takes a snapshot."""
+    return functools.partial(
+        snapshots.create, controller, asked.name, asked.source, parameters=asked.parameters
+    )
+
+
 @dataclass(frozen=True)
 class Caller:
     """One of the callers; `chance` is its own."""
 
     world: World
+    rollbacks: Rollbacks
     chance: random.Random
     twice: ThreadPoolExecutor
 
     def step(self) -> None:
         """Do one thing by chance."""
         kind = self.chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        of_snapshots = {"delete snapshot": self._delete_snapshot, "rollback": self._roll_back}
+        if kind in of_snapshots:
+            of_snapshots[kind]()
+            return
         copies = [asked.name for asked in self.world.copies.copies]
         name = self.chance.choice([*self.world.names, *copies])
-        node = self.chance.choice(self.world.nodes)
+        if self.rollbacks.are_under_way(self.world.volumes(name)) and self.chance.random() > _LATE:
+            return
+        self._use(kind, name, self.chance.choice(self.world.nodes))
+
+    def _use(self, kind: str, name: str, node: Reached) -> None:
+        """Do something with a volume of that name."""
         if kind == "journey":
             self._journey(name, node)
         elif kind == "create":
             self.create(name)
-        elif kind == "delete snapshot":
-            self._delete_snapshot()
         elif made := self._some(name):
-            if kind == "snapshot":
-                self._snapshot(made)
+            if kind in {"snapshot", "frozen snapshot"}:
+                self._snapshot(made, freeze=kind == "frozen snapshot")
             elif kind == "copy":
                 self._copy(made)
             else:
@@ -87,13 +111,24 @@ class Caller:
             self.world.created(name, made)
         return made
 
-    def _snapshot(self, made: Volume) -> None:
-        copies = self.world.copies
-        asked = copies.ask_for_snapshot(made, self.world.acknowledged(made))
-        if asked:
-            call = functools.partial(snapshots.create, self._controller(), asked.name, made.id)
-            if taken := self._attempt(f"snapshot {made.id} {asked.name}", call):
-                copies.made(asked, taken.snapshot_id)
+    def _snapshot(self, made: Volume, *, freeze: bool) -> None:
+        world = self.world
+        asked = world.copies.ask_for_snapshot(made.id, freeze=freeze)
+        if asked is None:
+            return
+        before, what = world.record(made), "frozen-snapshot" if freeze else "snapshot"
+        content = world.contents.of(made.id, before.rollbacks)
+        for _ in range(_TRIES):
+            call = taking(self._controller(), asked)
+            if snapshot := self._attempt(f"{what} {made.id} {asked.name}", call):
+                break
+            time.sleep(self.chance.uniform(0, _PAUSE))
+        if snapshot:
+            begun, after = world.contents.begun(made.id), world.record(made)
+            taken = Taken(_present(content, before, after), begun)
+            world.copies.made(asked, snapshot.snapshot_id, taken)
+            if freeze and any(data.is_staged_by(each.name, before, after) for each in world.nodes):
+                freezes.require_no_recovery(world, made, snapshot.snapshot_id)
 
     def _delete_snapshot(self) -> None:
         if taken := self.world.copies.snapshots:
@@ -108,18 +143,34 @@ class Caller:
     def _copy(self, made: Volume) -> None:
         """Copy a volume, or one of the snapshots."""
         world = self.world
-        source, tokens = made.id, frozenset(world.acknowledged(made))
-        if (taken := world.copies.snapshots) and self.chance.random() < 0.6:
+        taken, snapshot = world.copies.snapshots, None
+        if taken and self.chance.random() < 0.6:
             snapshot = self.chance.choice(taken)
-            source, tokens = snapshot.id, snapshot.tokens
-        asked = world.copies.ask_for_copy(source, tokens)
+        asked = world.copies.ask_for_copy(snapshot.id if snapshot else made.id)
         if asked is None:
             return
+        before = world.record(made)
+        content = world.contents.of(made.id, before.rollbacks)
         call = copying(self._controller(), asked)
-        if copy := self._attempt(f"copy {source} {asked.name}", call):
-            for token in tokens:
-                world.acknowledge(copy, token)
+        if copy := self._attempt(f"copy {asked.source} {asked.name}", call):
+            own = _present(content, before, world.record(made))
+            world.contents.copied(copy.id, snapshot.taken.present if snapshot else own)
             world.created(asked.name, copy)
+
+    def _roll_back(self) -> None:
+        """Roll a volume back, after it was taken away from its node."""
+        if not (candidates := self.rollbacks.candidates()):
+            return
+        snapshot = self.chance.choice(candidates)
+        made = self.world.volume(snapshot.source)
+        with self.rollbacks.reserved(made) as reserved:
+            for _ in range(_ROLLBACKS if reserved else 0):
+                for node in self.world.nodes:
+                    if node.name in self.world.attachments(made):
+                        for kind in _AWAY:
+                            self._call(kind, made, node)
+                if self.rollbacks.roll_back(made, snapshot, self.chance):
+                    break
 
     def _some(self, name: str) -> Volume | None:
         """Return a volume of that name, mostly the newest."""
@@ -143,9 +194,9 @@ class Caller:
         if not all(self._insist(kind, made, node) for kind in ("stage", "publish")):
             return
         for _ in range(self.chance.randrange(1, 20)):
-            self._call(self.chance.choice(("write", "read")), made, node)
+            self._use_staged(made, node)
         ways = (
-            ("unpublish", "unpublish", "unstage", "detach"),  # two Pods
+            _AWAY,
             ("detach",),
             (),
         )
@@ -153,6 +204,12 @@ class Caller:
             self._call(kind, made, node)
         if self.chance.random() < 0.2:
             self._call("delete", made, node)
+
+    def _use_staged(self, made: Volume, node: Reached) -> None:
+        if self.chance.random() < _FROZEN:
+            self._snapshot(made, freeze=True)
+        else:
+            self._call(self.chance.choice(("write", "read")), made, node)
 
     def _insist(self, kind: str, made: Volume, node: Reached) -> bool:
         """Repeat a call as the kubelet does; return whether it succeeded."""
@@ -209,3 +266,8 @@ class Caller:
 
     def _controller(self) -> Reached:
         return self.chance.choice(self.world.controllers)
+
+
+def _present(content: Content | None, before: VolumeRecord, after: VolumeRecord) -> frozenset[str]:
+    """Return the files that a volume had from one look at its record to the other."""
+    return content.present if content and before.rollbacks == after.rollbacks else frozenset()

@@ -1,13 +1,10 @@
-"""The snapshots and copies of a walk, and what each of them must hold.
-
-A snapshot holds at least the files whose writes were acknowledged before the first call that asked
-for it. A copy of it holds the same, and a copy of a volume what was acknowledged before its call.
-"""
+"""The snapshots and copies of a walk, and what each of the snapshots must hold."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from e2e.volume import Volume
+from e2e.walk.contents import Taken
 
 
 @dataclass(frozen=True)
@@ -17,46 +14,53 @@ class Asked:
     Attributes:
         name: of the snapshot or of the copy.
         source: the id of the volume or snapshot.
-        tokens: the files that it must hold.
+        parameters: of the call.
     """
 
     name: str
     source: str
-    tokens: frozenset[str]
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot that exists, or existed."""
+    """A snapshot that exists, or existed; `source` is the id of its volume."""
 
     id: str
-    tokens: frozenset[str]
+    source: str
+    taken: Taken
 
 
 @dataclass
 class Copies:
     """All snapshots and copies. Every method may be called from any thread."""
 
-    most: int
+    most_snapshots: int
+    most_copies: int
     _snapshots: dict[str, Asked] = field(default_factory=dict)
     _copies: dict[str, Asked] = field(default_factory=dict)
     _made: dict[str, Snapshot] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask_for_snapshot(self, volume: Volume, tokens: set[str]) -> Asked | None:
+    def ask_for_snapshot(self, source: str, *, freeze: bool) -> Asked | None:
         """Return a new snapshot's name and source; None if there are enough."""
+        parameters = {"freeze": "true"} if freeze else {}
         with self._lock:
-            return self._ask(self._snapshots, "snapshot", volume.id, frozenset(tokens))
+            if len(self._snapshots) >= self.most_snapshots:
+                return None
+            return self._ask(self._snapshots, "snapshot", source, parameters)
 
-    def ask_for_copy(self, source: str, tokens: frozenset[str]) -> Asked | None:
+    def ask_for_copy(self, source: str) -> Asked | None:
         """Return a new copy's name and source; None if there are enough."""
         with self._lock:
-            return self._ask(self._copies, "copy", source, tokens)
+            if len(self._copies) >= self.most_copies:
+                return None
+            return self._ask(self._copies, "copy", source, {})
 
-    def made(self, asked: Asked, snapshot_id: str) -> None:
+    def made(self, asked: Asked, snapshot_id: str, taken: Taken) -> None:
         """Note that a snapshot was made."""
         with self._lock:
-            self._made[asked.name] = Snapshot(snapshot_id, asked.tokens)
+            self._made[asked.name] = Snapshot(snapshot_id, asked.source, taken)
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -77,10 +81,8 @@ class Copies:
             return list(self._copies.values())
 
     def _ask(
-        self, every: dict[str, Asked], kind: str, source: str, tokens: frozenset[str]
-    ) -> Asked | None:
-        if len(every) >= self.most:
-            return None
-        asked = Asked(f"{kind}-{len(every)}", source, tokens)
+        self, every: dict[str, Asked], kind: str, source: str, parameters: Mapping[str, str]
+    ) -> Asked:
+        asked = Asked(f"{kind}-{len(every)}", source, parameters)
         every[asked.name] = asked
         return asked

@@ -1,7 +1,8 @@
 """Writes and reads of a published volume, and the rules that they must keep.
 
 - No write is acknowledged at a node that the volume was not attached to while it lasted.
-- A node that had the volume staged all the time reads every write that was acknowledged before.
+- A node that had the volume staged all the time reads every write that was acknowledged before, and
+  none that a rollback has undone.
 
 Both are decided by the record in Ceph, read before and after: its generation grows with each
 attachment, so an equal one means that no other attachment was in between.
@@ -10,14 +11,12 @@ attachment, so an equal one means that no other attachment was in between.
 import contextlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
-from e2e.pool import image_id
 from e2e.volume import Volume
 from e2e.walk.world import Reached, World
-from rbdcsi.attachments.records import Attachment, State, VolumeRecord
-from rbdcsi.attachments.store import Records
+from rbdcsi.attachments.records import State, VolumeRecord
 
 _LOOKED_INTO = 3  # files of one read
 
@@ -25,18 +24,23 @@ _LOOKED_INTO = 3  # files of one read
 def write(world: World, volume: Volume, node: Reached, pod: str, chance: random.Random) -> bool:
     """Write a file durably, if the volume is published; return whether it was acknowledged."""
     token = f"{chance.getrandbits(64):016x}"
-    before = _record(world, volume)
+    before = world.record(volume)
     with _opened(volume.target(node, pod)) as directory:
-        if directory is None or not _written(directory, token):
+        if directory is None:
             return False
-    after = _record(world, volume)
+        world.contents.begin(volume.id, token)
+        acknowledged = _written(directory, token)
+    after = world.record(volume)
+    if before.rollbacks == after.rollbacks:
+        world.contents.written(volume.id, after.rollbacks, token, acknowledged=acknowledged)
+    if not acknowledged:
+        return False
     what = f"write {volume.id} {node.name} {token}"
     if before.generation == after.generation and not any(
         node.name in record.attachments for record in (before, after)
     ):
         world.trouble(f"{what} was acknowledged, but the volume was not attached there")
     world.note(f"{what}: OK, generation {before.generation} to {after.generation}")
-    world.acknowledge(volume, token)
     world.count("write acknowledged")
     return True
 
@@ -46,40 +50,38 @@ def read(world: World, volume: Volume, node: Reached, pod: str, chance: random.R
 
     Returns whether the comparison counts.
     """
-    expected = world.acknowledged(volume)
-    before = _staged(world, volume, node)
+    before = world.record(volume)
+    content = world.contents.of(volume.id, before.rollbacks)
     with _opened(volume.target(node, pod)) as directory:
-        if directory is None or before is None:
+        if directory is None or content is None:
             return False
         staged_before = _device(volume.staging(node)) == os.fstat(directory).st_dev
-        found, damaged = _content(directory, expected, chance)
+        found, damaged = _content(directory, content.present, chance)
         staged_after = _device(volume.staging(node)) == os.fstat(directory).st_dev
-    after = _staged(world, volume, node)
-    if not (staged_before and staged_after and after) or after.generation != before.generation:
+    after = world.record(volume)
+    if not (staged_before and staged_after and is_staged_by(node.name, before, after)):
         return False
     what = f"read {volume.id} {node.name} generation {after.generation}"
     if found is None:
         world.trouble(f"{what}: failed, though the volume was staged all the time: {damaged}")
-    elif lost := expected - found:
+    elif lost := content.present - found:
         world.trouble(f"{what}: lost acknowledged files {sorted(lost)}, found {len(found)} files")
+    elif undone := content.absent & found:
+        world.trouble(f"{what}: has files that were rolled back {sorted(undone)}")
     elif damaged:
         world.trouble(f"{what}: {damaged}")
     else:
-        world.note(f"{what}: OK, {len(expected)} files")
+        world.note(f"{what}: OK, {len(content.present)} files, without {len(content.absent)}")
     world.count("read compared")
     return True
 
 
-def _record(world: World, volume: Volume) -> VolumeRecord:
-    record = Records(world.ioctx).get(image_id(volume))
-    if len(record.attachments) > 1:
-        world.trouble(f"{volume.id} is attached to {', '.join(record.attachments)} at once")
-    return record
-
-
-def _staged(world: World, volume: Volume, node: Reached) -> Attachment | None:
-    attachment = _record(world, volume).attachments.get(node.name)
-    return attachment if attachment and attachment.state is State.STAGED else None
+def is_staged_by(node: str, before: VolumeRecord, after: VolumeRecord) -> bool:
+    """Return whether a node had a volume staged from one look at its record to the other."""
+    attachments = [each.attachments.get(node) for each in (before, after)]
+    return before.generation == after.generation and all(
+        each is not None and each.state is State.STAGED for each in attachments
+    )
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def _written(directory: int, token: str) -> bool:
 
 
 def _content(
-    directory: int, expected: set[str], chance: random.Random
+    directory: int, expected: Set[str], chance: random.Random
 ) -> tuple[set[str] | None, str]:
     """Return the names of the files, and what is wrong with some of them; None without names."""
     try:

@@ -11,7 +11,8 @@ import grpc
 from e2e import errors, leftovers, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import Volume
-from e2e.walk.calls import SIZE, Answer, copying
+from e2e.walk.calls import SIZE, Answer, copying, taking
+from e2e.walk.contents import Taken
 from e2e.walk.copies import Snapshot
 from e2e.walk.world import Reached, World
 from rbdcsi.api import csi_pb2
@@ -55,10 +56,10 @@ def _delete_volumes(world: World, controller: Reached) -> None:
 
 def _repeat_unanswered(world: World, controller: Reached) -> None:
     for asked in world.copies.unanswered_snapshots:
-        take = functools.partial(snapshots.create, controller, asked.name, asked.source)
+        take = taking(controller, asked)
         taken = _until_done(world, f"snapshot {asked.source} {asked.name}", _or_gone(take))
         if isinstance(taken, csi_pb2.Snapshot):
-            world.copies.made(asked, taken.snapshot_id)
+            world.copies.made(asked, taken.snapshot_id, Taken())
     for asked in world.copies.copies:
         if not world.volumes(asked.name):
             call = _or_gone(copying(controller, asked))

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from e2e import leftovers
 from e2e.clusters import Cluster
 from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.pool import wait_until_registered
-from e2e.walk import end
+from e2e.walk import end, freezes
 from e2e.walk.calls import Caller
 from e2e.walk.copies import Copies
 from e2e.walk.deaths import Deaths
+from e2e.walk.rollbacks import Rollbacks
 from e2e.walk.world import Reached, World
 from rbdcsi.ceph import blocklist, connections
 from rbdcsi.config import clusters_file
@@ -30,9 +32,10 @@ from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 
 _CALLERS = 32
 _NAMES = tuple(f"walk-{letter}" for letter in "abcdefghij")  # few, so that callers meet
-_COPIES = 40  # and so many snapshots, at most
+_SNAPSHOTS, _COPIES = 100, 40  # at most
 _CEPH_SECONDS = 20.0  # for one operation
 _WATCH_SECONDS = 60.0  # twice as long as Ceph keeps a dead client's watch
+_LAST_SECONDS = 300.0  # for a caller to end its last step
 _PAUSE = 0.2  # seconds between two steps of a caller, at most
 
 
@@ -85,11 +88,13 @@ def walk(
         for each in reached:
             closing.callback(each.close)
         log = installation.directory / "calls.log"
-        world = World(reached[:2], reached[2:], ioctx, _NAMES, Copies(_COPIES), log)
+        world = World(reached[:2], reached[2:], ioctx, _NAMES, Copies(_SNAPSHOTS, _COPIES), log)
         deaths = Deaths(world, [*controllers, *nodes], random.Random(seed))  # noqa: S311
-        _wander(world, deaths, seed, seconds)
+        rollbacks = Rollbacks(world, installation)
+        _wander(world, rollbacks, deaths, seed, seconds)
+        freezes.require_none(world)
         end.take_down(world)
-        ended = _remove_unfinished_copies(installation.config, ioctx)
+        ended = rollbacks.ended | _remove_unfinished_copies(installation.config, ioctx)
         ended |= {client for driver in (*controllers, *nodes) for client in _ended(driver)}
         for client in ended:  # else for a day
             cluster.ceph("osd", "blocklist", "rm", client)
@@ -124,12 +129,12 @@ def _ended(driver: Driver) -> set[str]:
     return {json.loads(line)["client"] for line in lines}
 
 
-def _wander(world: World, deaths: Deaths, seed: int, seconds: float) -> None:
+def _wander(world: World, rollbacks: Rollbacks, deaths: Deaths, seed: int, seconds: float) -> None:
     ending, ends_at = threading.Event(), time.monotonic() + seconds
 
     def caller(number: int) -> None:
         chance = random.Random(f"{seed}-{number}")  # noqa: S311
-        one = Caller(world, chance, twice)
+        one = Caller(world, rollbacks, chance, twice)
         while not ending.wait(chance.uniform(0, _PAUSE)) and time.monotonic() < ends_at:
             _guarded(world, one.step)
 
@@ -139,7 +144,10 @@ def _wander(world: World, deaths: Deaths, seed: int, seconds: float) -> None:
         ThreadPoolExecutor(1, "deaths") as killer,
     ):
         killing = killer.submit(deaths.run, ending)
-        for done in [callers.submit(caller, number) for number in range(_CALLERS)]:
+        every = [callers.submit(caller, number) for number in range(_CALLERS)]
+        if futures.wait(every, seconds + _LAST_SECONDS).not_done:
+            freezes.require_none(world)  # one may write to what is frozen
+        for done in every:
             done.result()
         ending.set()
         killing.result()

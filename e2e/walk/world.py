@@ -14,8 +14,11 @@ import rados
 from e2e.driver import CHANNEL_OPTIONS, Driver
 from e2e.pool import PoolView
 from e2e.volume import Volume
+from e2e.walk.contents import Contents
 from e2e.walk.copies import Copies
 from rbdcsi.api import csi_pb2_grpc
+from rbdcsi.attachments.records import VolumeRecord
+from rbdcsi.attachments.store import Records
 
 _SECONDS = 60.0  # for one call
 # A call may be refused, or its driver may have died. It must not fail otherwise.
@@ -72,6 +75,7 @@ class World(PoolView):
         names: of all volumes that are no copies.
         copies: the snapshots, and the volumes that are copies.
         log: the file that takes each call.
+        contents: what each volume must hold.
         troubles: what is wrong, in words.
         outcomes: how often each call ended in each way.
     """
@@ -82,11 +86,11 @@ class World(PoolView):
     names: Sequence[str]
     copies: Copies
     log: Path
+    contents: Contents = field(default_factory=Contents)
     troubles: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     _volumes: dict[str, list[Volume]] = field(default_factory=lambda: defaultdict(list))
     _contexts: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    _acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _begun: float = field(default_factory=time.monotonic)
 
@@ -111,15 +115,18 @@ class World(PoolView):
         with self._lock:
             self._contexts[volume.id, node] = dict(volume.publish_context)
 
-    def acknowledge(self, volume: Volume, token: str) -> None:
-        """Note a token that was written durably."""
+    def volume(self, volume_id: str) -> Volume:
+        """Return the volume with that id."""
         with self._lock:
-            self._acknowledged[volume.id].add(token)
+            every = (each for volumes in self._volumes.values() for each in volumes)
+            return next(each for each in every if each.id == volume_id)
 
-    def acknowledged(self, volume: Volume) -> set[str]:
-        """Return the tokens that were written durably."""
-        with self._lock:
-            return set(self._acknowledged[volume.id])
+    def record(self, volume: Volume) -> VolumeRecord:
+        """Return the volume's record; it is trouble if two nodes have it attached."""
+        record = Records(self.ioctx).get(self.image_id(volume))
+        if len(record.attachments) > 1:
+            self.trouble(f"{volume.id} is attached to {', '.join(record.attachments)} at once")
+        return record
 
     def attempt(self, what: str, call: Callable[[], _Answer]) -> _Answer | None:
         """Make a call and note how it ended; None if it was refused.
