@@ -39,7 +39,9 @@ SHARDS: Mapping[str, Shard] = {
     "failover-nbd": Shard("vm", [f"{FAILOVER}[nbd"]),
     "machine": Shard("vm", ["tests/vm/test_machine.py"]),
     "growth-machines": Shard("vm", ["tests/vm/test_expand.py"]),
-    "clones": Shard("vm", ["tests/vm/test_clones.py", "tests/vm/test_groups.py"]),
+    "clones": Shard(
+        "vm", [f"tests/vm/test_{name}.py" for name in ("clones", "groups", "snapshots")]
+    ),
     "volumes": Shard("kubernetes", ["tests/kubernetes/test_volumes.py"]),
     "claims": Shard("kubernetes", ["tests/kubernetes/test_claims.py"]),
     "growth": Shard("kubernetes", ["tests/kubernetes/test_expand.py"]),

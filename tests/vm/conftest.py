@@ -94,7 +94,7 @@ def running_lab(
             list(together.map(Node.start, (a, b)))
         for node in (a, b):
             wait_until_registered(ioctx, node.name)
-        yield Lab(controller, (a, b), ioctx)
+        yield Lab(controller, (a, b), ioctx, cluster, installation.config)
 
 
 @pytest.fixture

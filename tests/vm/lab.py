@@ -10,7 +10,7 @@ import rados
 import rbd
 
 from e2e import volume
-from e2e.clusters import commands
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.pool import PoolView
 from e2e.vm.node import Node
@@ -25,11 +25,13 @@ MAPPERS = {"krbd": "/dev/rbd", "nbd": "/dev/nbd"}  # to the beginning of their d
 
 @dataclass(frozen=True)
 class Lab(PoolView):
-    """The driver, and the pool that its volumes are in."""
+    """The driver with its cluster and configuration, and the pool that its volumes are in."""
 
     controller: Driver
     nodes: tuple[Node, Node]
     ioctx: rados.Ioctx
+    cluster: Cluster
+    config: Path
 
     @contextlib.contextmanager
     def volume(

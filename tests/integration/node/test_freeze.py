@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TypeVar, cast
 
 import grpc
 import pytest
-import rbd
 
 from e2e import driver, groups, processes, snapshots, volume
 from e2e.clusters import commands
@@ -20,7 +18,6 @@ from rbdcsi import errors
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import store
 from rbdcsi.ceph import snapshots as rbd_snapshots
-from rbdcsi.host.block import loop, signature
 from rbdcsi.model import ids
 from rbdcsi.nodes.freeze_messages import FreezeState
 from rbdcsi.snapshots import freezing
@@ -33,6 +30,7 @@ from tests.integration.node.lab import MIB, Lab, node_id
 from tests.integration.node.reconciling import this_node
 from tests.integration.node.writer import Writer, count, writing
 from tests.refusal import refused
+from tests.snapshot_disk import copied, mounted_without_recovery, needs_recovery
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
 
@@ -88,52 +86,6 @@ def take(lab: Lab, made: Volume, controller: Driver | None = None) -> csi_pb2.Sn
     return snapshots.create(controller or lab.controller, "s", made.id, parameters=FREEZE)
 
 
-@contextlib.contextmanager
-def copied(lab: Lab, made: Volume, snapshot: str, directory: Path) -> Iterator[Path]:
-    """Give a read-only disk with what the snapshot has, byte by byte."""
-    file = directory / "copy"
-    with (
-        rbd.Image(
-            lab.ioctx, image_id=lab.image_id(made), snapshot=snapshot, read_only=True
-        ) as image,
-        file.open("wb") as opened,
-    ):
-        opened.truncate(image.size())
-
-        def copy(offset: int, length: int, exists: bool) -> None:
-            if exists:
-                os.pwrite(opened.fileno(), image.read(offset, length), offset)
-
-        image.diff_iterate(0, image.size(), None, copy)
-    device = loop.attach(file, readonly=True, seconds=10)
-    try:
-        yield device
-    finally:
-        loop.detach(device, file, seconds=10)
-        file.unlink()
-
-
-def needs_recovery(device: Path, fs_type: str) -> bool:
-    """Return whether the filesystem's journal or log must be replayed."""
-    if fs_type == "btrfs":
-        return signature.has_btrfs_log(device, seconds=10)
-    header = subprocess.run(["dumpe2fs", "-h", device], check=True, capture_output=True, text=True)
-    return "needs_recovery" in header.stdout
-
-
-def count_without_recovery(device: Path, fs_type: str, directory: Path) -> int:
-    """Return how many records a mount shows that replays nothing."""
-    mount = directory / "mount"
-    mount.mkdir()
-    options = {"ext4": "ro,noload", "xfs": "ro,norecovery,nouuid"}[fs_type]
-    subprocess.run(["mount", "-t", fs_type, "-o", options, device, mount], check=True)
-    try:
-        return count(mount / "records")
-    finally:
-        subprocess.run(["umount", mount], check=True)
-        mount.rmdir()
-
-
 def count_restored(lab: Lab, made: Volume, snapshot_id: str, node: Driver) -> int:
     """Return how many records a volume has that is made from the snapshot."""
     with lab.volume(
@@ -165,7 +117,8 @@ def test_all_that_was_written_is_in_a_frozen_snapshot_and_not_in_another(
             if fs_type != "xfs":  # its log is never empty, and has nothing to replay
                 assert not needs_recovery(device, fs_type)
             if fs_type != "btrfs":  # the kernel takes it for the volume that is mounted
-                assert count_without_recovery(device, fs_type, tmp_path) >= written
+                with mounted_without_recovery(device, fs_type, tmp_path) as mount:
+                    assert count(mount / "records") >= written
         written = writer.stop()
         assert count(made.target(node) / "records") >= written
         for snapshot in (crash, frozen):
