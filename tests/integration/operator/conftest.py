@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,14 +20,15 @@ from tests.integration.operator.rollback_bed import SIZE, Bed
 from tests.integration.operator.shell import Shell
 
 _HOLD = """
-import signal, sys
+import sys
 import rados, rbd
 conf, keyring, name, pool, image_id = sys.argv[1:]
 client = rados.Rados(name=name, conffile=conf, conf={"keyring": keyring})
 client.connect()
 image = rbd.Image(client.open_ioctx(pool), image_id=image_id)
 print(client.get_addrs(), flush=True)
-signal.pause()
+sys.stdin.read()
+image.close()
 """
 
 
@@ -63,12 +63,12 @@ def hold(cluster: Cluster, pool: str) -> Hold:
         image_id = made.id.rpartition(":")[2]
         arguments = (cluster.conf, cluster.keyring, f"client.{cluster.user}", pool, image_id)
         argv = [sys.executable, "-c", _HOLD, *map(str, arguments)]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        # Its standard input ends with the body, and it closes the image: a watch ends at once then.
+        with subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout
-            try:
-                yield process.stdout.readline().strip()
-            finally:
-                process.send_signal(signal.SIGKILL)
+            yield process.stdout.readline().strip()
 
     return opened
 
