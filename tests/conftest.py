@@ -20,12 +20,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import hypothesis
 import pytest
 import rados
 
 from e2e import clusters, driver, errors, leftovers, processes, sweep
 from e2e.release import inside
+from tests import after_failure
 
 FROM_IMAGE = os.environ.get("RBDCSI_TEST_DRIVER", "tree") == "image"
 
@@ -37,6 +39,8 @@ hypothesis.settings.load_profile("any-machine")
 
 # A sweeper looks again after 60 s at the latest, or when the lease of a killed one ends after 15 s.
 _BACKGROUND_SECONDS = 120.0
+_FAILED_SECONDS = 40.0  # that of a failed test: Ceph has dropped its clients' watches by then
+_FAILED = pytest.StashKey[bool]()
 
 
 FIGURES = "figures"  # the name of a test's property that every log shows
@@ -80,6 +84,16 @@ def pytest_runtest_call() -> Generator[None]:
         yield
     except errors.NotOurs as error:
         pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note that a test has failed, for `nothing_left`."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +155,8 @@ def nothing_left(
 
     Ceph is looked at when the test uses `cluster`. For a whole module:
     `pytestmark = pytest.mark.usefixtures("nothing_left")`.
+
+    After a test that has failed, its volumes are taken down, and nothing more is counted.
     """
     processes.adopt()
     uses_ceph = "cluster" in request.fixturenames
@@ -153,8 +169,14 @@ def nothing_left(
 
     before = note()
     yield
+    has_failed = request.node.stash.get(_FAILED, False)
+    if has_failed and "controller" in request.fixturenames:
+        with contextlib.suppress(grpc.RpcError, AssertionError):  # the controller may not run
+            controller = request.getfixturevalue("controller")
+            after_failure.take_down(controller, leftovers.difference(before, note()))
     # Deleted volumes' data goes in the background.
-    ends_at = time.monotonic() + _BACKGROUND_SECONDS
+    seconds = _FAILED_SECONDS if has_failed else _BACKGROUND_SECONDS
+    ends_at = time.monotonic() + seconds
     while (left := leftovers.difference(before, note())) and time.monotonic() < ends_at:
         time.sleep(0.1)
-    assert not left, f"the test left behind:\n{left}"
+    assert has_failed or not left, f"the test left behind:\n{left}"
