@@ -121,8 +121,8 @@ class Driver:
         """End it in order; not running is fine."""
         self._end(signal.SIGTERM)
 
-    def wait_for_death(self, seconds: float = 30) -> None:
-        """Wait until it has died by itself."""
+    def wait_for_death(self, seconds: float = 120) -> None:
+        """Wait until it has died by itself; a lease of another dead process lasts 15 s."""
         assert self.process
         self.process.wait(seconds)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from e2e import errors
 
 PAUSE = 0.1  # seconds between two looks at a fact that sends no event
+# The driver's background work looks again after 60 s, Ceph drops a killed client after 30 s.
+SECONDS = 120.0
 
 
 def run(argv: Sequence[str | Path], timeout: float = 60) -> str:
@@ -45,7 +47,7 @@ def sync(path: Path) -> None:
 
 
 def wait_until(
-    fact: Callable[[], bool], what: str, timeout: float = 60, pause: float = PAUSE
+    fact: Callable[[], bool], what: str, timeout: float = SECONDS, pause: float = PAUSE
 ) -> None:
     """Return as soon as `fact()` is true.
 

@@ -21,7 +21,7 @@ from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
 
-pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 NODE = "node-all"
 

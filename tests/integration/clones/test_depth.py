@@ -85,9 +85,7 @@ def test_chain_of_dozens_of_copies_of_copies_stays_short(
     _holds(view, made, GENERATIONS)
     assert deepest <= HARD_DEPTH
     newest = view.image_id(made)  # the others have snapshots, which their copies need
-    commands.wait_until(
-        lambda: not CloneNotes(view.ioctx).is_deep(newest), "the chain is cut", timeout=60
-    )
+    commands.wait_until(lambda: not CloneNotes(view.ioctx).is_deep(newest), "the chain is cut")
     assert _depth(pooled, view, newest) <= SOFT_DEPTH
     _holds(view, made, GENERATIONS)
     half = GENERATIONS // 2
@@ -119,8 +117,8 @@ def test_dozens_of_rounds_of_snapshot_restore_and_delete_leave_nothing(
         f"{ROUNDS} rounds: {sum(seconds[:half]) / half:.3f} s each in the first half, "
         f"{sum(seconds[half:]) / half:.3f} s in the second"
     )
-    commands.wait_until(lambda: view.images() == ["csi-source"], "copies are gone", timeout=60)
-    commands.wait_until(lambda: not view.trashed(), "the trash is empty", timeout=60)
+    commands.wait_until(lambda: view.images() == ["csi-source"], "copies are gone")
+    commands.wait_until(lambda: not view.trashed(), "the trash is empty")
     with view.image(source) as image:
         assert list(image.list_snaps()) == []
     volume.delete(controller, source)

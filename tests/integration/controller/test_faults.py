@@ -18,7 +18,7 @@ from tests.integration.controller import at_once
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
-pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 IN_TIME = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 NODE = "node-1"

@@ -94,7 +94,7 @@ def test_client_without_a_device_is_released(lab: Lab, victim: Driver) -> None:
         volume.stage(victim, made)
         victim.stop()
         lose_everything(victim, made)
-        commands.wait_until(lambda: not lab.watchers(made), "Ceph forgets the watch", timeout=60)
+        commands.wait_until(lambda: not lab.watchers(made), "Ceph forgets the watch")
         victim.start()
         commands.wait_until(
             lambda: lab.record(made, victim).state is State.RELEASED, "it is released"

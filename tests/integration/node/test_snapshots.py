@@ -45,7 +45,7 @@ def test_no_snapshot_is_taken_of_a_volume_whose_client_does_not_answer(lab: Lab)
         with faults.frozen(daemon):
             with refused("ABORTED", "does not answer", "could still change"):
                 take()
-            commands.wait_until(lambda: not lab.watchers(made), "the watch is gone", timeout=60)
+            commands.wait_until(lambda: not lab.watchers(made), "the watch is gone")
             with refused("ABORTED", client, "does not answer", "could still change"):
                 take()
             with lab.image(made, readonly=True) as image:

@@ -97,6 +97,7 @@ class State:
     kind: str
     about: str
     by_hand: Callable[[], None] = field(default=lambda: None)  # where no command is certain
+    wake: Callable[[], None] = field(default=lambda: None)  # what spares a wait for the driver
 
 
 Make = Callable[[Bench], contextlib.AbstractContextManager[State]]
@@ -142,7 +143,7 @@ def cut_off_rollback(bench: Bench) -> Iterator[State]:
         environment = {**os.environ, "RBDCSI_TEST_KILL_AFTER": "rollback.data"}
         subprocess.run(argv, env=environment, capture_output=True, check=False)
         # Its client counts as alive while Ceph waits for a sign of life of it.
-        commands.wait_until(lambda: not bench.view.watchers(made), "its watch ends", timeout=60)
+        commands.wait_until(lambda: not bench.view.watchers(made), "its watch ends")
         yield State("cut-off-rollback", made.id)
         snapshots.delete(bench.controller, taken)
 
@@ -162,7 +163,12 @@ def deletion_with_snapshots(bench: Bench) -> Iterator[State]:
     with bench.view.image(made, readonly=False) as image:
         image.create_snap("by-hand")
     volume.delete(bench.controller, made)
-    yield State("stuck-deletion", made.id)
+
+    def wake() -> None:  # a controller looks after a deletion, otherwise once in a minute or more
+        with bench.volume("wakes"):
+            pass
+
+    yield State("stuck-deletion", made.id, wake=wake)
     bench.view.wait_until_gone(bench.view.image_id(made))
 
 

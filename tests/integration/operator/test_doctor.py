@@ -44,7 +44,8 @@ def test_a_state_is_found_and_its_remedy_mends_it(bench: Bench, shell: Shell, ma
         assert finding["remedy"]
         state.by_hand()
         shell.mend(finding)
-        commands.wait_until(lambda: not shell.findings(), "the doctor finds nothing")
+        state.wake()
+        commands.wait_until(lambda: not shell.findings(), "the doctor finds nothing", timeout=120)
 
 
 @pytest.fixture
