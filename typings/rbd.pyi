@@ -81,6 +81,7 @@ _Progress = Callable[[int, int], int | None] | None
 
 class RBD:
     def version(self) -> tuple[int, int, int]: ...
+    def pool_init(self, ioctx: Ioctx, force: bool) -> None: ...
     def create(
         self,
         ioctx: Ioctx,

@@ -3,6 +3,7 @@
 What differs between kinds is how daemons are found and restarted: the small `Daemons` contract.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import rados
+import rbd
 
-from e2e.clusters import commands, erasure
+from e2e.clusters import commands, monitor
+from e2e.clusters import erasure as erasure_coding
 from rbdcsi.config.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
@@ -142,20 +145,30 @@ class Cluster:
             quota_bytes: limit of stored bytes, enforced with a delay of some seconds.
 
         Raises:
-            Failed, DeadlineExceeded: see `commands.run`.
+            Failed, DeadlineExceeded: see `monitor.command`.
         """
-        self.ceph("osd", "pool", "create", name, *_layout(self, erasure))
-        self.pools.add(name)
         if erasure:
+            count = str(PLACEMENT_GROUPS)
+            layout = ("erasure", erasure_coding.PROFILE, erasure_coding.rule(self.ceph))
+            self.ceph("osd", "pool", "create", name, count, count, *layout)
             self.ceph("osd", "pool", "set", name, "allow_ec_overwrites", "true")
-        if quota_bytes is not None:
-            self.ceph("osd", "pool", "set-quota", name, "max_bytes", str(quota_bytes))
-        self.wait_until_active(name)
-        self.rbd("pool", "init", name)
+        self.pools.add(name)
+        with self.connection() as connection:
+            if not erasure:
+                groups = {"pg_num": PLACEMENT_GROUPS, "pgp_num": PLACEMENT_GROUPS}
+                monitor.command(connection, "osd pool create", pool=name, **groups)
+            if quota_bytes is not None:
+                limit = {"field": "max_bytes", "val": str(quota_bytes)}
+                monitor.command(connection, "osd pool set-quota", pool=name, **limit)
+            connection.wait_for_latest_osdmap()
+            with connection.open_ioctx(name) as ioctx:
+                list(ioctx.list_objects())  # each placement group answers, as soon as it is active
+                rbd.RBD().pool_init(ioctx, False)
 
     def delete_pool(self, name: str) -> None:
         """Delete the pool with all its images; a pool that does not exist is fine."""
-        self.ceph("osd", "pool", "delete", name, name, "--yes-i-really-really-mean-it")
+        with self.connection() as connection, contextlib.suppress(rados.ObjectNotFound):
+            connection.delete_pool(name)
         self.pools.discard(name)
 
     def create_user(self, name: str, caps: Mapping[str, str]) -> Secret:
@@ -166,8 +179,10 @@ class Cluster:
             caps: capability by service, such as {"mon": "profile rbd"}; see `caps`.
         """
         words = [word for service, cap in caps.items() for word in (service, cap)]
-        answer = self.ceph("auth", "get-or-create", f"client.{name}", *words)
-        return Secret(answer[0]["key"])
+        with self.connection() as connection:
+            who = {"entity": f"client.{name}", "caps": words}
+            (answer,) = monitor.command(connection, "auth get-or-create", **who)
+        return Secret(answer["key"])
 
     def create_keyring(self, name: str, caps: Mapping[str, str], directory: Path) -> Path:
         """Create the user `client.NAME` and return its keyring, a new file NAME.keyring.
@@ -272,10 +287,3 @@ class Cluster:
     def _osds_are_up(self) -> bool:
         stat = self.ceph("osd", "stat")
         return bool(stat["num_up_osds"] == stat["num_osds"] > 0)
-
-
-def _layout(cluster: Cluster, erasure_coded: bool) -> list[str]:
-    count = str(PLACEMENT_GROUPS)
-    if not erasure_coded:
-        return [count, count]
-    return [count, count, "erasure", erasure.PROFILE, erasure.rule(cluster.ceph)]

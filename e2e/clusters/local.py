@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from e2e.clusters import commands, ports, recipe
+from e2e.clusters import commands, monitor, ports, recipe
 from e2e.clusters.cluster import Cluster
 from e2e.clusters.daemons import ChildDaemons, SweptDirectory
 
@@ -101,13 +101,14 @@ def _boot(plan: recipe.Recipe, cluster: Cluster, daemons: ChildDaemons) -> None:
     daemons.start("mgr")
     commands.run(plan.make_osd)
     cluster.ceph("osd", "new", plan.fsid)  # also waits for the monitor's quorum
-    for flag in ("noscrub", "nodeep-scrub"):
-        cluster.ceph("osd", "set", flag)
-    daemons.start("osd")
+    with cluster.connection() as connection:
+        for flag in ("noscrub", "nodeep-scrub"):
+            monitor.command(connection, "osd set", key=flag)
+        daemons.start("osd")
 
-    def serves() -> bool:
-        daemons.check()
-        osds_up = cluster.ceph("osd", "stat")["num_up_osds"]
-        return bool(osds_up and cluster.ceph("mgr", "stat")["available"])
+        def serves() -> bool:
+            daemons.check()
+            osds_up = monitor.command(connection, "osd stat")["num_up_osds"]
+            return bool(osds_up and monitor.command(connection, "mgr stat")["available"])
 
-    commands.wait_until(serves, "OSD up and manager available")
+        commands.wait_until(serves, "OSD up and manager available")

@@ -59,11 +59,6 @@ def _write_and_read(image: rbd.Image) -> None:
     assert image.read(0, 4096) == b"x" * 4096
 
 
-def _groups_serve(cluster: Cluster, pool: str) -> bool:
-    groups = cluster.ceph("pg", "ls-by-pool", pool)["pg_stats"]
-    return bool(groups) and all("active" in group["state"] for group in groups)
-
-
 def test_all_three_daemons_run_and_clients_find_them(cluster: Cluster, admin: rados.Rados) -> None:
     assert cluster.pid("mon")
     assert set(cluster.pids) == {"mon", "mgr", "osd"}
@@ -79,7 +74,7 @@ def test_monitor_address_alone_is_enough_for_a_client(cluster: Cluster) -> None:
 def test_image_in_a_fresh_pool_keeps_what_was_written(
     cluster: Cluster, pool: str, image: rbd.Image
 ) -> None:
-    assert _groups_serve(cluster, pool)
+    cluster.wait_until_active(pool)
     _write_and_read(image)
 
 

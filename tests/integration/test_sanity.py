@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e import driver
+from e2e.clusters import Cluster
 from e2e.driver import Driver
 from e2e.sanity import run
 
@@ -36,11 +37,14 @@ def node(installation: driver.Installation, workdir: Path) -> Iterator[Driver]:
 
 
 def test_csi_sanity_finds_no_failure_and_skips_what_is_not_claimed(
+    cluster: Cluster,
+    pool: str,
     controller: Driver,
     node: Driver,
     workdir: Path,
     figures: Callable[[str], None],
 ) -> None:
+    cluster.wait_until_counted(pool)  # it asks for the capacity
     parameters, flags = {"clusterID": driver.CLUSTER_ID}, ["-csi.testvolumesize=67108864"]
     result = run.run(controller.socket, node.socket, workdir, parameters, flags, timeout=SECONDS)
     figures(str(result))

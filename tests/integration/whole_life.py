@@ -7,6 +7,7 @@ from e2e import volume
 from e2e.driver import Driver
 from e2e.pool import image_id
 from rbdcsi.api import csi_pb2
+from tests.integration.controller import at_once
 from tests.integration.controller.view import View
 
 NONE: Mapping[str, str] = {}
@@ -38,7 +39,11 @@ def live(controller: Driver, node: Driver, view: View, storage_class: Class, nam
     asked = csi_pb2.GetCapacityRequest(
         volume_capabilities=[capability], parameters=storage_class.parameters
     )
-    assert controller.controller.GetCapacity(asked).available_capacity > 0
+    # A new pool has statistics within seconds.
+    capacity = at_once.repeated(
+        lambda: controller.controller.GetCapacity(asked), codes=("UNAVAILABLE",)
+    )
+    assert capacity.available_capacity > 0
     made = volume.create(
         controller,
         name,
