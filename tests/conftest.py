@@ -42,6 +42,10 @@ _BACKGROUND_SECONDS = 120.0
 _FAILED_SECONDS = 40.0  # that of a failed test: Ceph has dropped its clients' watches by then
 _FAILED = pytest.StashKey[bool]()
 
+# Half of Ceph's default, and that of the watches which node plugins have. Clients send a sign of
+# life every 5 s (objecter_tick_interval), so a living one may starve for 10 s.
+WATCH_SECONDS = 15
+
 
 FIGURES = "figures"  # the name of a test's property that every log shows
 
@@ -124,6 +128,8 @@ def cluster(temporary: Path) -> Iterator[clusters.Cluster]:
     """Give the run's cluster, started when the first test asks for it."""
     assert temporary.is_dir()
     with clusters.start() as running:
+        if running.ours:  # many tests wait for Ceph to drop a killed client
+            running.ceph("config", "set", "osd", "osd_client_watch_timeout", str(WATCH_SECONDS))
         yield running
 
 
