@@ -17,7 +17,7 @@ from e2e.clusters import commands
 from e2e.driver import Driver, Installation
 from e2e.pool import image_id
 from rbdcsi.attachments import image_rules, store
-from rbdcsi.attachments.records import Rollback, State
+from rbdcsi.attachments.records import Rollback, State, VolumeRecord
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import ioctx as ioctx
 from tests.integration.node.conftest import wait_until_registered
@@ -181,6 +181,13 @@ def test_a_controller_of_the_previous_version_leaves_a_rollback_alone(
     volume.attach(controller, made, labs.node_id(lab.nodes[0]))
     volume.detach(controller, made, labs.node_id(lab.nodes[0]))
     volume.delete(controller, made)
+    # One that is stopped now leaves the data to the next look at every record, an hour later.
+    commands.wait_until(
+        lambda: (
+            not lab.trashed() and store.Records(lab.ioctx).get(image_id(made)) == VolumeRecord()
+        ),
+        "its purger has removed the data",
+    )
     controller.stop()
 
 
