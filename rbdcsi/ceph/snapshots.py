@@ -41,36 +41,38 @@ def take(
     with doing, turn, apart, rbd.Image(ioctx, image_id=image_id) as image:
         opened = OpenImage(image_id, image)
         require_answers(ioctx, opened, image_id, writers)
-        _create(image, name, still or contextlib.nullcontext())
+        snap_id = None
+        try:
+            with still or contextlib.nullcontext():
+                image.create_snap(name)
+                snap_id = image.snap_get_id(name)
+        except errors.RbdCsiError:
+            if snap_id is not None:
+                # Otherwise the snapshot stays as one whose call died: the next call removes it.
+                with contextlib.suppress(rbd.Error, errors.Busy):
+                    require_answers(ioctx, opened, image_id, writers)
+                    image.remove_snap_by_id(snap_id)
+            raise
         require_watching(opened, image_id, writers)
 
 
-def _create(image: rbd.Image, name: str, still: contextlib.AbstractContextManager[None]) -> None:
-    snap_id = None
-    try:
-        with still:
-            image.create_snap(name)
-            snap_id = image.snap_get_id(name)
-    except errors.RbdCsiError:
-        if snap_id is not None:
-            # If that fails, the snapshot stays as one whose call died: the next call removes it.
-            with contextlib.suppress(rbd.Error):
-                image.remove_snap_by_id(snap_id)
-        raise
-
-
-def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int) -> None:
+def remove(
+    ioctx: rados.Ioctx, image_id: str, snap_id: int, writers: frozenset[str] = frozenset()
+) -> None:
     """Remove a snapshot; if clones of format 2 need its data, librbd keeps it for them.
 
     Args:
         ioctx: the location of the image, which may be in the trash.
         image_id: the image.
         snap_id: the snapshot; its name may be that of a newer one.
+        writers: clients whose lock must not be broken for it.
 
     Raises:
         NotFound: no such image or snapshot.
+        Busy: one of the writers does not answer.
         Refused: clones of format 1 need it, or a client has locked the image.
     """
     doing = ceph_errors.translated("removing a snapshot of image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
+        require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
         image.remove_snap_by_id(snap_id)

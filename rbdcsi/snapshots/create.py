@@ -210,7 +210,9 @@ def _remove_earlier(location: Location, source: Source, earlier: SnapshotRecord)
     snapshot = source.snapshot_of(earlier)
     if snapshot:
         with contextlib.suppress(errors.NotFound):
-            snapshots.remove(location.ioctx, source.handle.image_id, snapshot.snap_id)
+            snapshots.remove(
+                location.ioctx, source.handle.image_id, snapshot.snap_id, source.record.writers()
+            )
         steps.done("snapshot.remove_earlier", snapshot=snapshot.name)
 
 

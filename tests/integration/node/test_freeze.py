@@ -234,6 +234,32 @@ def test_a_snapshot_that_was_taken_too_late_is_removed(lab: Lab, tmp_path: Path)
         assert taken(lab, made) == []
 
 
+def test_the_lock_of_a_client_that_stops_meanwhile_is_not_broken(lab: Lab, tmp_path: Path) -> None:
+    """Ceph would refuse all that it writes from then on, also when it is back."""
+    node = lab.nodes[0]
+    with in_use(lab, "stopped-client", tmp_path) as (made, writer):
+        handle, records = ids.parse(made.id), store.Records(lab.ioctx)
+        writers = records.get(handle.image_id).writers()
+        (daemon,) = labs.daemons(node).values()
+
+        @contextlib.contextmanager
+        def stopping(until: contextlib.ExitStack) -> Iterator[None]:
+            with freezing.frozen(lab.ioctx, [freezing.Volume(handle, records)]):
+                yield
+                until.enter_context(faults.frozen(daemon))
+
+        with contextlib.ExitStack() as until, pytest.raises(errors.Busy, match="not frozen until"):
+            rbd_snapshots.take(lab.ioctx, handle.image_id, "s", writers, stopping(until))
+        writer.require_goes_on()
+        assert records.get(handle.image_id).writers() == lab.watchers(made)
+        with lab.image(made) as image:
+            assert [each["name"] for each in image.list_snaps()] == ["s"]
+            image.remove_snap("s")
+        snapshot = at_last(lambda: take(lab, made))
+        writer.require_goes_on()
+        snapshots.delete(lab.controller, snapshot.snapshot_id)
+
+
 def test_a_snapshot_of_a_volume_that_is_detached_meanwhile_is_removed(lab: Lab) -> None:
     with lab.volume("detached-meanwhile") as made:
         handle = ids.parse(made.id)
