@@ -158,11 +158,13 @@ class Driver:
 
     def _wait_until_it_answers(self) -> None:
         ends_at = time.monotonic() + _START_SECONDS
-        ready = grpc.channel_ready_future(self._channel())
         while time.monotonic() < ends_at:
+            # It connects once; a channel that has become idle since needs another one.
+            ready = grpc.channel_ready_future(self._channel())
             with contextlib.suppress(grpc.FutureTimeoutError):
                 ready.result(timeout=0.2)
                 return
+            ready.cancel()
             assert self.process
             if self.process.poll() is not None:
                 break
