@@ -1,18 +1,26 @@
 """Frozen snapshots and rollbacks of volumes on a real kernel, with krbd and with nbd."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from e2e import driver, snapshots, volume
 from e2e.clusters import commands
+from e2e.vm.node import Node
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
+from rbdcsi.attachments.store import Records
+from rbdcsi.ceph import snapshots as rbd_snapshots
+from rbdcsi.model import ids
+from rbdcsi.snapshots import freezing
 from tests.integration.controller import at_once
 from tests.snapshot_disk import copied, mounted_without_recovery, needs_recovery
 from tests.vm import lab as labs
 from tests.vm.lab import MIB, Lab
-from tests.vm.test_faults import durable, wait_for_progress, writing
+from tests.vm.test_faults import assert_no_progress, durable, wait_for_progress, writing
 from tests.vm.test_life import EACH_MAPPER, FILESYSTEMS
 
 _SECONDS = 180
@@ -76,6 +84,26 @@ def test_rolled_back_volume_has_the_bytes_of_the_snapshot_on_the_other_machine(
         snapshots.delete(lab.controller, taken.snapshot_id)
 
 
+@EACH_MAPPER
+def test_link_that_is_cut_during_a_freeze_leaves_nothing_frozen(lab: Lab, mapper: str) -> None:
+    node = lab.nodes[0]
+    with lab.volume(mapper) as made:
+        volume.stage(node, made)
+        with writing(node, volume.publish(node, made)):
+            try:
+                with pytest.raises(errors.Unavailable, match=f"{node.name!r}, whose plugin does"):
+                    _take_while_the_link_is_cut(lab, made, node)
+                assert_no_progress(node)
+            finally:
+                node.machine.join()
+            wait_for_progress(node, 120)
+            with lab.image(made) as image:  # it stayed, as a call would remove it that comes again
+                image.remove_snap("s")
+            taken = _take_frozen(lab, made)
+            wait_for_progress(node)
+        snapshots.delete(lab.controller, taken.snapshot_id)
+
+
 def _take_frozen(lab: Lab, made: volume.Volume) -> csi_pb2.Snapshot:
     """Repeat the call: on a busy machine a snapshot takes longer than a freeze lasts."""
     parameters = {"freeze": "true"}
@@ -84,6 +112,20 @@ def _take_frozen(lab: Lab, made: volume.Volume) -> csi_pb2.Snapshot:
         _SECONDS,
         ("ABORTED", "UNAVAILABLE"),
     )
+
+
+def _take_while_the_link_is_cut(lab: Lab, made: volume.Volume, node: Node) -> None:
+    """Take a snapshot as the controller does, while the node loses Ceph after it was taken."""
+    handle, records = ids.parse(made.id), Records(lab.ioctx)
+
+    @contextlib.contextmanager
+    def cutting() -> Iterator[None]:
+        with freezing.frozen(lab.ioctx, [freezing.Volume(handle, records)]):
+            yield
+            node.machine.cut()
+
+    writers = records.get(handle.image_id).writers()
+    rbd_snapshots.take(lab.ioctx, handle.image_id, "s", writers, cutting())
 
 
 def _roll_back(lab: Lab, made: volume.Volume, snapshot: str) -> None:
