@@ -14,7 +14,8 @@ import rados
 import rbd
 
 from rbdcsi.ceph import ceph_errors, changes, names
-from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.images import Images, OpenImage
+from rbdcsi.ceph.writers import require_answers
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
 
@@ -94,7 +95,9 @@ def remove_unfinished(ioctx: rados.Ioctx, name: str) -> None:
         _RBD.remove(ioctx, name)
 
 
-def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> None:
+def flatten(
+    ioctx: rados.Ioctx, image_id: str, writers: frozenset[str], stopping: Callable[[], bool]
+) -> None:
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 
     Clients that have the image mapped go on. It takes time by the size of the image, and is broken
@@ -104,11 +107,13 @@ def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> 
     Args:
         ioctx: the location of the clone.
         image_id: the clone.
+        writers: the addresses of the clients by which nodes have the image mapped for writing.
         stopping: called now and then; if it returns True, the copying ends before its end.
 
     Raises:
         NotFound: no such image.
-        Busy: it was stopped, or another caller wants to change the image.
+        Busy: it was stopped, another caller wants to change the image, or one of the writers does
+            not answer.
     """
 
     def progress(_done: int, _total: int) -> int:
@@ -116,4 +121,5 @@ def flatten(ioctx: rados.Ioctx, image_id: str, stopping: Callable[[], bool]) -> 
 
     doing = ceph_errors.translated("flattening image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
+        require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
         image.flatten(progress)

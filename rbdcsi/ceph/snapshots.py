@@ -45,7 +45,9 @@ def take(
         try:
             with still or contextlib.nullcontext():
                 image.create_snap(name)
-                snap_id = image.snap_get_id(name)
+                # The client that had the lock took it, and this one may not know it yet.
+                with contextlib.suppress(rbd.ImageNotFound):
+                    snap_id = image.snap_get_id(name)
         except errors.RbdCsiError:
             if snap_id is not None:
                 # Otherwise the snapshot stays as one whose call died: the next call removes it.
@@ -56,16 +58,14 @@ def take(
         require_watching(opened, image_id, writers)
 
 
-def remove(
-    ioctx: rados.Ioctx, image_id: str, snap_id: int, writers: frozenset[str] = frozenset()
-) -> None:
+def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int, writers: frozenset[str]) -> None:
     """Remove a snapshot; if clones of format 2 need its data, librbd keeps it for them.
 
     Args:
         ioctx: the location of the image, which may be in the trash.
         image_id: the image.
         snap_id: the snapshot; its name may be that of a newer one.
-        writers: clients whose lock must not be broken for it.
+        writers: the addresses of the clients by which nodes have the image mapped for writing.
 
     Raises:
         NotFound: no such image or snapshot.

@@ -1,9 +1,11 @@
-"""Refuses a snapshot of an image while one of its writing clients does not answer.
+"""Refuses what needs an image's lock while one of the image's writing clients does not answer.
 
 librbd asks the client that has the image's exclusive lock to hand it over: that client finishes its
 writes before. If the client does not answer any more, librbd breaks its lock. Such a client may
-come back, believe that it has the lock, and write into the snapshot. So every client of a node that
-may write is asked for an answer before, and must still watch the image afterwards.
+come back, believe that it has the lock, and write into a snapshot that was taken since; and Ceph
+refuses its changes of the object map, which is invalid then until somebody rebuilds it. So every
+client of a node that may write is asked for an answer before. When a snapshot was taken, each must
+still watch the image afterwards.
 """
 
 import rados
@@ -51,7 +53,7 @@ def require_watching(opened: OpenImage, image_id: str, writers: frozenset[str]) 
 
 def _silent(client: str, image_id: str) -> errors.Busy:
     return errors.Busy(
-        f"{client} has image {image_id} mapped and does not answer, so a snapshot could still "
-        "change after it was taken; try again when the client is back, or when the volume is "
-        "detached from its node"
+        f"{client} has image {image_id} mapped and does not answer; no snapshot of it is taken or "
+        "removed now, because Ceph would break that client's lock for it; try again when the "
+        "client is back, or when the volume is detached from its node"
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.ceph import connections, snapshots
-from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
@@ -45,6 +44,7 @@ class SnapshotDeleter:
             InvalidRequest: it is a member of a group snapshot (CSI: DeleteSnapshot).
             Refused: another program took it, clones of format 1 need it, its volume is being
                 rolled back to it, or a client has locked the image.
+            Busy: a node that has the volume mapped does not answer.
         """
         volume = handle.volume
         with (
@@ -67,7 +67,7 @@ class SnapshotDeleter:
                     "deleted alone; delete the group snapshot"
                 )
             if snapshot:
-                self._remove(connection, handle, snapshot)
+                self._remove(connection, handle)
             if stored:
                 records.swap(stored.record.name, stored, None)  # or its name is in use again
                 steps.done("snapshot.forget", snapshot=str(handle))
@@ -82,17 +82,10 @@ class SnapshotDeleter:
             return None
         return location.images.header(volume.image_id)
 
-    def _remove(
-        self,
-        connection: connections.Connection,
-        handle: ids.SnapshotHandle,
-        snapshot: ImageSnapshot,
-    ) -> None:
+    def _remove(self, connection: connections.Connection, handle: ids.SnapshotHandle) -> None:
         volume = handle.volume
-        location = self._locations.open(connection, volume.location)
-        require_not_rolled_back_to(location, volume, snapshot)
         try:
-            snapshots.remove(location.ioctx, volume.image_id, handle.snap_id)
+            remove(self._locations.open(connection, volume.location), handle)
         except errors.NotFound:  # by another call
             return
         except errors.Refused as error:
@@ -104,22 +97,22 @@ class SnapshotDeleter:
         steps.done("snapshot.remove", snapshot=str(handle))
 
 
-def require_not_rolled_back_to(
-    location: Location, volume: ids.VolumeHandle, snapshot: ImageSnapshot
-) -> None:
-    """Refuse to remove a snapshot to which its volume is being rolled back.
+def remove(location: Location, handle: ids.SnapshotHandle) -> None:
+    """Remove a snapshot of a volume, unless the volume is being rolled back to it.
 
     A rollback protects it only after it has written the record, and may have died between: without
     the snapshot, its repeat could not end it.
 
     Args:
         location: where the image is.
-        volume: the volume.
-        snapshot: the snapshot, from the header of the image.
+        handle: the snapshot.
 
     Raises:
-        Refused: it is.
+        NotFound, Refused, Busy: see `snapshots.remove`.
+        Refused: the volume is being rolled back to it.
     """
+    volume = handle.volume
     record = store.Records(location.ioctx).get(volume.image_id)
-    if record.rollback and record.rollback.snap_id == snapshot.snap_id:
+    if record.rollback and record.rollback.snap_id == handle.snap_id:
         image_rules.require_whole(record, str(volume))
+    snapshots.remove(location.ioctx, volume.image_id, handle.snap_id, record.writers())

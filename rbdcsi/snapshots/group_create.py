@@ -293,9 +293,9 @@ class _Call:
         """Remove the snapshot of a group that is not proved to be of one moment."""
         snapshot = source.header.user_snapshot_named(member.snapshot) if source.header else None
         if snapshot:
-            location = self._location(member.volume)
+            ioctx, image_id = self._location(member.volume).ioctx, member.volume.image_id
             with contextlib.suppress(errors.NotFound):
-                snapshots.remove(location.ioctx, member.volume.image_id, snapshot.snap_id)
+                snapshots.remove(ioctx, image_id, snapshot.snap_id, source.record.writers())
             steps.done("group.undo", snapshot=member.snapshot)
 
 

@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph import connections
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
-from rbdcsi.snapshots.delete import require_not_rolled_back_to
+from rbdcsi.snapshots.delete import remove
 from rbdcsi.snapshots.find import described
 from rbdcsi.snapshots.group_create import Group
 from rbdcsi.snapshots.group_records import GroupRecord, Groups, Member
@@ -133,9 +133,8 @@ class GroupCatalogue:
         )
         if snapshot:
             location = self._locations.open(connection, member.volume.location)
-            require_not_rolled_back_to(location, member.volume, snapshot)
             with contextlib.suppress(errors.NotFound):  # by another call
-                snapshots.remove(location.ioctx, member.volume.image_id, snapshot.snap_id)
+                remove(location, ids.SnapshotHandle(member.volume, snapshot.snap_id))
             steps.done("group.remove", snapshot=member.snapshot)
 
 

@@ -41,7 +41,9 @@ def remove_unfinished(location: Location, records: Snapshots, volume: ids.Volume
         snapshot = header.user_snapshot_named(stored.record.snapshot) if header else None
         if snapshot:
             with contextlib.suppress(errors.NotFound):
-                snapshots.remove(location.ioctx, volume.image_id, snapshot.snap_id)
+                snapshots.remove(
+                    location.ioctx, volume.image_id, snapshot.snap_id, writers=frozenset()
+                )
             steps.done("delete.snapshot", snapshot=stored.record.snapshot)
             removed = True
     return removed

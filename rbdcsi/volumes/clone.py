@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rbdcsi import errors
+from rbdcsi.attachments import store
 from rbdcsi.ceph import changes, cloning, connections, locations, names, snapshots
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
@@ -79,8 +80,12 @@ class Cloner:
             self._clone(source, snapshot, token, new_spec)
             image_id, header = self._finished(source, token)
             if source.snapshot is None and header.parent:
-                snap_id = header.parent.snap_id
-                snapshots.remove(source.location.ioctx, source.volume.image_id, snap_id)
+                snapshots.remove(
+                    source.location.ioctx,
+                    source.volume.image_id,
+                    header.parent.snap_id,
+                    source.record.writers(),
+                )
                 steps.done("clone.release", image=source.image)
             size = max(size, _size(request, header.size, fs_type))
             if header.size < size:
@@ -234,6 +239,10 @@ def undo(
         volume: the source.
         target: the location of the clone.
         token: of the attempt.
+
+    Raises:
+        Refused: a client has the clone open.
+        Busy: a node that has the source mapped does not answer.
     """
     name = clone_notes.name(token)
     with changes.turn(volume.image_id):  # librbd may open the source
@@ -241,8 +250,9 @@ def undo(
     header = source.images.header(volume.image_id) if source else None
     snapshot = header.user_snapshot_named(name) if header else None
     if source and snapshot:
+        writers = store.Records(source.ioctx).get(volume.image_id).writers()
         with contextlib.suppress(errors.NotFound):
-            snapshots.remove(source.ioctx, volume.image_id, snapshot.snap_id)
+            snapshots.remove(source.ioctx, volume.image_id, snapshot.snap_id, writers)
 
 
 def _size(request: Request, source_bytes: int, fs_type: str | None) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from rbdcsi import errors
+from rbdcsi.attachments import store
 from rbdcsi.ceph import blocklist, cloning, connections, lease, locations
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.sick_pools import SickPools
@@ -172,7 +173,7 @@ class CloneUpkeep:
             source = None
         try:
             clone.undo(source, attempt.volume, location, token)
-        except errors.Refused as error:
+        except (errors.Refused, errors.Busy) as error:
             _log.info("the rest of a clone is in use, to be removed later", error=str(error))
             return
         notes.end(token)
@@ -242,10 +243,13 @@ class _Copying:
     location_lease: lease.Lease
 
     def run(self, ioctx: connections.Ioctx) -> bool:
-        """Flatten; return False if the image was to be changed, or the lease was lost."""
+        """Flatten; return False if it cannot be now, was to be changed, or the lease was lost."""
         stopping = threading.Event()
+        writers = store.Records(self.location.ioctx).get(self.image_id).writers()
         with futures.ThreadPoolExecutor(1, "flatten") as executor:
-            copying = executor.submit(cloning.flatten, ioctx, self.image_id, stopping.is_set)
+            copying = executor.submit(
+                cloning.flatten, ioctx, self.image_id, writers, stopping.is_set
+            )
             try:
                 renewed_at = time.monotonic()
                 while futures.wait([copying], _LOOK_SECONDS).not_done:

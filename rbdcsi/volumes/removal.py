@@ -132,7 +132,7 @@ class Removal:
             changed = leftovers.remove_unfinished(location, self.records, volume)
         for snap_id in dependants.left_behind(header):
             with contextlib.suppress(errors.NotFound):
-                snapshots.remove(self.ioctx, image_id, snap_id)
+                snapshots.remove(self.ioctx, image_id, snap_id, writers=frozenset())
             steps.done("delete.left_behind", image_id=image_id)
             changed = True
         current = Images(self.ioctx).header(image_id) if changed else header

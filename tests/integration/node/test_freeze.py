@@ -235,7 +235,7 @@ def test_a_snapshot_that_was_taken_too_late_is_removed(lab: Lab, tmp_path: Path)
 
 
 def test_the_lock_of_a_client_that_stops_meanwhile_is_not_broken(lab: Lab, tmp_path: Path) -> None:
-    """Ceph would refuse all that it writes from then on, also when it is back."""
+    """By librbd's defaults, which this call uses, Ceph would refuse its writes for ever."""
     node = lab.nodes[0]
     with in_use(lab, "stopped-client", tmp_path) as (made, writer):
         handle, records = ids.parse(made.id), store.Records(lab.ioctx)
