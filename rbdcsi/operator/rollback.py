@@ -12,6 +12,7 @@ process is in the way of the next node.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ from rbdcsi.snapshots.store import Snapshots
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import expand, spec
 
+_LEAVING_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
 _TRIES = 3  # of writing the mark: no node has the volume, so nothing else writes it
 
 
@@ -175,15 +178,27 @@ class _Work:
             steps.done("rollback.protect", snapshot=snapshot.name)
             with flattening.excluded([(ioctx, self._image_id)]):
                 image.lock()
-            others = image.watchers() - {self._client} - self._ended
-            others -= blocklist.addresses(self._connection)
-            rollback_checks.require_unused(self._plan.handle, others)
+            rollback_checks.require_unused(self._plan.handle, self._staying(image))
             mark, own = self._mark(), self._records.get(self._image_id).rollback
         with self._explaining():
             image.roll_back(snapshot.snap_id, own.size if own else 0)
             self._write_mark(mark)
             rollback.unprotect(ioctx, self._image_id, snapshot.snap_id)
             steps.done("rollback.unprotect", snapshot=snapshot.name)
+
+    def _staying(self, image: ChangingImage) -> frozenset[str]:
+        """Return the other clients that have the image open.
+
+        Another process may have opened it for a rollback before it could read this one's record. It
+        gives way at once, so it is waited for: otherwise each of the two would refuse.
+        """
+        ends_at = time.monotonic() + _LEAVING_SECONDS
+        while True:
+            others = image.watchers() - {self._client} - self._ended
+            others -= blocklist.addresses(self._connection)
+            if not others or time.monotonic() > ends_at:
+                return others
+            time.sleep(_PAUSE_SECONDS)
 
     def end(self) -> None:
         """Let the volume be used again."""

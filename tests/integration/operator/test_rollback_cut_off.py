@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent import futures
 
 import grpc
 import pytest
@@ -18,6 +19,10 @@ from e2e import leftovers, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
 from rbdcsi.attachments.records import Rollback
+from rbdcsi.ceph import connections
+from rbdcsi.config import clusters_file
+from rbdcsi.model import ids
+from rbdcsi.operator import rollback
 from tests.integration.operator.rollback_bed import SIZE, Bed
 from tests.refusal import refused
 
@@ -168,6 +173,24 @@ def test_of_two_at_once_one_does_it(bed: Bed, raw: Volume) -> None:
         assert not any("Traceback" in each for each in words), words
         bed.require_sound(raw)
         assert bed.view.content(raw) == OLD + bytes(SIZE - len(OLD))
+
+
+def test_one_that_gives_way_to_it_is_waited_for(bed: Bed, raw: Volume) -> None:
+    """The other process has opened the image, and then finds this one's record."""
+    bed.put(raw, OLD, 0)
+    taken = bed.snapshot(raw, "of the first")
+    bed.put(raw, NEW, 0)
+    pooled = connections.Connections(clusters_file.load(bed.shell.config), timeout=10)
+    plan = rollback.examine(pooled, ids.parse(raw.id), taken)
+    with futures.ThreadPoolExecutor(1) as background:
+        with bed.view.image(raw, readonly=False):
+            call = background.submit(rollback.carry_out, pooled, plan)
+            _wait_until_begun(bed, raw, 0)
+            time.sleep(1)
+            assert not call.done()
+        call.result()
+    bed.require_sound(raw)
+    assert bed.view.content(raw, 0, len(OLD)) == OLD
 
 
 def test_an_attach_waits_until_it_has_ended(bed: Bed, made: Volume) -> None:
