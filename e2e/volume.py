@@ -12,6 +12,7 @@ from rbdcsi.api import csi_pb2, csi_pb2_grpc
 
 MIB = 1 << 20
 _PAUSE_SECONDS = 0.5  # before a call is repeated
+_RECONCILING_SECONDS = 60.0
 
 _Mode = csi_pb2.VolumeCapability.AccessMode
 
@@ -169,52 +170,47 @@ def stage(
     secrets: Mapping[str, str] | None = None,
 ) -> None:
     """NodeStageVolume."""
-    node.node.NodeStageVolume(
-        csi_pb2.NodeStageVolumeRequest(
-            volume_id=volume.id,
-            publish_context=volume.publish_context,
-            staging_target_path=str(volume.staging(node)),
-            volume_capability=volume.capability,
-            volume_context=volume.context,
-            secrets=secrets or {},
-        ),
-        timeout=timeout,
+    request = csi_pb2.NodeStageVolumeRequest(
+        volume_id=volume.id,
+        publish_context=volume.publish_context,
+        staging_target_path=str(volume.staging(node)),
+        volume_capability=volume.capability,
+        volume_context=volume.context,
+        secrets=secrets or {},
     )
+    _after_reconciling(lambda: node.node.NodeStageVolume(request, timeout=timeout))
 
 
 def unstage(node: Node, volume: Volume) -> None:
     """NodeUnstageVolume."""
-    node.node.NodeUnstageVolume(
-        csi_pb2.NodeUnstageVolumeRequest(
-            volume_id=volume.id, staging_target_path=str(volume.staging(node))
-        )
+    request = csi_pb2.NodeUnstageVolumeRequest(
+        volume_id=volume.id, staging_target_path=str(volume.staging(node))
     )
+    _after_reconciling(lambda: node.node.NodeUnstageVolume(request))
 
 
 def publish(node: Node, volume: Volume, *, pod: str = "pod", readonly: bool = False) -> Path:
     """NodePublishVolume; returns the target path."""
     target = volume.target(node, pod)
-    node.node.NodePublishVolume(
-        csi_pb2.NodePublishVolumeRequest(
-            volume_id=volume.id,
-            publish_context=volume.publish_context,
-            staging_target_path=str(volume.staging(node)),
-            target_path=str(target),
-            volume_capability=volume.capability,
-            readonly=readonly,
-            volume_context=volume.context,
-        )
+    request = csi_pb2.NodePublishVolumeRequest(
+        volume_id=volume.id,
+        publish_context=volume.publish_context,
+        staging_target_path=str(volume.staging(node)),
+        target_path=str(target),
+        volume_capability=volume.capability,
+        readonly=readonly,
+        volume_context=volume.context,
     )
+    _after_reconciling(lambda: node.node.NodePublishVolume(request))
     return target
 
 
 def unpublish(node: Node, volume: Volume, *, pod: str = "pod") -> None:
     """NodeUnpublishVolume."""
-    node.node.NodeUnpublishVolume(
-        csi_pb2.NodeUnpublishVolumeRequest(
-            volume_id=volume.id, target_path=str(volume.target(node, pod))
-        )
+    request = csi_pb2.NodeUnpublishVolumeRequest(
+        volume_id=volume.id, target_path=str(volume.target(node, pod))
     )
+    _after_reconciling(lambda: node.node.NodeUnpublishVolume(request))
 
 
 def expand(
@@ -270,3 +266,17 @@ def until_let_through(call: Callable[[], None], seconds: float = 60) -> None:
             if time.monotonic() > ends_at:
                 raise
             time.sleep(_PAUSE_SECONDS)
+
+
+def _after_reconciling(call: Callable[[], object]) -> None:
+    """Make a call again, as the kubelet does, that met the plugin's own work on the volume."""
+    ends_at = time.monotonic() + _RECONCILING_SECONDS
+    while True:
+        try:
+            call()
+        except grpc.RpcError as error:
+            if "reconciling volume" not in str(error) or time.monotonic() > ends_at:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
