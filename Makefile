@@ -45,6 +45,10 @@ test: .venv/bin/rbdcsi ## run every test but those in virtual machines: unit, in
 	$(PYTHON) -m pytest $(PARALLEL) -m "not vm and not kubernetes and not image and not long"
 	$(PYTHON) -m pytest -m image
 
+test-again: # those of `test` that failed, alone, then what it had left
+	$(PYTHON) -m pytest --last-failed -m "not vm and not kubernetes and not long"
+	$(PYTHON) -m pytest -m image
+
 test-vm: .venv/bin/rbdcsi ## run the tests of krbd and nbd, on real kernels in virtual machines
 	@tools/packages.sh checkpolicy
 	$(PYTHON) -m pytest -m vm tests/vm
@@ -175,5 +179,5 @@ clean: ## remove what was built or installed here (not the Debian packages)
 
 .PHONY: bench bench-rounds bench-scale bench-vm check clean cluster cluster-stop demo docs docs-site \
   e2e-kubernetes e2e-long e2e-microceph failover help image kubernetes kubernetes-stop lint lock manifests packages \
-  prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-deploy test-docs test-image test-long \
+  prepare-kubernetes random-walk sanity setup smoke-kubernetes smoke-vm test test-again test-deploy test-docs test-image test-long \
   test-integration test-unit test-vm
