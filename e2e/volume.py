@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -12,7 +12,8 @@ from rbdcsi.api import csi_pb2, csi_pb2_grpc
 
 MIB = 1 << 20
 _PAUSE_SECONDS = 0.5  # before a call is repeated
-_RECONCILING_SECONDS = 60.0
+
+Answer = TypeVar("Answer")
 
 _Mode = csi_pb2.VolumeCapability.AccessMode
 
@@ -256,27 +257,31 @@ def expand_on_node(
     return answer.capacity_bytes
 
 
-def until_let_through(call: Callable[[], None], seconds: float = 60) -> None:
-    """Repeat a call that is refused, as the kubelet does; at the end its error passes through."""
+def until_let_through(
+    call: Callable[[], Answer],
+    seconds: float = 60,
+    *,
+    among: Callable[[grpc.RpcError], bool] = lambda _: True,
+    pause: float = _PAUSE_SECONDS,
+) -> Answer:
+    """Repeat a call that is refused, as an orchestrator does; return its answer.
+
+    Args:
+        call: the call.
+        seconds: after them, its error passes through.
+        among: whether a refusal is one of those after which the call is repeated; by default all.
+        pause: seconds between two calls.
+    """
     ends_at = time.monotonic() + seconds
     while True:
         try:
             return call()
-        except grpc.RpcError:
-            if time.monotonic() > ends_at:
+        except grpc.RpcError as error:
+            if not among(error) or time.monotonic() > ends_at:
                 raise
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
 
 
 def _after_reconciling(call: Callable[[], object]) -> None:
-    """Make a call again, as the kubelet does, that met the plugin's own work on the volume."""
-    ends_at = time.monotonic() + _RECONCILING_SECONDS
-    while True:
-        try:
-            call()
-        except grpc.RpcError as error:
-            if "reconciling volume" not in str(error) or time.monotonic() > ends_at:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
+    """Make a call, again if it met the plugin's own work on the volume."""
+    until_let_through(call, among=lambda error: "reconciling volume" in str(error))

@@ -15,8 +15,9 @@ from typing import Any, Literal, Protocol
 import rados
 import rbd
 
-from e2e.clusters import commands, monitor
+from e2e.clusters import commands
 from e2e.clusters import erasure as erasure_coding
+from rbdcsi.ceph import monitor
 from rbdcsi.config.secret import Secret
 
 Role = Literal["mon", "mgr", "osd"]
@@ -145,7 +146,7 @@ class Cluster:
             quota_bytes: limit of stored bytes, enforced with a delay of some seconds.
 
         Raises:
-            Failed, DeadlineExceeded: see `monitor.command`.
+            RbdCsiError: the monitors refuse, or do not answer; see `monitor.run`.
         """
         if erasure:
             count = str(PLACEMENT_GROUPS)
@@ -156,10 +157,10 @@ class Cluster:
         with self.connection() as connection:
             if not erasure:
                 groups = {"pg_num": PLACEMENT_GROUPS, "pgp_num": PLACEMENT_GROUPS}
-                monitor.command(connection, "osd pool create", pool=name, **groups)
+                monitor.run(connection, "osd pool create", pool=name, **groups)
             if quota_bytes is not None:
                 limit = {"field": "max_bytes", "val": str(quota_bytes)}
-                monitor.command(connection, "osd pool set-quota", pool=name, **limit)
+                monitor.run(connection, "osd pool set-quota", pool=name, **limit)
             connection.wait_for_latest_osdmap()
             with connection.open_ioctx(name) as ioctx:
                 list(ioctx.list_objects())  # each placement group answers, as soon as it is active
@@ -181,7 +182,7 @@ class Cluster:
         words = [word for service, cap in caps.items() for word in (service, cap)]
         with self.connection() as connection:
             who = {"entity": f"client.{name}", "caps": words}
-            (answer,) = monitor.command(connection, "auth get-or-create", **who)
+            (answer,) = monitor.run(connection, "auth get-or-create", **who)
         return Secret(answer["key"])
 
     def create_keyring(self, name: str, caps: Mapping[str, str], directory: Path) -> Path:

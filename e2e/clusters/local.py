@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from e2e.clusters import commands, monitor, ports, recipe
+from e2e.clusters import commands, ports, recipe
 from e2e.clusters.cluster import Cluster
 from e2e.clusters.daemons import ChildDaemons, SweptDirectory
+from rbdcsi.ceph import monitor
 
 
 class LocalCluster:
@@ -103,12 +104,12 @@ def _boot(plan: recipe.Recipe, cluster: Cluster, daemons: ChildDaemons) -> None:
     cluster.ceph("osd", "new", plan.fsid)  # also waits for the monitor's quorum
     with cluster.connection() as connection:
         for flag in ("noscrub", "nodeep-scrub"):
-            monitor.command(connection, "osd set", key=flag)
+            monitor.run(connection, "osd set", key=flag)
         daemons.start("osd")
 
         def serves() -> bool:
             daemons.check()
-            osds_up = monitor.command(connection, "osd stat")["num_up_osds"]
-            return bool(osds_up and monitor.command(connection, "mgr stat")["available"])
+            osds_up = monitor.run(connection, "osd stat")["num_up_osds"]
+            return bool(osds_up and monitor.run(connection, "mgr stat")["available"])
 
         commands.wait_until(serves, "OSD up and manager available")

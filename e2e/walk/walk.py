@@ -15,8 +15,8 @@ from pathlib import Path
 import rados
 import structlog
 
-from e2e import leftovers
-from e2e.clusters import Cluster
+from e2e import errors, leftovers
+from e2e.clusters import Cluster, commands
 from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.pool import wait_until_registered
 from e2e.walk import end, freezes
@@ -114,12 +114,14 @@ def _remove_unfinished_copies(config: Path, ioctx: rados.Ioctx) -> set[str]:
     """
     pooled = connections.Connections(clusters_file.load(config), timeout=_CEPH_SECONDS)
     upkeep = CloneUpkeep(CLUSTER_ID, pooled, pooled, attempt_seconds=0, round_seconds=0)
-    ends_at = time.monotonic() + _WATCH_SECONDS
-    with structlog.testing.capture_logs() as log:
+
+    def removed() -> bool:
         upkeep.run()
-        while CloneNotes(ioctx).attempts() and time.monotonic() < ends_at:
-            time.sleep(1)
-            upkeep.run()
+        return not CloneNotes(ioctx).attempts()
+
+    left_is_told = contextlib.suppress(errors.DeadlineExceeded)  # at the walk's end
+    with structlog.testing.capture_logs() as log, left_is_told:
+        commands.wait_until(removed, "unfinished copies are removed", _WATCH_SECONDS, pause=1)
     return {line["client"] for line in log if line["event"] == blocklist.ENDED}
 
 

@@ -52,8 +52,7 @@ def take(
             if snap_id is not None:
                 # Otherwise the snapshot stays as one whose call died: the next call removes it.
                 with contextlib.suppress(rbd.Error, errors.Busy):
-                    require_answers(ioctx, opened, image_id, writers)
-                    image.remove_snap_by_id(snap_id)
+                    _remove(ioctx, image, image_id, snap_id, writers)
             raise
         require_watching(opened, image_id, writers)
 
@@ -74,5 +73,12 @@ def remove(ioctx: rados.Ioctx, image_id: str, snap_id: int, writers: frozenset[s
     """
     doing = ceph_errors.translated("removing a snapshot of image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
-        require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
-        image.remove_snap_by_id(snap_id)
+        _remove(ioctx, image, image_id, snap_id, writers)
+
+
+def _remove(
+    ioctx: rados.Ioctx, image: rbd.Image, image_id: str, snap_id: int, writers: frozenset[str]
+) -> None:
+    """Remove a snapshot of an open image; no lock of a writer is broken for it."""
+    require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
+    image.remove_snap_by_id(snap_id)

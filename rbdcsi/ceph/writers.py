@@ -2,10 +2,10 @@
 
 librbd asks the client that has the image's exclusive lock to hand it over: that client finishes its
 writes before. If the client does not answer any more, librbd breaks its lock. Such a client may
-come back, believe that it has the lock, and write into a snapshot that was taken since; and Ceph
-refuses its changes of the object map, which is invalid then until somebody rebuilds it. So every
-client of a node that may write is asked for an answer before. When a snapshot was taken, each must
-still watch the image afterwards.
+come back, believe that it has the lock, and write into a snapshot that was taken since. Ceph then
+refuses its changes of the object map, and librbd marks the map as invalid until an operator
+rebuilds it. So the driver first asks every client of a node that may write for an answer. After a
+snapshot was taken, each of them must still watch the image.
 """
 
 import rados

@@ -46,6 +46,16 @@ def writing(node: Node, target: Path) -> Iterator[None]:
     assert node.run("cat /run/writer.log") == ""
 
 
+@contextlib.contextmanager
+def volume_written_to(lab: Lab, mapper: str) -> Iterator[tuple[Node, Volume]]:
+    """Give a node and a volume to which it writes all the time, see `writing`."""
+    node = lab.nodes[0]
+    with lab.volume(mapper) as made:
+        volume.stage(node, made)
+        with writing(node, volume.publish(node, made)):
+            yield node, made
+
+
 def wait_for_progress(node: Node, seconds: float = 60) -> None:
     """Return when more than three further lines are durable."""
     lines = f"$(wc -l <{DURABLE})"
@@ -202,24 +212,18 @@ def test_no_write_is_acknowledged_before_ceph_has_it(
 
 @EACH_MAPPER
 def test_io_waits_for_an_osd_and_goes_on(lab: Lab, cluster: clusters.Cluster, mapper: str) -> None:
-    node = lab.nodes[0]
-    with lab.volume(mapper) as made:
-        volume.stage(node, made)
-        with writing(node, volume.publish(node, made)):
-            with faults.stopped_osd(cluster):
-                assert_no_progress(node)
-            wait_for_progress(node, 120)
+    with volume_written_to(lab, mapper) as (node, _):
+        with faults.stopped_osd(cluster):
+            assert_no_progress(node)
+        wait_for_progress(node, 120)
 
 
 @EACH_MAPPER
 def test_io_waits_for_the_network_and_goes_on(lab: Lab, mapper: str) -> None:
-    node = lab.nodes[0]
-    with lab.volume(mapper) as made:
-        volume.stage(node, made)
-        with writing(node, volume.publish(node, made)):
-            node.machine.cut()
-            try:
-                assert_no_progress(node)
-            finally:
-                node.machine.join()
-            wait_for_progress(node, 120)
+    with volume_written_to(lab, mapper) as (node, _):
+        node.machine.cut()
+        try:
+            assert_no_progress(node)
+        finally:
+            node.machine.join()
+        wait_for_progress(node, 120)

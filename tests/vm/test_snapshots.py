@@ -20,7 +20,13 @@ from tests.integration.controller import at_once
 from tests.snapshot_disk import copied, mounted_without_recovery, needs_recovery
 from tests.vm import lab as labs
 from tests.vm.lab import MIB, Lab
-from tests.vm.test_faults import assert_no_progress, durable, wait_for_progress, writing
+from tests.vm.test_faults import (
+    assert_no_progress,
+    durable,
+    volume_written_to,
+    wait_for_progress,
+    writing,
+)
 from tests.vm.test_life import EACH_MAPPER, FILESYSTEMS
 
 _SECONDS = 180
@@ -86,21 +92,18 @@ def test_rolled_back_volume_has_the_bytes_of_the_snapshot_on_the_other_machine(
 
 @EACH_MAPPER
 def test_link_that_is_cut_during_a_freeze_leaves_nothing_frozen(lab: Lab, mapper: str) -> None:
-    node = lab.nodes[0]
-    with lab.volume(mapper) as made:
-        volume.stage(node, made)
-        with writing(node, volume.publish(node, made)):
-            try:
-                with pytest.raises(errors.Unavailable, match=f"{node.name!r}, whose plugin does"):
-                    _take_while_the_link_is_cut(lab, made, node)
-                assert_no_progress(node)
-            finally:
-                node.machine.join()
-            wait_for_progress(node, 120)
-            with lab.image(made) as image:  # it stayed, as a call would remove it that comes again
-                image.remove_snap("s")
-            taken = _take_frozen(lab, made)
-            wait_for_progress(node)
+    with volume_written_to(lab, mapper) as (node, made):
+        try:
+            with pytest.raises(errors.Unavailable, match=f"{node.name!r}, whose plugin does"):
+                _take_while_the_link_is_cut(lab, made, node)
+            assert_no_progress(node)
+        finally:
+            node.machine.join()
+        wait_for_progress(node, 120)
+        with lab.image(made) as image:  # it stayed, as a call would remove it that comes again
+            image.remove_snap("s")
+        taken = _take_frozen(lab, made)
+        wait_for_progress(node)
         snapshots.delete(lab.controller, taken.snapshot_id)
 
 

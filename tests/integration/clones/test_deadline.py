@@ -1,10 +1,8 @@
 """Callers whose time is too short for the work: it is finished, and a repeated call finds it."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import grpc
 import pytest
 
 from e2e import snapshots, volume
@@ -31,14 +29,7 @@ def source(controller: Driver) -> Iterator[Volume]:
 
 def _repeated(call: Callable[..., _Answer], request: Any) -> _Answer:
     """Return the answer to a call that always has too little time, and is repeated."""
-    ends_at = time.monotonic() + 60
-    while True:
-        try:
-            return call(request, timeout=TOO_SHORT)
-        except grpc.RpcError:
-            if time.monotonic() > ends_at:
-                raise
-            time.sleep(0.1)
+    return volume.until_let_through(lambda: call(request, timeout=TOO_SHORT), pause=0.1)
 
 
 def test_copy_of_a_volume_is_finished(controller: Driver, view: View, source: Volume) -> None:

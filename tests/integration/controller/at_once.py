@@ -1,12 +1,13 @@
 """Many calls at the same moment, and what became of each; a call repeated as orchestrators do."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 import grpc
+
+from e2e import volume
 
 Answer = TypeVar("Answer")
 
@@ -32,12 +33,8 @@ def repeated(
     call: Callable[[], Answer], seconds: float = 30, codes: Sequence[str] = ("ABORTED",)
 ) -> Answer:
     """Make the call again while it ends with one of these codes; by default: it is under way."""
-    ends_at = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except grpc.RpcError as error:
-            again = cast(grpc.Call, error).code().name in codes
-            if not again or time.monotonic() > ends_at:
-                raise
-            time.sleep(0.1)
+
+    def among(error: grpc.RpcError) -> bool:
+        return cast(grpc.Call, error).code().name in codes
+
+    return volume.until_let_through(call, seconds, among=among, pause=0.1)
