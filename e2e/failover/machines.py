@@ -1,7 +1,7 @@
 """Nodes in virtual machines with kernels of their own, for krbd and nbd.
 
-The writers report on the machine's console, which is a file of this machine: it can be read when
-the machine is frozen or cut off, and outlives it.
+The writers report on a serial line of the machine, which is a file of this machine: it can be read
+when the machine is frozen or cut off, and outlives it.
 """
 
 import contextlib
@@ -46,7 +46,6 @@ class InMachine:
 
     vm: Node
     faults: Sequence[Fault] = tuple(Fault)
-    _said: str = field(default="", repr=False)  # before its last boot
     _writers: list[int] = field(default_factory=list, repr=False)
 
     @property
@@ -75,7 +74,7 @@ class InMachine:
     def start_writer(self, file: Path, name: str) -> None:
         """See Failing.start_writer."""
         words = shlex.join(["/usr/bin/python3", "-I", str(WRITER), "write", str(file), name])
-        line = f"exec {words} >/dev/console"
+        line = f"exec {words} >{vm.REPORTS}"
         self._writers.append(self.vm.machine.spawn(_WRITER_LOG, "sh", "-c", line))
 
     def end_writers(self) -> None:
@@ -86,7 +85,7 @@ class InMachine:
 
     def said(self) -> str:
         """See Failing.said."""
-        return self._said + self.vm.machine.console()
+        return self.vm.machine.reports()
 
     def fail(self, fault: Fault) -> None:
         """See Failing.fail."""
@@ -94,7 +93,6 @@ class InMachine:
         match fault:
             case Fault.KILLED:
                 machine.kill()
-                self._said = self.said()
                 self.vm.forget()
                 self._writers.clear()
             case Fault.CUT_OFF:

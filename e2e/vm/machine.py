@@ -26,6 +26,7 @@ from e2e.vm.network import Network
 from rbdcsi.host import command
 
 KUBELET = "/var/lib/kubelet"
+REPORTS = "/dev/ttyS1"  # a second serial line, which the kernel does not write to
 MIB = 1 << 20
 _GUEST = Path(__file__).with_name("guest")
 _VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
@@ -178,6 +179,13 @@ class Machine:
         with self._console.open("rb") as file:
             file.seek(self._booted_at)
             return file.read().decode(errors="replace")
+
+    def reports(self) -> str:
+        """Return what its programs wrote to `REPORTS` in all its boots.
+
+        On the console, messages of the kernel would break into the lines of programs.
+        """
+        return (self._directory / qemu.REPORTS).read_text(errors="replace")
 
     def run(
         self,

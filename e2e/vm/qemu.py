@@ -7,7 +7,7 @@ from pathlib import Path
 from e2e.vm.kernel import Kernel
 
 # In the machine's directory.
-CONSOLE, MONITOR, SHARE = "console.log", "monitor", "share"
+CONSOLE, REPORTS, MONITOR, SHARE = "console.log", "reports.log", "monitor", "share"
 CHANNEL = "channel"  # qemu's own network, by which the guest is reached from loopback
 _MIB = 1 << 20
 
@@ -17,7 +17,7 @@ class Plan:
     """What a machine is made of.
 
     Attributes:
-        directory: of its sockets and console.
+        directory: of its sockets, console and reports.
         memory: bytes.
         mac: the hardware address of eth0.
         uuid: the hardware id, the same at each boot.
@@ -46,6 +46,7 @@ def command(plan: Plan, kernel: Kernel, tap: int) -> list[str]:
         f"-object memory-backend-memfd,id=memory,size={memory},share=on",  # for virtiofsd
         f"-kernel {kernel.image} -initrd {kernel.initrd}",
         f"-chardev file,id=console,path={here}/{CONSOLE},append=on -serial chardev:console",
+        f"-chardev file,id=reports,path={here}/{REPORTS},append=on -serial chardev:reports",
         f"-qmp unix:{here}/{MONITOR},server=on,wait=off",
         f"-chardev socket,id=share,path={here}/{SHARE}",
         "-device vhost-user-fs-pci,chardev=share,tag=host",
