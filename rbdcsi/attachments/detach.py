@@ -17,6 +17,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import fencing, rules, store
 from rbdcsi.attachments.records import Attachment, Client, State
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.images import Images
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
@@ -101,7 +102,7 @@ class _Detachment:
     `connection` is that of the configured user, who may read the registry of nodes and fence.
     """
 
-    connection: connections.Connection
+    connection: Connection
     policy: Policy
     records: store.Records
     images: Images

@@ -12,7 +12,8 @@ from typing import Any
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import Client
-from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph import omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import stored
 
 OBJECT = "rbdcsi.fences"
@@ -56,7 +57,7 @@ FENCE = stored.Kind(
 class Fences:
     """The fences of one cluster."""
 
-    def __init__(self, home: connections.Ioctx) -> None:
+    def __init__(self, home: Ioctx) -> None:
         self._omap = omap.Omap(home, OBJECT)
 
     def put(self, fence: Fence) -> None:

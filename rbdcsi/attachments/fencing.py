@@ -13,7 +13,7 @@ from rbdcsi import errors
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import blocklist
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.images import Images
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import metrics, steps

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments.records import RECORD, VolumeRecord
-from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph import omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.runtime.futures import Future
 
 SHARDS = 16  # volumes that are attached at the same moment seldom meet in one object
@@ -44,7 +45,7 @@ class StoredRecord:
 class Records:
     """The attachment records of one location."""
 
-    def __init__(self, ioctx: connections.Ioctx) -> None:
+    def __init__(self, ioctx: Ioctx) -> None:
         self._ioctx = ioctx
 
     def get(self, image_id: str) -> VolumeRecord:

@@ -13,6 +13,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import fences, fencing
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.ceph import blocklist, connections, lease
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.telemetry import metrics, steps
 
@@ -73,7 +74,7 @@ class FenceUpkeep:
         return _SHORT_PAUSE_SECONDS if any(in_force.values()) else _PAUSE_SECONDS
 
 
-def _keep_up(connection: connections.Connection) -> int:
+def _keep_up(connection: Connection) -> int:
     """Do what each fence needs, unless another controller does; return the number of fences."""
     home = connection.home()
     noted = list(Fences(home).all())
@@ -92,7 +93,7 @@ def _keep_up(connection: connections.Connection) -> int:
     return len(noted)
 
 
-def _act(connection: connections.Connection, fence: Fence) -> None:
+def _act(connection: Connection, fence: Fence) -> None:
     try:
         node = _node(connection.home(), fence.node_id)
         match next_action(fence, node, datetime.now(UTC)):
@@ -115,7 +116,7 @@ def _act(connection: connections.Connection, fence: Fence) -> None:
         )
 
 
-def lift(connection: connections.Connection, fence: Fence) -> None:
+def lift(connection: Connection, fence: Fence) -> None:
     """Remove the entry of a client that is gone, then the note.
 
     Raises:
@@ -130,7 +131,7 @@ def lift(connection: connections.Connection, fence: Fence) -> None:
     steps.done("fence.lift", volume=fence.volume, client=fence.address)
 
 
-def _node(home: connections.Ioctx, node_id: str) -> NodeRecord | None:
+def _node(home: Ioctx, node_id: str) -> NodeRecord | None:
     """Return the node's record, None if there is none; raise Failed if it is damaged."""
     try:
         return Nodes(home).get(node_id)

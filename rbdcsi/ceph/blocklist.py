@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 
 _log = structlog.get_logger()
 

@@ -14,7 +14,8 @@ import rados
 import rbd
 
 from rbdcsi.ceph import ceph_errors, changes, names
-from rbdcsi.ceph.images import Images, OpenImage
+from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.ceph.writers import require_answers
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout

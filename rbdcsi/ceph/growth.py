@@ -13,7 +13,7 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes
-from rbdcsi.ceph.images import OpenImage
+from rbdcsi.ceph.open_image import OpenImage
 
 
 def grow(ioctx: rados.Ioctx, image_id: str, size: int, clients: Set[str]) -> None:

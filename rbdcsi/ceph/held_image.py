@@ -9,7 +9,7 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, objects, writers
-from rbdcsi.ceph.images import OpenImage
+from rbdcsi.ceph.open_image import OpenImage
 
 _END_SECONDS = 1.0  # for a thread to close an image whose lock it has
 _SEQUENCE = "snap_seq"  # key of the header: the id of the newest snapshot

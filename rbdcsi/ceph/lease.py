@@ -8,7 +8,7 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
-from rbdcsi.ceph.connections import Ioctx
+from rbdcsi.ceph.connection import Ioctx
 
 _log = structlog.get_logger()
 

@@ -15,6 +15,7 @@ import rados
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, connections, omap
+from rbdcsi.ceph.connection import Connection, Ioctx, Pool
 from rbdcsi.ceph.images import Images
 from rbdcsi.model import ids
 from rbdcsi.runtime.futures import Future
@@ -63,7 +64,7 @@ class Registry:
     A location is added before anything is written into it, so none is missing.
     """
 
-    def __init__(self, home: connections.Ioctx, cluster_id: str) -> None:
+    def __init__(self, home: Ioctx, cluster_id: str) -> None:
         self._omap = omap.Omap(home, REGISTRY)
         self._cluster_id = cluster_id
 
@@ -128,7 +129,7 @@ class Locations:
         self._registered: set[ids.LocationId] = set()
         self._mutex = threading.Lock()
 
-    def open(self, connection: connections.Connection, location_id: ids.LocationId) -> Location:
+    def open(self, connection: Connection, location_id: ids.LocationId) -> Location:
         """Return the location of an existing volume.
 
         Raises:
@@ -179,7 +180,7 @@ def _holds_volumes(location: Location) -> bool:
         return False
 
 
-def in_pool(connection: connections.Connection, pool: connections.Pool) -> Iterator[Location]:
+def in_pool(connection: Connection, pool: Pool) -> Iterator[Location]:
     """Yield the pool and its RADOS namespaces; nothing if the user may not read it, or it is gone.
 
     Raises:

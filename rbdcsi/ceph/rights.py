@@ -9,7 +9,7 @@ import rados
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, objects
-from rbdcsi.ceph.connections import Connection, Ioctx
+from rbdcsi.ceph.connection import Connection, Ioctx
 
 _NO_OBJECT = "rbdcsi.doctor"  # the driver makes no object of this name
 _NO_DATA = "rbd_data.rbdcsi"  # an image's data has its id and a number in the name

@@ -19,8 +19,9 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes, objects, writers
-from rbdcsi.ceph.images import Images, OpenImage
+from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.lineage import ImageSnapshot, Protection
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.model.image_layout import BITS
 from rbdcsi.telemetry import steps
 

@@ -7,7 +7,7 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes, flattening
-from rbdcsi.ceph.images import OpenImage
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.ceph.writers import require_answers, require_watching
 
 

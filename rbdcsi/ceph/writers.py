@@ -12,7 +12,7 @@ import rados
 
 from rbdcsi import errors
 from rbdcsi.ceph import objects, watch
-from rbdcsi.ceph.images import OpenImage
+from rbdcsi.ceph.open_image import OpenImage
 
 _HEADER_CHANGED = ""  # the oldest notification of RBD
 

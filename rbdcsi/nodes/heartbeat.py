@@ -14,6 +14,7 @@ import structlog
 import rbdcsi
 from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.watch import Watch
 from rbdcsi.host.machine import Machine
 from rbdcsi.nodes import presence, registry
@@ -104,7 +105,7 @@ class Registration:
         self._refusals.pop(cluster_id, None)
         return True
 
-    def _write(self, connection: connections.Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         home, node_id = connection.home(), self._facts.node_id
         nodes = registry.Nodes(home)
         for _ in range(_TRIES):
@@ -122,7 +123,7 @@ class Registration:
 
     def _require_free(
         self,
-        home: connections.Ioctx,
+        home: Ioctx,
         nodes: registry.Nodes,
         text: str | None,
         record: registry.NodeRecord,
@@ -144,7 +145,7 @@ class Registration:
             )
 
     def _record(
-        self, connection: connections.Connection, before: registry.NodeRecord | None
+        self, connection: Connection, before: registry.NodeRecord | None
     ) -> registry.NodeRecord:
         facts = self._facts
         refused = before.refused if before else None

@@ -5,6 +5,7 @@ found without reading every location, and a sick one in which the node has none 
 """
 
 from rbdcsi.ceph import connections, locations, omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids
 from rbdcsi.nodes.presence import object_name
 from rbdcsi.runtime.futures import Future
@@ -15,7 +16,7 @@ _LOCATION = "location/"
 class NodeLocations:
     """The locations of one node in one cluster."""
 
-    def __init__(self, home: connections.Ioctx, cluster_id: str, node_id: str) -> None:
+    def __init__(self, home: Ioctx, cluster_id: str, node_id: str) -> None:
         """Read and write those of a node.
 
         Args:

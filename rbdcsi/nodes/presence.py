@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rbdcsi.ceph import omap, watch
-from rbdcsi.ceph.connections import Ioctx
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.nodes import freeze_messages
 from rbdcsi.nodes.freeze_messages import FreezeAnswer, FreezeOrder
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph import omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import stored
 from rbdcsi.runtime.futures import Future
 
@@ -60,7 +61,7 @@ RECORD = stored.Kind(
 class Nodes:
     """The node records of one cluster."""
 
-    def __init__(self, ioctx: connections.Ioctx) -> None:
+    def __init__(self, ioctx: Ioctx) -> None:
         self._omap = omap.Omap(ioctx, _REGISTRY)
 
     def text(self, node_id: str) -> str | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments.store import Records
 from rbdcsi.ceph import ceph_csi, inspection, mirroring, trash
-from rbdcsi.ceph.connections import Connection, Connections
+from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.connections import Connections
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.host.block import signature

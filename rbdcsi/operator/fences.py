@@ -4,7 +4,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import upkeep
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.ceph import blocklist
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.nodes.registry import NodeRecord, Nodes
 from rbdcsi.telemetry import steps
 

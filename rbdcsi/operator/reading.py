@@ -15,7 +15,8 @@ from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.attachments.store import Records
 from rbdcsi.ceph import blocklist, rights
-from rbdcsi.ceph.connections import Connection, Connections, Ioctx
+from rbdcsi.ceph.connection import Connection, Ioctx
+from rbdcsi.ceph.connections import Connections
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location, Registry
 from rbdcsi.config.clusters import Cluster as ConfiguredCluster

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rbdcsi import errors
 from rbdcsi.attachments.detach import Detacher
-from rbdcsi.ceph.connections import Connection, Connections
+from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.connections import Connections
 from rbdcsi.model.ids import VolumeHandle
 from rbdcsi.nodes import presence
 from rbdcsi.nodes.registry import Nodes

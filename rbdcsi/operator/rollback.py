@@ -21,7 +21,8 @@ from rbdcsi.attachments import image_rules
 from rbdcsi.attachments.records import Rollback, VolumeRecord
 from rbdcsi.attachments.store import Records, StoredRecord
 from rbdcsi.ceph import blocklist, flattening, rollback
-from rbdcsi.ceph.connections import Connection, Connections
+from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.connections import Connections
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.ceph.objects import Header

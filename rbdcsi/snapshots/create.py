@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import format_mark, ids, image_names
@@ -74,9 +75,7 @@ class SnapshotTaker:
             location = self._locations.open(connection, location_id)
             return self._take(location, own.home(), request)
 
-    def _take(
-        self, location: Location, home: connections.Ioctx, request: SnapshotRequest
-    ) -> Snapshot:
+    def _take(self, location: Location, home: Ioctx, request: SnapshotRequest) -> Snapshot:
         records = Snapshots(home, request.source.location.cluster_id)
         source = Source.read(location, request.source)
         # It is read after the header: what a call takes has its record before.
@@ -160,7 +159,7 @@ def require_as_consistent(name: str, parameters: SnapshotParameters, *, frozen: 
 
 
 def _still(
-    home: connections.Ioctx, location: Location, request: SnapshotRequest
+    home: Ioctx, location: Location, request: SnapshotRequest
 ) -> contextlib.AbstractContextManager[None] | None:
     """Return what keeps the volume still while its snapshot is taken, if the class asks for it."""
     if not request.parameters.freeze:

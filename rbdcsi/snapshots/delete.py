@@ -5,8 +5,8 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Location, Locations
-from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.snapshots.group_records import group_of
@@ -53,7 +53,8 @@ class SnapshotDeleter:
         ):
             records = Snapshots(own.home(), volume.location.cluster_id)
             stored = records.of_snapshot(handle)
-            header = self._header(connection, volume)
+            location = self._location(connection, volume)
+            header = location.images.header(volume.image_id) if location else None
             snapshot = header.user_snapshot(handle.snap_id) if header else None
             if snapshot and stored is None:
                 raise errors.Refused(
@@ -66,35 +67,32 @@ class SnapshotDeleter:
                     f"snapshot {handle} is a member of group snapshot {group} and cannot be "
                     "deleted alone; delete the group snapshot"
                 )
-            if snapshot:
-                self._remove(connection, handle)
+            if location and snapshot:
+                _remove(location, handle)
             if stored:
                 records.swap(stored.record.name, stored, None)  # or its name is in use again
                 steps.done("snapshot.forget", snapshot=str(handle))
         self._on_deleted(volume.location)
 
-    def _header(
-        self, connection: connections.Connection, volume: ids.VolumeHandle
-    ) -> Header | None:
+    def _location(self, connection: Connection, volume: ids.VolumeHandle) -> Location | None:
         try:
-            location = self._locations.open(connection, volume.location)
+            return self._locations.open(connection, volume.location)
         except errors.NotFound:  # the pool
             return None
-        return location.images.header(volume.image_id)
 
-    def _remove(self, connection: connections.Connection, handle: ids.SnapshotHandle) -> None:
-        volume = handle.volume
-        try:
-            remove(self._locations.open(connection, volume.location), handle)
-        except errors.NotFound:  # by another call
-            return
-        except errors.Refused as error:
-            raise errors.Refused(
-                f"snapshot {handle} cannot be removed: it is protected, as clones of format 1 need "
-                "it (`rbd children`, `rbd snap unprotect`), its volume is being rolled back to it, "
-                f"or a client keeps the lock of image {volume.image_id} (`rbd status`): {error}"
-            ) from error
-        steps.done("snapshot.remove", snapshot=str(handle))
+
+def _remove(location: Location, handle: ids.SnapshotHandle) -> None:
+    try:
+        remove(location, handle)
+    except errors.NotFound:  # by another call
+        return
+    except errors.Refused as error:
+        raise errors.Refused(
+            f"snapshot {handle} cannot be removed: it is protected, as clones of format 1 need "
+            "it (`rbd children`, `rbd snap unprotect`), its volume is being rolled back to it, "
+            f"or a client keeps the lock of image {handle.volume.image_id} (`rbd status`): {error}"
+        ) from error
+    steps.done("snapshot.remove", snapshot=str(handle))
 
 
 def remove(location: Location, handle: ids.SnapshotHandle) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections, locations, omap
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
@@ -127,7 +128,7 @@ class SnapshotCatalogue:
 
 def _existing(
     every: locations.Locations,
-    connection: connections.Connection,
+    connection: Connection,
     recorded: Iterable[tuple[ids.SnapshotHandle, str]],
 ) -> Iterator[Snapshot]:
     """Yield those snapshots that their images' headers have, with the next headers' reads begun."""

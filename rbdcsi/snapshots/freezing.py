@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import Attachment, VolumeRecord
-from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids
 from rbdcsi.nodes import presence
 from rbdcsi.nodes.freeze_messages import FROZEN_SECONDS, FreezeAnswer, FreezeOrder, FreezeState
@@ -38,7 +38,7 @@ class Volume:
 
 
 @contextlib.contextmanager
-def frozen(home: connections.Ioctx, volumes: Sequence[Volume]) -> Iterator[None]:
+def frozen(home: Ioctx, volumes: Sequence[Volume]) -> Iterator[None]:
     """Keep the filesystems of the volumes frozen for the body, which takes the snapshots.
 
     If this raises, the snapshots must not be used.
@@ -107,7 +107,7 @@ class _Freeze:
 
     def __init__(
         self,
-        home: connections.Ioctx,
+        home: Ioctx,
         handle: ids.VolumeHandle,
         node: str,
         attachment: Attachment,

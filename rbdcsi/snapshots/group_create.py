@@ -16,6 +16,7 @@ from typing import TypeAlias
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, held_image, snapshots, snapshots_together
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
@@ -87,8 +88,8 @@ class _Call:
     def __init__(
         self,
         volume_locations: Locations,
-        connection: connections.Connection,
-        home: connections.Ioctx,
+        connection: Connection,
+        home: Ioctx,
         cluster_id: str,
     ) -> None:
         self._locations = volume_locations

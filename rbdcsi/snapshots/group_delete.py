@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
@@ -113,16 +114,14 @@ class GroupCatalogue:
         for location_id in {member.volume.location for member in group.record.members}:
             self._on_deleted(location_id)
 
-    def _header(
-        self, connection: connections.Connection, volume: ids.VolumeHandle
-    ) -> Header | None:
+    def _header(self, connection: Connection, volume: ids.VolumeHandle) -> Header | None:
         try:
             location = self._locations.open(connection, volume.location)
         except errors.NotFound:  # the pool
             return None
         return location.images.header(volume.image_id)
 
-    def _remove(self, connection: connections.Connection, member: Member) -> None:
+    def _remove(self, connection: Connection, member: Member) -> None:
         header = self._header(connection, member.volume)
         if header is None:
             return

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph import omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids, stored
 from rbdcsi.snapshots.store import OBJECT
 
@@ -91,7 +92,7 @@ class StoredGroup:
 class Groups:
     """The records of group snapshots of one cluster."""
 
-    def __init__(self, home: connections.Ioctx) -> None:
+    def __init__(self, home: Ioctx) -> None:
         """Use the records at the home location, with the configured user's I/O context."""
         self._omap = omap.Omap(home, OBJECT)
 

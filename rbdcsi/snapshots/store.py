@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections, locations, omap
+from rbdcsi.ceph import locations, omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids
 from rbdcsi.runtime.futures import Future
 from rbdcsi.snapshots.records import SNAPSHOT_RECORD, SnapshotRecord
@@ -38,7 +39,7 @@ class StoredSnapshot:
 class Snapshots:
     """The snapshot records of one cluster."""
 
-    def __init__(self, home: connections.Ioctx, cluster_id: str) -> None:
+    def __init__(self, home: Ioctx, cluster_id: str) -> None:
         """Use the records at the home location.
 
         Args:

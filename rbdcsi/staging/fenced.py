@@ -8,7 +8,7 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments.fences import Fence, Fences
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock

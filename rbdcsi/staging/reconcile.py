@@ -19,7 +19,7 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import Attachment, Client, State
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.nodes.locations import locations_of

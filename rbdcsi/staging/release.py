@@ -6,7 +6,7 @@ from collections.abc import Set
 from rbdcsi import errors
 from rbdcsi.attachments import fencing, rules, store
 from rbdcsi.attachments.records import Client
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock
 from rbdcsi.staging.this_node import ThisNode

@@ -9,7 +9,7 @@ import dataclasses
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import rights
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import paths

@@ -7,7 +7,7 @@ from pathlib import Path
 from rbdcsi.attachments import rules
 from rbdcsi.attachments.records import Attachment
 from rbdcsi.attachments.store import StoredRecord
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import capabilities, ids
 from rbdcsi.staging.notes import Note

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph.connections import Connection, Ioctx
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Location
 from rbdcsi.host.mappers.interface import Access, Image

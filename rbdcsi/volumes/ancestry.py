@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.lineage import Parent
 from rbdcsi.ceph.objects import Header
@@ -12,7 +12,7 @@ _MOST = 64  # clients refuse to open a chain that is longer than 16
 
 
 def ancestors(
-    connection: connections.Connection, header: Header, *, of_snapshots: bool = False
+    connection: Connection, header: Header, *, of_snapshots: bool = False
 ) -> Iterator[Parent]:
     """Yield the ancestors of an image, the parent first; those in the trash, too.
 
@@ -36,6 +36,6 @@ def ancestors(
         header, of_snapshots = parent_header, True  # a clone is made from a snapshot
 
 
-def depth(connection: connections.Connection, header: Header, *, of_snapshots: bool = False) -> int:
+def depth(connection: Connection, header: Header, *, of_snapshots: bool = False) -> int:
     """Return how many ancestors an image has; see `ancestors`."""
     return sum(1 for _ in ancestors(connection, header, of_snapshots=of_snapshots))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.model import sizes
 from rbdcsi.model.storage_class import Parameters
 from rbdcsi.volumes.placement import Placement
@@ -67,12 +68,12 @@ def pool_capacity(
     )
 
 
-def usage(connection: connections.Connection, pool_id: int) -> Usage | None:
+def usage(connection: Connection, pool_id: int) -> Usage | None:
     """Return the usage of a pool, None if the pool does not exist or has no statistics yet."""
     return usages(connection).get(pool_id)
 
 
-def usages(connection: connections.Connection) -> dict[int, Usage]:
+def usages(connection: Connection) -> dict[int, Usage]:
     """Return the usage of every pool that has statistics, by the pool's number."""
     pools = connection.command("df", detail="detail")["pools"]
     return {pool["id"]: _usage(pool["stats"]) for pool in pools}

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import changes, cloning, connections, locations, names, snapshots
+from rbdcsi.ceph import changes, cloning, locations, names, snapshots
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
 from rbdcsi.runtime import clock, deadlines
@@ -30,8 +31,8 @@ class Cloner:
 
     def __init__(
         self,
-        own_connection: connections.Connection,
-        connection: connections.Connection,
+        own_connection: Connection,
+        connection: Connection,
         all_locations: locations.Locations,
         target: locations.Location,
         on_deep: Callable[[ids.LocationId], None],

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rbdcsi import errors
-from rbdcsi.ceph import connections, omap
+from rbdcsi.ceph import omap
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids, stored
 
 OBJECT = "rbdcsi.clones"
@@ -52,7 +53,7 @@ _ATTEMPT = stored.Kind(
 class CloneNotes:
     """The notes of one location."""
 
-    def __init__(self, ioctx: connections.Ioctx) -> None:
+    def __init__(self, ioctx: Ioctx) -> None:
         self._omap = omap.Omap(ioctx, OBJECT)
 
     def begin(self, attempt: Attempt) -> str:

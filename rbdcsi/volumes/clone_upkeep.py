@@ -16,6 +16,7 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import blocklist, cloning, connections, lease, locations
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
@@ -127,7 +128,7 @@ class CloneUpkeep:
 
     def _end_claim(
         self,
-        connection: connections.Connection,
+        connection: Connection,
         location: locations.Location,
         image_id: str,
         client: str,
@@ -158,7 +159,7 @@ class CloneUpkeep:
 
     def _undo(
         self,
-        connection: connections.Connection,
+        connection: Connection,
         location: locations.Location,
         notes: CloneNotes,
         token: str,
@@ -181,7 +182,7 @@ class CloneUpkeep:
 
     def _shallow(
         self,
-        connection: connections.Connection,
+        connection: Connection,
         location: locations.Location,
         notes: CloneNotes,
         image_id: str,
@@ -242,7 +243,7 @@ class _Copying:
     client: str
     location_lease: lease.Lease
 
-    def run(self, ioctx: connections.Ioctx) -> bool:
+    def run(self, ioctx: Ioctx) -> bool:
         """Flatten; return False if it cannot be now, was to be changed, or the lease was lost."""
         stopping = threading.Event()
         writers = store.Records(self.location.ioctx).get(self.image_id).writers()

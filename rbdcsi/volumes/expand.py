@@ -12,6 +12,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.attachments.records import Growth, VolumeRecord
 from rbdcsi.ceph import blocklist, connections
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.growth import grow
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.config.credentials import Credentials
@@ -103,7 +104,7 @@ class Expander:
 
 
 def end_unfinished(
-    connection: connections.Connection, record: VolumeRecord, client: str, image_size: int
+    connection: Connection, record: VolumeRecord, client: str, image_size: int
 ) -> frozenset[str]:
     """End a client that began to grow the image long ago; return it, as no other one is left.
 

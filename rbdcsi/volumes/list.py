@@ -16,6 +16,7 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations, omap
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names
 from rbdcsi.runtime.futures import Future
@@ -183,7 +184,7 @@ class _Begun:
 
 def _opened(
     every: locations.Locations,
-    connection: connections.Connection,
+    connection: Connection,
     location_ids: Iterable[ids.LocationId],
 ) -> Iterator[locations.Location]:
     for location_id in location_ids:

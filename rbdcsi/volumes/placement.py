@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import ceph_errors, connections, objects, omap, rights
+from rbdcsi.ceph.connection import Connection, Pool
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.model import ids
 from rbdcsi.model.storage_class import Parameters
@@ -19,7 +20,7 @@ class Placement:
         """Choose among all locations of the configured clusters."""
         self._connections = pooled
         self.locations = locations
-        self._prepared: set[tuple[ids.LocationId, str, connections.Pool | None]] = set()
+        self._prepared: set[tuple[ids.LocationId, str, Pool | None]] = set()
         self._preparing = Turns(1)
 
     def cluster_of(self, parameters: Parameters) -> str:
@@ -38,7 +39,7 @@ class Placement:
         cluster_id = parameters.cluster_id or cluster_ids[0]
         return self._connections.configured.cluster(cluster_id).cluster_id
 
-    def location(self, connection: connections.Connection, parameters: Parameters) -> Location:
+    def location(self, connection: Connection, parameters: Parameters) -> Location:
         """Return the location in the parameters, prepared for volumes.
 
         Args:
@@ -55,7 +56,7 @@ class Placement:
         self._prepare(location, parameters.name_prefix, data_pool)
         return location
 
-    def find(self, connection: connections.Connection, parameters: Parameters) -> Location:
+    def find(self, connection: Connection, parameters: Parameters) -> Location:
         """Return the location in the parameters, as it is; nothing is written.
 
         Raises:
@@ -63,9 +64,7 @@ class Placement:
         """
         return self._find(connection, parameters)[0]
 
-    def _find(
-        self, connection: connections.Connection, parameters: Parameters
-    ) -> tuple[Location, connections.Pool | None]:
+    def _find(self, connection: Connection, parameters: Parameters) -> tuple[Location, Pool | None]:
         """Return the location and the data pool in the parameters."""
         cluster = self._connections.configured.cluster(connection.cluster_id)
         namespace = parameters.namespace
@@ -81,7 +80,7 @@ class Placement:
         ioctx = connection.ioctx(pool.pool_id, namespace)
         return Location(location_id, pool.name, ioctx), data_pool
 
-    def _prepare(self, location: Location, prefix: str, data_pool: connections.Pool | None) -> None:
+    def _prepare(self, location: Location, prefix: str, data_pool: Pool | None) -> None:
         """Create the objects that later writes need even if the pool is full, once per process."""
         key = (location.id, prefix, data_pool)
         if key in self._prepared:
@@ -107,9 +106,7 @@ def _named(pool: str) -> Iterator[None]:
         raise errors.InvalidRequest(f"pool {pool!r} cannot hold images: {error}") from error
 
 
-def _require_rights(
-    connection: connections.Connection, location: Location, data_pool: connections.Pool | None
-) -> None:
+def _require_rights(connection: Connection, location: Location, data_pool: Pool | None) -> None:
     """Refuse a location in which the configured user may not do what the driver does by itself."""
     namespace = location.id.namespace
     ioctx = connection.ioctx(location.id.pool_id, namespace)
@@ -126,9 +123,9 @@ def _require_rights(
         )
 
 
-def _require_namespace(connection: connections.Connection, location: Location) -> None:
+def _require_namespace(connection: Connection, location: Location) -> None:
     namespace = location.id.namespace
-    pool = connections.Pool(location.id.pool_id, location.pool)
+    pool = Pool(location.id.pool_id, location.pool)
     if namespace and namespace not in connection.namespaces(pool):
         raise errors.InvalidRequest(
             f"pool {location.pool} has no RADOS namespace {namespace!r}; create it with "

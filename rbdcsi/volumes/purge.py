@@ -20,6 +20,7 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, lease, locations, trash
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
 from rbdcsi.snapshots.store import Snapshots
@@ -157,7 +158,7 @@ class Purger:
                 pass
         return True
 
-    def _remove_lost(self, connection: connections.Connection, location_id: ids.LocationId) -> None:
+    def _remove_lost(self, connection: Connection, location_id: ids.LocationId) -> None:
         """Remove a location from the known ones if its pool is gone."""
         if all(pool.pool_id != location_id.pool_id for pool in connection.pools()):
             locations.Registry(connection.home(), self._cluster_id).remove(location_id)

@@ -14,7 +14,8 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import changes, connections, locations, moves, snapshots, trash
+from rbdcsi.ceph import changes, locations, moves, snapshots, trash
+from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import ids, image_names
@@ -51,7 +52,7 @@ class Removal:
     """
 
     location: locations.Location
-    ioctx: connections.Ioctx
+    ioctx: Ioctx
     records: Snapshots
     unfinished: UnfinishedDeletions
     stopped: Callable[[], bool]

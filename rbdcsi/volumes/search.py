@@ -12,6 +12,7 @@ import structlog
 from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.nodes.locations import NodeLocations
 from rbdcsi.runtime import clock
 from rbdcsi.telemetry import steps
@@ -50,7 +51,7 @@ class LocationSearch:
             return _RETRY_SECONDS
         return _PAUSE_SECONDS
 
-    def _search(self, connection: connections.Connection, registry: locations.Registry) -> bool:
+    def _search(self, connection: Connection, registry: locations.Registry) -> bool:
         """Register the locations of every pool; return whether every pool could be read."""
         complete = True
         for pool in connection.pools():
@@ -70,7 +71,7 @@ class LocationSearch:
 
     def _register(
         self,
-        connection: connections.Connection,
+        connection: Connection,
         registry: locations.Registry,
         location: locations.Location,
     ) -> None:

@@ -6,7 +6,8 @@ from typing import TypeAlias
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.ceph import connections, locations
+from rbdcsi.ceph import locations
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids
@@ -60,8 +61,8 @@ def require_cluster(content: ContentSource, cluster_id: str) -> None:
 
 
 def read(
-    own_connection: connections.Connection,
-    connection: connections.Connection,
+    own_connection: Connection,
+    connection: Connection,
     all_locations: locations.Locations,
     content: ContentSource,
 ) -> Source:

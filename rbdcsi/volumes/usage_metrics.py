@@ -10,6 +10,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import store
 from rbdcsi.attachments.records import State
 from rbdcsi.ceph import ceph_errors, connections, locations
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import image_names
 from rbdcsi.nodes import presence
@@ -70,7 +71,7 @@ class Census:
         count.show(self._cluster_id)
         return max(_PAUSE_SECONDS, _SHARE * (time.monotonic() - begun))
 
-    def _count(self, connection: connections.Connection, count: _Count) -> None:
+    def _count(self, connection: Connection, count: _Count) -> None:
         sick, pools = SickPools(_PAUSE_SECONDS), dict[int, str]()
         names = {pool.pool_id: pool.name for pool in connection.pools()}
         for location_id in self._locations.known(self._cluster_id):
@@ -98,16 +99,14 @@ class Census:
         self._count_bytes(connection, pools, count)
         self._count_without_node(connection, count)
 
-    def _count_bytes(
-        self, connection: connections.Connection, pools: dict[int, str], count: _Count
-    ) -> None:
+    def _count_bytes(self, connection: Connection, pools: dict[int, str], count: _Count) -> None:
         usages = capacity.usages(connection) if pools else {}
         for pool_id, name in pools.items():
             if usage := usages.get(pool_id):
                 labels = self._cluster_id, name
                 count.stored[labels], count.available[labels] = usage.stored, usage.available
 
-    def _count_without_node(self, connection: connections.Connection, count: _Count) -> None:
+    def _count_without_node(self, connection: Connection, count: _Count) -> None:
         for (cluster_id, node, state), volumes in count.attachments.items():
             if state == State.STAGED.value:
                 lives = presence.lives(connection.home(), node)

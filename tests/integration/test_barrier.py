@@ -17,7 +17,7 @@ import rados
 from e2e.clusters import Cluster
 from e2e.driver import CLUSTER_ID, Installation
 from rbdcsi.ceph import blocklist
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.config.clusters_file import load
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]

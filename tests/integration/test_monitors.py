@@ -7,7 +7,7 @@ import pytest
 
 from e2e.clusters import Cluster
 from e2e.driver import Installation
-from rbdcsi.ceph.connections import Connection
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.config import clusters_file, monitors
 from rbdcsi.host.mappers import krbd_options
 from rbdcsi.host.mappers.interface import Access, Image

@@ -20,7 +20,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import upkeep
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.ceph import blocklist, moves, objects, omap
-from rbdcsi.ceph.connections import Connection, Ioctx
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import clusters_file
 from rbdcsi.model import image_layout

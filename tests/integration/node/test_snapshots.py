@@ -10,7 +10,7 @@ from e2e import groups, snapshots, volume
 from e2e.clusters import commands
 from rbdcsi import errors
 from rbdcsi.ceph import cloning
-from rbdcsi.ceph.images import OpenImage
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.model import ids
 from tests import faults
 from tests.integration.controller import at_once
