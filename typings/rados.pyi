@@ -162,6 +162,15 @@ class Ioctx:
         onsafe: Callable[[Completion], None] | None = None,
         flag: int = ...,
     ) -> Completion: ...
+    def operate_aio_write_op(
+        self,
+        write_op: WriteOp,
+        oid: str,
+        oncomplete: Callable[[Completion], None] | None = None,
+        onsafe: Callable[[Completion], None] | None = None,
+        mtime: int = 0,
+        flags: int = ...,
+    ) -> Completion: ...
 
 class Object:
     key: str

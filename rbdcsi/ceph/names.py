@@ -5,6 +5,7 @@ the id in the same operation that changes something. So a repeat, also a concurr
 """
 
 import contextlib
+import errno
 
 import rados
 
@@ -12,7 +13,7 @@ from rbdcsi.ceph import ceph_errors, objects, omap
 from rbdcsi.runtime.futures import Future
 from rbdcsi.telemetry import steps
 
-_DIFFERS_AT_ONCE = 4095  # cmpext's answer on the first byte, also of an object that is missing
+_DIFFERS = -4095  # cmpext's answer, less the place where the object differs; or it is missing
 
 
 def begin_listed_id(ioctx: rados.Ioctx, name: str) -> Future[str | None]:
@@ -30,7 +31,7 @@ def remove(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
         image_id: the image's id.
     """
     with ceph_errors.translated("removing the name of image", name):
-        _remove_object(ioctx, name, image_id)
+        _begin_remove_object(ioctx, name, image_id).result()
     unlist(ioctx, name, image_id)
 
 
@@ -46,17 +47,20 @@ def unlist(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
         ioctx.operate_write_op(op, objects.DIRECTORY)
 
 
-def _remove_object(ioctx: rados.Ioctx, name: str, image_id: str) -> None:
-    try:
-        with rados.WriteOpCtx() as op:
-            op.cmpext(objects.counted(image_id))
-            op.remove()
-            ioctx.operate_write_op(op, objects.ID + name)
-    except (rados.ObjectNotFound, rados.ExtendMismatch):
-        pass
-    except rados.OSError as error:
-        if abs(ceph_errors.errno_of(error)) != _DIFFERS_AT_ONCE:
-            raise
+def _begin_remove_object(ioctx: rados.Ioctx, name: str, image_id: str) -> Future[None]:
+    """Begin to remove the name's object if it leads to this image; see `remove`."""
+    with rados.WriteOpCtx() as op:
+        op.cmpext(objects.counted(image_id))
+        op.remove()
+        completion = ioctx.operate_aio_write_op(op, objects.ID + name)
+
+    def ended() -> None:
+        completion.wait_for_complete()
+        code = completion.get_return_value()
+        if _DIFFERS < code < 0 and code != -errno.ENOENT:
+            raise ceph_errors.from_errno(code, "", f"removing object {objects.ID}{name}")
+
+    return Future(ended)
 
 
 def rename(ioctx: rados.Ioctx, old: str, new: str, image_id: str) -> None:
@@ -76,9 +80,10 @@ def rename(ioctx: rados.Ioctx, old: str, new: str, image_id: str) -> None:
     with ceph_errors.translated("renaming image", old):
         _rename_entry(ioctx, old, new, image_id)
     steps.done("rename.entry", image=new)
-    finish_rename(ioctx, new, image_id)
     with ceph_errors.translated("renaming image", old):
-        _remove_object(ioctx, old, image_id)
+        removing = _begin_remove_object(ioctx, old, image_id)
+        finish_rename(ioctx, new, image_id)
+        removing.result()
 
 
 def finish_rename(ioctx: rados.Ioctx, new: str, image_id: str) -> None:
@@ -120,7 +125,7 @@ def free(ioctx: rados.Ioctx, name: str, new: str, image_id: str) -> None:
     """
     finish_rename(ioctx, new, image_id)
     with ceph_errors.translated("renaming image", name):
-        _remove_object(ioctx, name, image_id)
+        _begin_remove_object(ioctx, name, image_id).result()
         try:
             _rename_entry(ioctx, name, new, image_id)
         except (rados.ObjectNotFound, rados.ObjectExists):

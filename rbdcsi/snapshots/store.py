@@ -69,10 +69,17 @@ class Snapshots:
         Raises:
             Failed: it is damaged.
         """
-        quoted = self._omap.get(_source_key(handle))
-        stored = self.named(urllib.parse.unquote(quoted)) if quoted else None
-        # the name may stand for a newer snapshot by now
-        return stored if stored and stored.record.handle == handle else None
+        return self.begin_of_snapshot(handle).result()
+
+    def begin_of_snapshot(self, handle: ids.SnapshotHandle) -> Future[StoredSnapshot | None]:
+        """Begin to read the record of a snapshot; see `of_snapshot`."""
+
+        def named(quoted: str | None) -> StoredSnapshot | None:
+            stored = self.named(urllib.parse.unquote(quoted)) if quoted else None
+            # the name may stand for a newer snapshot by now
+            return stored if stored and stored.record.handle == handle else None
+
+        return self._omap.begin_get(_source_key(handle)).then(named)
 
     def swap(self, name: str, before: StoredSnapshot | None, after: StoredSnapshot | None) -> bool:
         """Replace a record if it is still stored as it was read, and no other has its snapshot.

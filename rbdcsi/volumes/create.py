@@ -109,7 +109,8 @@ class Provisioner:
         volume = _new_volume(location, name, size, new_spec, request.parameters)
         if volume:
             return volume
-        existing = _whole(location, name) or self._interrupted.finished(location, name)
+        existing = _whole(location, name, *_ids(location, name))
+        existing = existing or self._interrupted.finished(location, name)
         if existing is None:
             return self._create(location, request, name, size)
         return _recognise(location, request, new_spec, name, *existing)
@@ -122,8 +123,9 @@ class Provisioner:
         request: Request,
         name: str,
     ) -> Volume:
-        existing = _whole(location, name)
-        if existing is None and _exists(location, name):
+        named_id, listed_id = _ids(location, name)
+        existing = _whole(location, name, named_id, listed_id)
+        if existing is None and (named_id or listed_id):
             existing = self._interrupted.finished(location, name)
         if existing:
             return _recognise(location, request, _asked_spec(request), name, *existing)
@@ -140,19 +142,20 @@ def _asked_spec(request: Request) -> spec.VolumeSpec:
     return spec.from_request(request.name, request.fs_type, request.parameters, source)
 
 
-def _exists(location: locations.Location, name: str) -> bool:
+def _ids(location: locations.Location, name: str) -> tuple[str | None, str | None]:
+    """Return the ids that the name's object and the directory have for a name, None without one."""
     reading = names.begin_listed_id(location.ioctx, name)
-    return location.images.id_of(name) is not None or reading.result() is not None
+    return location.images.id_of(name), reading.result()
 
 
-def _whole(location: locations.Location, name: str) -> tuple[str, Header] | None:
+def _whole(
+    location: locations.Location, name: str, named_id: str | None, listed_id: str | None
+) -> tuple[str, Header] | None:
     """Return id and header of the volume whose image has that name, None if there is none.
 
-    If the renaming of a finished copy was cut off, it is finished.
+    If the renaming of a finished copy was cut off, it is finished. The ids are those of `_ids`.
     """
-    images, reading = location.images, names.begin_listed_id(location.ioctx, name)
-    named_id = images.id_of(name)
-    image_id = named_id or reading.result()
+    images, image_id = location.images, named_id or listed_id
     header = images.header(image_id) if image_id else None
     if image_id is None or header is None or spec.read(header.metadata, name) is None:
         return None

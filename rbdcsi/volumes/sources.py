@@ -81,6 +81,11 @@ def read(
     volume = volume_of(content)
     location = all_locations.open(connection, volume.location)
     image_id = volume.image_id
+    # The reads are under way together.
+    reading_taken = None
+    if isinstance(content, ids.SnapshotHandle):
+        records = Snapshots(own_connection.home(), volume.location.cluster_id)
+        reading_taken = records.begin_of_snapshot(content)
     reading_record = store.Records(location.ioctx).begin_read(image_id)
     reading_name = location.images.begin_name_of(image_id)
     header = location.images.header(image_id)
@@ -89,12 +94,11 @@ def read(
         raise missing(content)
     source_spec = spec.read(header.metadata, image)
     snapshot, mark = None, format_mark.read_mark(header.metadata.get(format_mark.KEY), image)
-    if isinstance(content, ids.SnapshotHandle):
+    if isinstance(content, ids.SnapshotHandle) and reading_taken:
         snapshot = header.user_snapshot(content.snap_id)
         if snapshot is None:
             raise missing(content)
-        taken = Snapshots(own_connection.home(), volume.location.cluster_id).of_snapshot(content)
-        if taken:
+        if taken := reading_taken.result():
             mark = format_mark.read_mark(taken.record.mark, image)
         else:
             fs_type = source_spec.fs_type if source_spec else None
