@@ -28,23 +28,24 @@ def main(times: int, mappers: tuple[str, ...], publish: bool) -> None:
     processes.adopt()
     console = Console(soft_wrap=True, highlight=False)
     for mapper in mappers or tuple(_SCENES):
-        outcomes = _told(console, mapper, times)
-        for line in report.table(outcomes):
-            console.print(line, markup=False)
-        console.print(f"raw: {report.save(mapper, outcomes)}")
+        outcomes: list[Outcome] = []
+        try:
+            _tell(console, mapper, times, outcomes)
+        finally:  # also what came before a story that failed
+            for line in report.table(outcomes):
+                console.print(line, markup=False)
+            console.print(f"raw: {report.save(mapper, outcomes)}")
         if publish:
             report.publish(mapper, outcomes, environment("bluestore"))
 
 
-def _told(console: Console, mapper: str, times: int) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+def _tell(console: Console, mapper: str, times: int, outcomes: list[Outcome]) -> None:
     with _SCENES[mapper]() as scene:
         for _ in range(0, times, _PAIRS):
             for fault in scene.old.faults:
                 for outcome in story.tell(scene, fault, min(_PAIRS, times)):
                     console.print(report.line(mapper, outcome))
                     outcomes.append(outcome)
-    return outcomes
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def _in_use(scene: Scene) -> Iterator[_Moved]:
     at_new = dataclasses.replace(made)
     try:
         volume.attach(scene.controller, made, scene.old.name)
-        volume.stage(scene.old, made)
+        _as_kubelet(lambda: volume.stage(scene.old, made))  # krbd may be slow to map
         target = volume.publish(scene.old, made)
         old_writer, new_writer = f"{name}-old", f"{name}-new"
         scene.old.start_writer(target / "records", old_writer)
@@ -177,22 +177,22 @@ def _in_use(scene: Scene) -> Iterator[_Moved]:
 
 
 def _take_down(node: Failing, made: Volume) -> None:
-    """Unpublish and unstage as the kubelet does, which repeats a call while a device is busy.
+    """Unpublish and unstage.
 
-    Also one that is free: every process that makes a mount namespace at that moment copies mounts.
+    Also a free device may be busy: every process that makes a mount namespace at that moment copies
+    mounts.
     """
+    _as_kubelet(lambda: volume.unpublish(node, made))
+    _as_kubelet(lambda: volume.unstage(node, made))
 
-    def is_done() -> bool:
-        try:
-            volume.unpublish(node, made)
-            volume.unstage(node, made)
-        except grpc.RpcError as error:
-            if cast(grpc.Call, error).code() is not grpc.StatusCode.ABORTED:
-                raise
-            return False
-        return True
 
-    commands.wait_until(is_done, f"{made.id} is unstaged at {node.name}", _SECONDS)
+def _as_kubelet(call: Callable[[], object]) -> None:
+    """Make a call, again as long as it is ABORTED."""
+
+    def is_aborted(error: grpc.RpcError) -> bool:
+        return cast(grpc.Call, error).code() is grpc.StatusCode.ABORTED
+
+    volume.until_let_through(call, _SECONDS, among=is_aborted)
 
 
 def _move(scene: Scene, pair: _Pair, *, hand_first: bool) -> tuple[float, float]:

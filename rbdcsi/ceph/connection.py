@@ -71,7 +71,8 @@ class Connection:
             Unavailable: no monitor answers. A wrong key gives the same error if librados tries a
                 protocol that the monitor does not serve.
         """
-        settings = _settings(cluster, credentials, timeout)
+        seconds = math.ceil(timeout)
+        settings = _settings(cluster, credentials, seconds)
         target = f"{cluster.cluster_id} as client.{credentials.user}"
         with ceph_errors.translated("connecting to cluster", target):
             client = rados.Rados(
@@ -84,7 +85,7 @@ class Connection:
             except rados.TimedOut as error:
                 raise errors.Unavailable(
                     f"connecting to cluster {target}: no monitor let the driver in within "
-                    f"{math.ceil(timeout)} s; check the cluster (`ceph status`), the network, and "
+                    f"{seconds} s; check the cluster (`ceph status`), the network, and "
                     f"the key against `ceph auth get client.{credentials.user}`; if the monitors "
                     "are given without a port, give IP:3300, where a wrong key is refused at once"
                 ) from error
@@ -224,17 +225,15 @@ class Connection:
         self._rados.shutdown()
 
 
-def _settings(
-    cluster: clusters.Cluster, credentials: Credentials, timeout: float
-) -> dict[str, str]:
+def _settings(cluster: clusters.Cluster, credentials: Credentials, seconds: int) -> dict[str, str]:
     """Return librados' settings beside those of the cluster's ceph.conf."""
-    seconds = str(math.ceil(timeout))
+    timeout = str(seconds)
     settings = {
         "key": credentials.key.reveal() if credentials.key else "",
         "keyring": "",
-        "rados_osd_op_timeout": seconds,
-        "rados_mon_op_timeout": seconds,
-        "client_mount_timeout": seconds,
+        "rados_osd_op_timeout": timeout,
+        "rados_mon_op_timeout": timeout,
+        "client_mount_timeout": timeout,
         # Otherwise librados writes to our stderr, between the structured log lines.
         "log_to_stderr": "false",
         "err_to_stderr": "false",

@@ -40,6 +40,12 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
         assert (site / page).with_suffix(".html").exists()
 
 
+def test_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w/-]+\.md)\)", (ROOT / "README.md").read_text()))
+    start = ROOT / "docs/index.md"  # the README of the site
+    assert linked == {str(path.relative_to(ROOT)) for path in SITE if path != start}
+
+
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
     fetched = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]+")
     for page in site.rglob("*.html"):

@@ -31,7 +31,7 @@ while test ! -e {stop}; do
   sha256sum -c --status s$(((n * 7) % (n < 50 ? n : 50))) || break
   echo $n >{count}
 done
-test -e {stop} && echo fine >{result}
+if test -e {stop}; then echo fine; else echo failed; fi >{result}
 """
 
 
@@ -101,15 +101,16 @@ def test_a_raw_device_grows_while_it_is_written_to(lab: Lab, mapper: str) -> Non
 @contextlib.contextmanager
 def _writer(node: Node, target: Path) -> Iterator[None]:
     stop, result, count = Path("/run/stop"), Path("/run/result"), Path("/run/count")
-    node.run(f"rm -f {stop} {result} {count}")
+    log = Path("/run/writer.log")
+    node.run(f"rm -f {stop} {result} {count} {log}")
     script = _WRITER.format(target=target, stop=stop, result=result, count=count)
-    node.machine.spawn("/run/writer.log", "sh", "-c", script)
+    node.machine.spawn(log, "sh", "-c", script)
     try:
         node.run(f"while test ! -e {count}; do sleep 0.1; done")
         yield
     finally:
-        node.run(f"touch {stop}; sleep 3")
-    assert node.run(f"cat {result} || cat /run/writer.log") == "fine"
+        node.run(f"touch {stop}; while test ! -s {result}; do sleep 0.1; done", seconds=60)
+    assert node.run(f"cat {result} {log}") == "fine"
 
 
 def _filesystem_size(node: Node, path: Path) -> int:
