@@ -128,8 +128,10 @@ class Expander:
         for target in (path, path / BLOCK_FILE):
             with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
                 entry = self._node.mounts.mount_at(target)
-                if entry and shows(entry, device):
-                    yield entry
+                if entry:
+                    if shows(entry, device):
+                        yield entry
+                    return
 
     def _image_size(self, handle: ids.VolumeHandle, credentials: Credentials | None) -> int:
         node = self._node

@@ -161,8 +161,10 @@ class Stager:
         path, capability, handle = call.request.staging_path, call.request.capability, call.handle
         asked = _BLOCK if capability.block else call.volume.fs_type(capability.fs_type)
         mounts, device = self._node.mounts, call.device
-        filesystem, block = mounts.mount_at(path), mounts.mount_at(path / BLOCK_FILE)
-        entry, use = filesystem or block, filesystem.fs_type if filesystem else _BLOCK
+        filesystem = mounts.mount_at(path)
+        # A filesystem that was fenced answers EIO to a look into it.
+        entry = filesystem or mounts.mount_at(path / BLOCK_FILE)
+        use = filesystem.fs_type if filesystem else _BLOCK
         if entry is None:
             return False
         if device:

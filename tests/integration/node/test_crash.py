@@ -141,6 +141,25 @@ def test_dead_device_is_said_and_staged_anew_with_what_was_synced(lab: Lab) -> N
     lab.lift_fences()
 
 
+def test_dead_device_is_said_whose_directories_nobody_has_read(lab: Lab) -> None:
+    """A look into its filesystem has to read, and fails."""
+    node = lab.nodes[0]
+    with lab.volume("crash-unread") as made:
+        volume.stage(node, made)
+        _write_synced(made.staging(node) / "file", b"synced")
+        volume.unstage(node, made)
+        volume.stage(node, made)
+        (pid,) = labs.daemons(node).values()
+        faults.kill9(pid)
+        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+            volume.stage(node, made)
+        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+            volume.expand_on_node(node, made)
+        volume.unstage(node, made)
+        assert labs.held_at(node) == []
+    lab.lift_fences()
+
+
 def test_call_under_way_ends_before_the_plugin_does_and_new_ones_are_refused(
     lab: Lab, victim: Driver
 ) -> None:
