@@ -26,7 +26,7 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 def serve(**settings: Any) -> None:
     """Serve CSI as controller, as node, or as both in one process."""
     logs.configure(settings["log_format"], settings["log_level"])
-    stopping = lifecycle.stop_on_signals()
+    wait_for_stop = lifecycle.stop_on_signals()
     with exit_on_errors():
         for declared in declared_flags():
             if declared.flag.parse:
@@ -37,4 +37,4 @@ def serve(**settings: Any) -> None:
             raise errors.ConfigError(f"`serve {options.role}` needs --node-id, this node's name")
         configured = clusters_file.load(options.config)
         lifecycle.require_bindings()
-        lifecycle.leave(finished=lifecycle.run(options, configured, stopping))
+        lifecycle.leave(finished=lifecycle.run(options, configured, wait_for_stop))

@@ -31,16 +31,16 @@ PROBE_SECONDS = 5.0
 def serve(
     options: Options,
     add_services: Callable[[grpc.Server], None],
-    stopping: threading.Event,
+    wait_for_stop: Callable[[], object],
     locks: KeyedLocks,
     activity: Activity,
 ) -> bool:
-    """Serve until `stopping` is set, then refuse new calls and finish the running ones.
+    """Serve until `wait_for_stop` returns, then refuse new calls and finish the running ones.
 
     Args:
         options: the socket, the limits and the times.
         add_services: adds the CSI services to the server.
-        stopping: an event that ends the server.
+        wait_for_stop: returns when the server is to end.
         locks: the locks that calls take while they change a volume.
         activity: records the end of each call for `probe`.
 
@@ -64,7 +64,7 @@ def serve(
     with unix_socket.published(options.socket, lambda path: _listen(server, path)):
         server.start()
         _log.info("serving", socket=str(options.socket))
-        stopping.wait()
+        wait_for_stop()
         _log.info("stopping", grace_seconds=options.stop_grace)
         server.stop(options.stop_grace).wait()
     return _finished(workers)

@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import sys
-import threading
+from collections.abc import Callable
 
 from rbdcsi import errors
 from rbdcsi.config import clusters
@@ -21,12 +21,18 @@ _GRPC_ENVIRONMENT = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "fals
 _M_ARENA_MAX = -8  # <malloc.h>
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stopping = threading.Event()
+def stop_on_signals() -> Callable[[], object]:
+    """Return a function that waits for SIGTERM or SIGINT, also for one that came before.
+
+    The signal goes through a pipe (Python: signal.set_wakeup_fd). The main thread runs no handler
+    if the signal comes just before it begins to wait for a lock, or in another thread.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopping.set())
-    return stopping
+        signal.signal(number, lambda _number, _frame: None)
+    return functools.partial(os.read, reading, 1)
 
 
 def require_bindings() -> None:
@@ -45,13 +51,13 @@ def require_bindings() -> None:
             ) from error
 
 
-def run(options: Options, configured: clusters.Config, stopping: threading.Event) -> bool:
-    """Serve until `stopping` is set.
+def run(options: Options, configured: clusters.Config, wait_for_stop: Callable[[], object]) -> bool:
+    """Serve until `wait_for_stop` returns.
 
     Args:
         options: the options of the process.
         configured: the configured clusters.
-        stopping: an event that ends the server.
+        wait_for_stop: returns when the server is to end.
 
     Returns:
         Whether every call ended within `stop_grace`; if not, threads of this process still run.
@@ -72,7 +78,9 @@ def run(options: Options, configured: clusters.Config, stopping: threading.Event
         if options.metrics_address:
             probe = functools.partial(grpc_server.probe, options.socket, activity)
             running.enter_context(health.serving(options.metrics_address, probe))
-        return grpc_server.serve(options, application.add_to, stopping, application.locks, activity)
+        return grpc_server.serve(
+            options, application.add_to, wait_for_stop, application.locks, activity
+        )
 
 
 def leave(*, finished: bool) -> None:

@@ -66,7 +66,7 @@ def running(path: Path, **changes: Any) -> Iterator[Running]:
         options = tiny.options(path, **changes)
         activity = Activity()
         finished = pool.submit(
-            grpc_server.serve, options, services.add_to, stopping, KeyedLocks(), activity
+            grpc_server.serve, options, services.add_to, stopping.wait, KeyedLocks(), activity
         )
         try:
             grpc.channel_ready_future(channel).result(timeout=10)
@@ -115,7 +115,9 @@ def test_the_socket_is_private_and_removed_at_the_end(path: Path) -> None:
 def test_a_second_driver_is_refused_and_the_first_goes_on(driver: Running) -> None:
     options = tiny.options(driver.socket)
     with pytest.raises(errors.Refused, match="another driver answers at"):
-        grpc_server.serve(options, tiny.Tiny().add_to, threading.Event(), KeyedLocks(), Activity())
+        grpc_server.serve(
+            options, tiny.Tiny().add_to, threading.Event().wait, KeyedLocks(), Activity()
+        )
     assert driver.identity.Probe(csi_pb2.ProbeRequest(), timeout=10).ready.value
 
 
