@@ -139,6 +139,13 @@ class Locations:
         with ceph_errors.translated("looking up pool number", location_id.pool_id):
             return Location(location_id, ioctx.get_pool_name(), ioctx)
 
+    def find(self, connection: Connection, location_id: ids.LocationId) -> Location | None:
+        """Return the location of a volume, None if the pool does not exist any more."""
+        try:
+            return self.open(connection, location_id)
+        except errors.NotFound:
+            return None
+
     def register(self, location: ids.LocationId) -> None:
         """Make a location known before something is written there, once in this process.
 

@@ -29,7 +29,7 @@ def within(seconds: float | None) -> Iterator[None]:
 def finishing() -> contextlib.AbstractContextManager[None]:
     """Let the body go on for two minutes, also after the caller's deadline.
 
-    Use it for work that a repeated call would begin anew: the repeated call finds the result.
+    Use it for work that a repeated call cannot go on with: the repeated call finds the result.
     """
     return within(_FINISHING_SECONDS)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
 from rbdcsi.ceph import connections, snapshots
-from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
@@ -53,7 +52,7 @@ class SnapshotDeleter:
         ):
             records = Snapshots(own.home(), volume.location.cluster_id)
             stored = records.of_snapshot(handle)
-            location = self._location(connection, volume)
+            location = self._locations.find(connection, volume.location)
             header = location.images.header(volume.image_id) if location else None
             snapshot = header.user_snapshot(handle.snap_id) if header else None
             if snapshot and stored is None:
@@ -73,12 +72,6 @@ class SnapshotDeleter:
                 records.swap(stored.record.name, stored, None)  # or its name is in use again
                 steps.done("snapshot.forget", snapshot=str(handle))
         self._on_deleted(volume.location)
-
-    def _location(self, connection: Connection, volume: ids.VolumeHandle) -> Location | None:
-        try:
-            return self._locations.open(connection, volume.location)
-        except errors.NotFound:  # the pool
-            return None
 
 
 def _remove(location: Location, handle: ids.SnapshotHandle) -> None:

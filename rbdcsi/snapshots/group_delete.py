@@ -7,7 +7,6 @@ from rbdcsi import errors
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Locations
-from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.snapshots.delete import remove
@@ -66,7 +65,8 @@ class GroupCatalogue:
             _require_members(group.record, members)
             found = []
             for member in group.record.members:
-                header = self._header(connection, member.volume)
+                location = self._locations.find(connection, member.volume.location)
+                header = location.images.header(member.volume.image_id) if location else None
                 snapshot = header.user_snapshot(member.snap_id or 0) if header else None
                 if snapshot is None:
                     raise errors.NotFound(
@@ -114,16 +114,10 @@ class GroupCatalogue:
         for location_id in {member.volume.location for member in group.record.members}:
             self._on_deleted(location_id)
 
-    def _header(self, connection: Connection, volume: ids.VolumeHandle) -> Header | None:
-        try:
-            location = self._locations.open(connection, volume.location)
-        except errors.NotFound:  # the pool
-            return None
-        return location.images.header(volume.image_id)
-
     def _remove(self, connection: Connection, member: Member) -> None:
-        header = self._header(connection, member.volume)
-        if header is None:
+        location = self._locations.find(connection, member.volume.location)
+        header = location.images.header(member.volume.image_id) if location else None
+        if location is None or header is None:
             return
         snapshot = (
             header.user_snapshot(member.snap_id)
@@ -131,7 +125,6 @@ class GroupCatalogue:
             else header.user_snapshot_named(member.snapshot)
         )
         if snapshot:
-            location = self._locations.open(connection, member.volume.location)
             with contextlib.suppress(errors.NotFound):  # by another call
                 remove(location, ids.SnapshotHandle(member.volume, snapshot.snap_id))
             steps.done("group.remove", snapshot=member.snapshot)

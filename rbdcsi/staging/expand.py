@@ -22,7 +22,7 @@ from rbdcsi.host.fs.filesystems import Runner
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.staging.device_stack import require_working, shows
-from rbdcsi.staging.notes import BLOCK_FILE
+from rbdcsi.staging.notes import shown_at
 from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.telemetry import metrics, steps
@@ -125,13 +125,10 @@ class Expander:
             yield from self._shown(path, device)
 
     def _shown(self, path: Path, device: MappedDevice) -> Iterator[mountinfo.MountEntry]:
-        for target in (path, path / BLOCK_FILE):
-            with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
-                entry = self._node.mounts.mount_at(target)
-                if entry:
-                    if shows(entry, device):
-                        yield entry
-                    return
+        with contextlib.suppress(errors.InvalidRequest):  # volumes are never at such a path
+            entry = shown_at(self._node.mounts, path)
+            if entry and shows(entry, device):
+                yield entry
 
     def _image_size(self, handle: ids.VolumeHandle, credentials: Credentials | None) -> int:
         node = self._node

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from rbdcsi import errors
+from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.fs.mounts import Mounts
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids, stored
@@ -21,6 +22,14 @@ from rbdcsi.model import ids, stored
 _log = structlog.get_logger()
 
 BLOCK_FILE = "device"  # in the staging directory of a raw block volume
+
+
+def shown_at(mounts: Mounts, path: Path) -> mountinfo.MountEntry | None:
+    """Return the mount that shows a volume at its staging path, None if there is none.
+
+    It does not look into a filesystem, which answers EIO if its device is dead.
+    """
+    return mounts.mount_at(path) or mounts.mount_at(path / BLOCK_FILE)
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,7 @@ class Note:
         """Return whether the staging path has a mount."""
         if not self.staging_path:  # an older driver staged it
             return False
-        path = Path(self.staging_path)
-        return bool(mounts.mount_at(path) or mounts.mount_at(path / BLOCK_FILE))
+        return shown_at(mounts, Path(self.staging_path)) is not None
 
     def is_about(self, device: MappedDevice) -> bool:
         """Return whether this plugin mapped that device of the volume's image.

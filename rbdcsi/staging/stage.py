@@ -162,7 +162,7 @@ class Stager:
         asked = _BLOCK if capability.block else call.volume.fs_type(capability.fs_type)
         mounts, device = self._node.mounts, call.device
         filesystem = mounts.mount_at(path)
-        # A filesystem that was fenced answers EIO to a look into it.
+        # As `shown_at` does, but here it counts which of the two it is.
         entry = filesystem or mounts.mount_at(path / BLOCK_FILE)
         use = filesystem.fs_type if filesystem else _BLOCK
         if entry is None:

@@ -12,7 +12,7 @@ from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.staging import release
 from rbdcsi.staging.device_stack import belongs_to, shows
-from rbdcsi.staging.notes import BLOCK_FILE
+from rbdcsi.staging.notes import BLOCK_FILE, shown_at
 from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import steps
@@ -75,7 +75,7 @@ class Unstager:
         if self._node.devices.note(handle):
             return self._node.devices.find(handle)
         mounts = self._node.mounts
-        entry = mounts.mount_at(staging_path) or mounts.mount_at(staging_path / BLOCK_FILE)
+        entry = shown_at(mounts, staging_path)
         if entry:
             for device in self._node.devices.all():
                 if shows(entry, device) and belongs_to(device, handle, None):
