@@ -141,7 +141,7 @@ class Images:
 
     @contextlib.contextmanager
     def opened(self, image_id: str) -> Iterator[OpenImage]:
-        """Open the image for the body, which may ask several questions about its clients.
+        """Open the image for the body, which may ask several questions about it.
 
         Opening takes 4 ms. It is read-only, so the driver itself is no watcher.
         """
@@ -175,26 +175,9 @@ class Images:
                 return
 
     def holds_data(self, image_id: str) -> bool:
-        """Return whether anything was written into the image.
-
-        librbd reads the object map for that. Without one it looks at every object, which takes
-        time by the size of the image.
-        """
-        extents: list[int] = []
-
-        def stop(offset: int, _length: int, _exists: bool) -> int:
-            extents.append(offset)
-            return -errno.ECANCELED
-
-        doing = ceph_errors.translated("looking for data in image", image_id)
-        with doing, rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image:
-            try:
-                # whole_object: librbd reads the object map, if the image has one.
-                image.diff_iterate(0, image.size(), None, stop, whole_object=True)
-            except rbd.Error:
-                if not extents:
-                    raise
-            return bool(extents)
+        """Return whether anything was written into the image; see `OpenImage.holds_data`."""
+        with self.opened(image_id) as image:
+            return image.holds_data()
 
     def used_bytes(self, image_id: str) -> int:
         """Return the bytes of the image's objects that exist, without those of its parent.

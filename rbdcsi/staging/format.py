@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.host import lasting
 from rbdcsi.host.block import btrfs_uuid, devices, signature
 from rbdcsi.host.fs import filesystems
@@ -86,11 +87,14 @@ def prepare_raw(image: MarkedImage, made_for: str) -> None:
         steps.done("stage.raw", image=image.name)
 
 
-def read(image: MarkedImage, device: Path, *, readonly: bool) -> signature.Content:
+def read(
+    image: MarkedImage, opened_image: OpenImage, device: Path, *, readonly: bool
+) -> signature.Content:
     """Read the content of the device, and of an image that is to be formatted its objects in Ceph.
 
     Args:
         image: with its mark.
+        opened_image: the same image, open.
         device: where it is mapped.
         readonly: the image is not to be formatted.
 
@@ -100,7 +104,7 @@ def read(image: MarkedImage, device: Path, *, readonly: bool) -> signature.Conte
     """
     with signature.reading(device, seconds=READ_SECONDS) as reading:
         is_new = image.mark is None and not image.unmanaged and not readonly
-        has_objects = is_new and image.images.holds_data(image.image_id)
+        has_objects = is_new and opened_image.holds_data()
         content = reading.result()
     if has_objects and content == signature.BlankContent():
         raise errors.UnexpectedContent(

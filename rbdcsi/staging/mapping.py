@@ -13,6 +13,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import rules
 from rbdcsi.attachments.fences import Fences
 from rbdcsi.attachments.records import Client, VolumeRecord
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.host import undo
 from rbdcsi.host.mappers.interface import MappedDevice, Mapper
 from rbdcsi.model.node_options import FORCE
@@ -30,8 +31,10 @@ Watchers = Callable[[], frozenset[str]]
 
 
 @contextlib.contextmanager
-def mapped(call: StageCall) -> Iterator[MappedDevice]:
-    """Yield the volume's device; an error of the body undoes a mapping that was made for it.
+def mapped(call: StageCall) -> Iterator[tuple[MappedDevice, OpenImage]]:
+    """Yield the volume's device and its image, open for reading.
+
+    An error of the body undoes a mapping that was made for it.
 
     Raises:
         Refused: the attachment has ended; another client has the image open; no mapper can map it.
@@ -45,7 +48,7 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         if device and (adopted := _adopted(call, device, watchers)):
             _record(call, device, adopted.client or None, frozenset())
             with overtaken.explained(call, adopted.client):
-                yield device
+                yield device, image
             return
         unmapped = _remove_older(call, device) if device else frozenset()
         gone = other_clients.end_earlier(call, watchers, unmapped)
@@ -54,7 +57,7 @@ def mapped(call: StageCall) -> Iterator[MappedDevice]:
         if not call.attachment.readonly:
             other_clients.require_breakable(call, image.lock_owners() - watchers)
         with _new(call, list_watchers, watchers, gone) as new_device:
-            yield new_device
+            yield new_device, image
 
 
 def _adopted(call: StageCall, device: MappedDevice, watchers: Set[str]) -> Note | None:

@@ -10,6 +10,7 @@ from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import rights
 from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import paths
@@ -65,9 +66,9 @@ class Stager:
                 call = self._call(own_connection, connection, request)
             staged = self._is_staged(call)
             self._require_permitted(call)
-            with mapped(call) as mapped_device:
+            with mapped(call) as (mapped_device, opened_image):
                 if not staged:
-                    self._show(call, mapped_device)
+                    self._show(call, mapped_device, opened_image)
                 elif not request.capability.block:
                     # An earlier call may have died before it had grown the filesystem.
                     grow_staged(node, handle, mapped_device, request.staging_path, None)
@@ -112,8 +113,8 @@ class Stager:
         if image.mark and image.mark.copied:
             stored = records.read(handle.image_id)
             writing = dataclasses.replace(call, stored=stored, device=None, note=None, writes=True)
-            with mapped(writing) as device:
-                self._mount(writing, device, readonly=False)
+            with mapped(writing) as (device, opened_image):
+                self._mount(writing, device, opened_image, readonly=False)
             steps.done("settle.mount", volume=str(handle))
             unstager.unstage(handle, path)
             steps.done("settle.unstage", volume=str(handle))
@@ -143,13 +144,13 @@ class Stager:
             )
         self._with_rights.add(location)
 
-    def _show(self, call: StageCall, device: MappedDevice) -> None:
+    def _show(self, call: StageCall, device: MappedDevice, opened_image: OpenImage) -> None:
         """Bind the device to the staging path, or mount its filesystem there."""
         readonly = call.attachment.readonly
         if call.request.capability.block:
             self._bind(call, device, readonly=readonly)
         else:
-            self._mount(call, device, readonly=readonly)
+            self._mount(call, device, opened_image, readonly=readonly)
 
     def _is_staged(self, call: StageCall) -> bool:
         """Return whether this is a repeat: the path shows this volume, for the use asked for.
@@ -200,7 +201,9 @@ class Stager:
         self._node.mounts.bind(device.path, block, readonly=readonly)
         _mounted(request)
 
-    def _mount(self, call: StageCall, device: MappedDevice, *, readonly: bool) -> None:
+    def _mount(
+        self, call: StageCall, device: MappedDevice, opened_image: OpenImage, *, readonly: bool
+    ) -> None:
         request, volume = call.request, call.volume
         if volume.raw_only:
             raise errors.UnexpectedContent(
@@ -209,7 +212,7 @@ class Stager:
             )
         fs_type = volume.fs_type(request.capability.fs_type)
         image = volume.marked(request.generation)
-        content = format.read(image, device.path, readonly=readonly)
+        content = format.read(image, opened_image, device.path, readonly=readonly)
         call.require_attached()
         format.prepare(
             image,

@@ -19,8 +19,8 @@ from rbdcsi.model import superblocks
 from rbdcsi.runtime import deadlines
 from rbdcsi.runtime.futures import Future
 
-HEAD_BYTES = 4 << 20  # every filesystem, partition table and LUKS header begins in this part
-TAIL_BYTES = 1 << 20  # GPT's second table, RAID and ZFS labels
+HEAD_BYTES = 1 << 20  # every filesystem, partition table and LUKS header begins in this part
+TAIL_BYTES = 512 << 10  # GPT's second table, RAID and ZFS labels
 UNKNOWN = "unknown data"
 _BTRFS_SUPERBLOCK = 64 << 10
 _BTRFS_LOG_ROOT = slice(0x60, 0x68)

@@ -19,12 +19,10 @@ BAD_BYTES = [
     1024,  # ext4's superblock
     32768,  # LVM, ISO 9660
     65536,  # btrfs
+    MIB // 2 + 512,
     MIB - 512,
-    MIB,
-    2 * MIB + 512,
-    4 * MIB - 512,
-    SIZE - MIB,
     SIZE - MIB // 2,
+    SIZE - MIB // 4,
     SIZE - 512,  # GPT's second header
 ]
 
@@ -42,7 +40,7 @@ def test_device_that_can_be_read_is_blank(disk: Disk) -> None:
     assert signature.content(disk(SIZE), seconds=20) == signature.BlankContent()
 
 
-@pytest.mark.parametrize("size", [512, 4096, 4 * MIB, 4 * MIB + 512, 5 * MIB - 512])
+@pytest.mark.parametrize("size", [512, 4096, MIB, MIB + 512, 3 * MIB // 2 - 512])
 def test_small_and_odd_devices_are_read_to_their_end(disk: Disk, size: int) -> None:
     device = disk(size)
     assert signature.content(device, seconds=20) == signature.BlankContent()
@@ -66,7 +64,7 @@ def test_what_is_no_device_is_not_blank(directory: Path) -> None:
             signature.content(path, seconds=20)
 
 
-@pytest.mark.parametrize("offset", [0, 1, MIB, 4 * MIB - 1, SIZE - MIB, SIZE - 1])
+@pytest.mark.parametrize("offset", [0, 1, MIB - 1, SIZE - MIB // 2, SIZE - 1])
 def test_one_byte_of_data_is_not_overwritten(disk: Disk, offset: int) -> None:
     device = disk(SIZE)
     _write(device, offset, b"x")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 SIZE = 64 * MIB
 SECTOR = 512
 INJECTIONS = 12  # for each state of a volume
-READ = [(0, 4 * MIB), (SIZE - MIB, SIZE)]  # what must be read before mkfs: from, to
+READ = [(0, MIB), (SIZE - MIB // 2, SIZE)]  # what must be read before mkfs: from, to
 FORMATTED = MARK.encode(Mark(Phase.FORMATTED, "ext4"))
 FORMATTED_XFS = MARK.encode(Mark(Phase.FORMATTED, "xfs"))
 RAW_XFS = MARK.encode(Mark(Phase.RAW, "xfs"))
@@ -135,7 +135,8 @@ def test_data_is_there_when_reads_work_again(lab: Lab, failing: FailingNode) -> 
     ("mark", "offset", "words"),
     [
         (None, 0, ("never formatted by this driver", "unknown data")),
-        (None, 4 * MIB - 4, ("never formatted by this driver",)),
+        (None, MIB - 4, ("never formatted by this driver", "unknown data")),
+        (None, MIB, ("never formatted by this driver", "holds data between them")),
         (None, SIZE - 4, ("never formatted by this driver",)),
         (FORMATTED, None, ("reads as blank", "damaged or gone")),
         (FORMATTED, 0, ("reads as unknown data", "damaged or gone")),
