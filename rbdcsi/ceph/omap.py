@@ -170,11 +170,26 @@ class Omap:
 
     def put(self, key: str, value: str | None) -> None:
         """Set the key, or remove it (None), whatever its value was."""
+        self.begin_put(key, value).result()
+
+    def begin_put(self, key: str, value: str | None) -> Future[None]:
+        """Begin to set the key, or to remove it (None), whatever its value was."""
         on = f"{self._name}, key {key!r}"
-        with ceph_errors.translated("writing object", on), rados.WriteOpCtx() as op:
+        with (
+            ceph_errors.translated("sending a write to object", on),
+            rados.WriteOpCtx() as op,
+        ):
             op.new(0)
             self._write(op, key, value)
-            self._ioctx.operate_write_op(op, self._name)
+            completion = self._ioctx.operate_aio_write_op(op, self._name)
+
+        def ended() -> None:
+            with ceph_errors.measured("writing object"):
+                completion.wait_for_complete()
+                if (code := completion.get_return_value()) < 0:
+                    raise ceph_errors.from_errno(code, "", f"writing object {on}")
+
+        return Future(ended)
 
     def _write(self, op: rados.WriteOp, key: str, value: str | None) -> None:
         if value is None:

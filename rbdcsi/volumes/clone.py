@@ -147,10 +147,11 @@ class Cloner:
                     self._target,
                     token,
                 )
-                notes.end(token)
+                notes.begin_end(token).result()
             raise
         with deadlines.finishing():
-            notes.end(token)
+            # Nobody waits for it: a note that stays leads to nothing, and is removed later.
+            notes.begin_end(token)
         steps.done("clone.end", image=source.image)
 
     def _snapshot(self, source: Source, token: str) -> tuple[str, format_mark.Mark | None]:

@@ -14,6 +14,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import omap
 from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import ids, stored
+from rbdcsi.runtime.futures import Future
 
 OBJECT = "rbdcsi.clones"
 PREFIX = "rbdcsi.clone."  # of the names of unfinished clones, and of the snapshots made for them
@@ -62,9 +63,9 @@ class CloneNotes:
         self._omap.put(_MADE + token, _ATTEMPT.encode(attempt))
         return token
 
-    def end(self, token: str) -> None:
-        """Remove the note of an attempt that has left nothing."""
-        self._omap.put(_MADE + token, None)
+    def begin_end(self, token: str) -> Future[None]:
+        """Begin to remove the note of an attempt that has left nothing."""
+        return self._omap.begin_put(_MADE + token, None)
 
     def attempts(self) -> dict[str, Attempt | errors.Failed]:
         """Return the noted attempts by token; in place of a damaged one its error."""

@@ -177,7 +177,7 @@ class CloneUpkeep:
         except (errors.Refused, errors.Busy) as error:
             _log.info("the rest of a clone is in use, to be removed later", error=str(error))
             return
-        notes.end(token)
+        notes.begin_end(token).result()
         steps.done("clone.undone", source=attempt.source, since=attempt.since)
 
     def _shallow(

@@ -12,7 +12,7 @@ from e2e.driver import CLUSTER_ID, Driver, Installation
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.model import ids
-from rbdcsi.volumes import clone_notes, spec
+from rbdcsi.volumes import spec
 from tests.integration.controller.at_once import call
 from tests.integration.controller.view import View
 from tests.refusal import refused
@@ -258,7 +258,7 @@ def test_controllers_at_once_make_one_copy(
         assert len({each.id for each in answers}) == 1
         assert view.images() == [f"csi-{name}", "csi-source"]
         assert _read(view, answers[0]) == DATA
-        assert clone_notes.CloneNotes(view.ioctx).attempts() == {}
+        view.wait_until_no_copy_is_noted()
         volume.delete(controller, answers[0])
     other.stop()
 

@@ -9,7 +9,6 @@ from e2e import snapshots, volume
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
-from rbdcsi.volumes import clone_notes
 from tests.integration.controller.view import View
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -43,7 +42,7 @@ def test_copy_of_a_volume_is_finished(controller: Driver, view: View, source: Vo
     assert made.capacity_bytes == 2 * SIZE
     with view.image(source) as image:
         assert [each for each in image.list_snaps() if each["namespace"] == 0] == []
-    assert clone_notes.CloneNotes(view.ioctx).attempts() == {}
+    view.wait_until_no_copy_is_noted()
     volume.delete(controller, Volume(made.volume_id, source.capability, made.capacity_bytes, {}))
 
 

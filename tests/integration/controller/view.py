@@ -11,6 +11,7 @@ from e2e.clusters import commands
 from e2e.pool import PoolView, image_id
 from e2e.volume import Volume
 from rbdcsi.attachments import records, store
+from rbdcsi.volumes.clone_notes import CloneNotes
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,8 @@ class View(PoolView):
 
         # A sweeper that another one has kept from its work looks again after at most 60 s.
         commands.wait_until(gone, f"image {found} and its record are gone", timeout=120)
+
+    def wait_until_no_copy_is_noted(self) -> None:
+        """Return when the notes of finished copies are gone; no call waits for that."""
+        attempts = CloneNotes(self.ioctx).attempts
+        commands.wait_until(lambda: not attempts(), "no copy is noted")
