@@ -5,6 +5,7 @@ Demo, tests and benchmarks share it. A process that the body leaves behind is en
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ CLUSTER_ID = "local"
 PROGRAM = (sys.executable, "-m", "rbdcsi")  # this tree's; another is in e2e.release.inside
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
+_PAUSE = 0.02
 # A channel waits a second before it connects again by default; a driver is up in half of one.
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 20),
@@ -97,7 +99,7 @@ class Driver:
         return csi_pb2_grpc.NodeStub(self._channel())
 
     def start(self, *, kill_after: str = "") -> Self:
-        """Start the process and wait until it answers.
+        """Start the process and wait until it listens.
 
         Args:
             kill_after: the step (telemetry.steps) after which it dies by SIGKILL; empty: none.
@@ -110,7 +112,7 @@ class Driver:
                 (*command, *flags), log.fileno(), environment=environment, ending="TERM"
             )
         self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=CHANNEL_OPTIONS)
-        self._wait_until_it_answers()
+        self._wait_until_it_listens()
         return self
 
     def kill(self) -> None:
@@ -156,21 +158,22 @@ class Driver:
         assert self.channel, f"{self.role} is not running"
         return self.channel
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_it_listens(self) -> None:
+        """Return when it takes connections.
+
+        `grpc.channel_ready_future` would look at the channel in a thread of its own for a moment
+        longer, and end with an error if the process, and so the channel, ends at that moment.
+        """
+        assert self.process
         ends_at = time.monotonic() + _START_SECONDS
-        while time.monotonic() < ends_at:
-            # It connects once; a channel that has become idle since needs another one.
-            ready = grpc.channel_ready_future(self._channel())
-            with contextlib.suppress(grpc.FutureTimeoutError):
-                ready.result(timeout=0.2)
+        while time.monotonic() < ends_at and self.process.poll() is None:
+            with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+                connection.connect(str(self.socket))
                 return
-            ready.cancel()
-            assert self.process
-            if self.process.poll() is not None:
-                break
-        code = self.process and self.process.poll()
+            time.sleep(_PAUSE)
         raise AssertionError(
-            f"{self.role} did not start, exit code {code}; it said:\n{self.words()[-3000:]}"
+            f"{self.role} did not start, exit code {self.process.poll()}; it said:\n"
+            f"{self.words()[-3000:]}"
         )
 
 
