@@ -74,14 +74,16 @@ def excluded(images: Sequence[tuple[rados.Ioctx, str]]) -> Iterator[None]:
         Busy: one was, which is broken off. The body's snapshots may have been taken; they must not
             be used.
     """
-    before = _parents(images)
+    # An image without a parent never gets one, and nothing flattens it.
+    clones = [each for each, parent in zip(images, _parents(images), strict=True) if parent]
+    before = _kept_parents(clones)
     yield
-    for (_, image_id), old, new in zip(images, before, _parents(images), strict=True):
+    for (_, image_id), old, new in zip(clones, before, _kept_parents(clones), strict=True):
         if old != new:
             raise _busy(image_id)
 
 
-def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
+def _kept_parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
     """Return the parent of each image, none of which is being flattened; None if it has none."""
     reading_claims = [Claims(ioctx).begin_get(image_id) for ioctx, image_id in images]
     for (ioctx, image_id), reading in zip(images, reading_claims, strict=True):
@@ -90,6 +92,11 @@ def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
             Claims(ioctx).break_off(image_id, claim)
             raise _busy(image_id)
     # Read after the claims: a flattening that had ended by then has detached the image before.
+    return _parents(images)
+
+
+def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
+    """Return the parent of each image, None if it has none."""
     reading_headers = [Images(ioctx).begin_header(image_id) for ioctx, image_id in images]
     headers = [reading.result() for reading in reading_headers]
     return [header.parent if header else None for header in headers]
