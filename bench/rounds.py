@@ -25,8 +25,8 @@ from e2e.clusters import commands
 from e2e.volume import Volume
 from rbdcsi.model import ids
 
-_SIZE = 64 * MIB
-_OBJECT = 4 * MIB  # of data, as Ceph stores it
+_SIZE = 2 * MIB  # of volumes; a thousand flattened copies have to fit into the OSD's 10 GiB
+_OBJECT = 128 << 10  # of data, as Ceph stores it
 _BYTES = 8  # of a number
 _DOCUMENT = Path(__file__).parents[1] / "docs/reports/rounds.md"
 _GONE_SECONDS = 900
@@ -196,7 +196,12 @@ def _chain(running: Lab, pool: str, ioctx: rados.Ioctx, kept: int | None) -> Ite
 
 def _create(running: Lab, pool: str, name: str, source: str = "") -> Volume:
     return volume.create(
-        running.controller, name, size=_SIZE, source=source, parameters={"pool": pool}
+        running.controller,
+        name,
+        size=_SIZE,
+        source=source,
+        capability=volume.raw(),
+        parameters={"pool": pool, "objectSize": str(_OBJECT)},
     )
 
 
