@@ -20,16 +20,15 @@ from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import format_mark, ids, image_names
+from rbdcsi.model import ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
 from rbdcsi.snapshots import group_rules
 from rbdcsi.snapshots.create import require_as_consistent
 from rbdcsi.snapshots.find import Snapshot, described
 from rbdcsi.snapshots.freezing import Volume, frozen
+from rbdcsi.snapshots.group_members import MemberRecords
 from rbdcsi.snapshots.group_records import GroupRecord, Groups, Member, StoredGroup
-from rbdcsi.snapshots.records import SnapshotRecord
 from rbdcsi.snapshots.source import Source
-from rbdcsi.snapshots.store import Snapshots, StoredSnapshot
 from rbdcsi.telemetry import steps
 
 _Sources: TypeAlias = Mapping[ids.VolumeHandle, Source]
@@ -97,7 +96,7 @@ class _Call:
         self._cluster_id = cluster_id
         self._home = home
         self._groups = Groups(home)
-        self._records = Snapshots(home, cluster_id)
+        self._members = MemberRecords(home, cluster_id)
 
     def take(self, request: GroupRequest) -> Group:
         names = sorted(map(str, request.sources))
@@ -125,8 +124,7 @@ class _Call:
             return
         for member in group.record.members:
             self._remove(member, self._source(member.volume))
-            if stored := self._records.named(self._name(group.record, member)):
-                self._records.swap(stored.record.name, stored, None)
+            self._members.remove(group.record, member)
         self._groups.swap(group, None)
         steps.done("group.forget", group=name)
 
@@ -155,7 +153,7 @@ class _Call:
             raise _busy(request.name)
         steps.done("group.reserve", group=request.name)
         for member in group.record.members:
-            self._reserve(group.record, member, request.parameters)
+            self._members.reserve(group.record, member, request.parameters)
         return group, self._cleared(group.record) if before else sources
 
     def _cleared(self, group: GroupRecord) -> _Sources:
@@ -165,14 +163,6 @@ class _Call:
         sources = self._sources(member.volume for member in group.members)
         group_rules.require_room(sources)
         return sources
-
-    def _reserve(self, group: GroupRecord, member: Member, parameters: SnapshotParameters) -> None:
-        name = self._name(group, member)
-        if self._records.named(name) is None:
-            record = SnapshotRecord(
-                name, member.source, member.snapshot, kubernetes=parameters.kubernetes
-            )
-            self._records.swap(name, None, StoredSnapshot.of(record))
 
     def _taken(self, group: StoredGroup, before: _Sources) -> tuple[GroupRecord, _Sources]:
         """Take the snapshots of all members, and record their ids; see `_begun`."""
@@ -225,35 +215,11 @@ class _Call:
                     f"snapshot {member.snapshot!r} of group snapshot {group.name!r} was removed by "
                     "another program; delete the group snapshot, and take a new one"
                 )
-            self._confirm(group, member, source, snapshot)
-            result.append(described(member.volume, snapshot, self._name(group, member)))
+            if not self._members.confirm(group, member, source, snapshot):
+                raise _busy(group.name)
+            result.append(described(member.volume, snapshot, self._members.name(group, member)))
         handle = ids.GroupHandle(self._cluster_id, group.token)
         return Group(handle, tuple(result))
-
-    def _confirm(
-        self, group: GroupRecord, member: Member, source: Source, snapshot: ImageSnapshot
-    ) -> None:
-        """Write the id of a member's snapshot into its record, unless it is there."""
-        name = self._name(group, member)
-        before = self._records.named(name)
-        if before and before.record.snap_id:
-            return
-        # as CreateSnapshot does: the mark is read after the snapshot was taken
-        mark = source.header.metadata.get(format_mark.KEY) if source.header else None
-        record = before.record if before else SnapshotRecord(name, member.source, member.snapshot)
-        taken = dataclasses.replace(
-            record,
-            snap_id=snapshot.snap_id,
-            mark=mark,
-            abandoned=False,
-            frozen=group.frozen,
-        )
-        if not self._records.swap(name, before, StoredSnapshot.of(taken)):
-            raise _busy(group.name)
-        steps.done("group.confirm", snapshot=member.snapshot)
-
-    def _name(self, group: GroupRecord, member: Member) -> str:
-        return group.member_name(self._cluster_id, member)
 
     def _location(self, volume: ids.VolumeHandle) -> Location:
         return self._locations.open(self._connection, volume.location)
