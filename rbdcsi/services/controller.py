@@ -189,17 +189,13 @@ class Controller(snapshots.SnapshotCalls):
     ) -> csi_pb2.ListVolumesResponse:
         """List volumes with the nodes that they are attached to."""
         page = self._catalogue.page(request.max_entries, request.starting_token)
-        response = csi_pb2.ListVolumesResponse
-        return response(
-            entries=[
-                response.Entry(
-                    volume=csi_pb2.Volume(volume_id=str(volume.handle)),
-                    status=response.VolumeStatus(published_node_ids=volume.nodes),
-                )
-                for volume in page.volumes
-            ],
-            next_token=page.next_token,
-        )
+        response = csi_pb2.ListVolumesResponse(next_token=page.next_token)
+        for volume in page.volumes:  # filled in place: a message that is passed would be copied
+            entry = response.entries.add()
+            entry.volume.volume_id = str(volume.handle)
+            entry.status.SetInParent()  # there is a status, also without a node
+            entry.status.published_node_ids.extend(volume.nodes)
+        return response
 
     def ControllerGetVolume(
         self, request: csi_pb2.ControllerGetVolumeRequest, context: grpc.ServicerContext

@@ -127,15 +127,29 @@ class Catalogue:
         for cluster_id in sorted(cluster.cluster_id for cluster in clusters):
             if position and cluster_id < position[0].cluster_id:
                 continue
-            location_ids = [
-                each for each in self._known(cluster_id) if not position or each >= position[0]
-            ]
-            if not location_ids:
-                continue  # it may be a cluster that does not answer
-            with self._connections.use(cluster_id) as connection:
-                opened = _opened(self._locations, connection, location_ids)
-                for begun in _begun_ahead(opened, position, images):
-                    yield from begun.volumes(images)
+            if position and cluster_id == position[0].cluster_id:
+                # Mostly it fills the page, so that no other location need be known.
+                yield from self._of(cluster_id, [position[0]], position[1], images)
+            known = self._known(cluster_id)
+            others = [each for each in known if not position or each > position[0]]
+            if others:  # otherwise it may be a cluster that does not answer
+                yield from self._of(cluster_id, others, "", images)
+
+    def _of(
+        self, cluster_id: str, location_ids: Iterable[ids.LocationId], after: str, images: int
+    ) -> Iterator[VolumeEntry]:
+        """Yield the volumes of locations of one cluster; see `_from`.
+
+        Args:
+            cluster_id: the cluster.
+            location_ids: its locations.
+            after: images up to this name are left out.
+            images: how many images to read at once.
+        """
+        with self._connections.use(cluster_id) as connection:
+            opened = _opened(self._locations, connection, location_ids)
+            for begun in _begun_ahead(opened, after, images):
+                yield from begun.volumes(images)
 
     def _known(self, cluster_id: str) -> list[ids.LocationId]:
         """Return the locations of a cluster; none if it does not answer and had none before."""
@@ -192,13 +206,10 @@ def _opened(
             yield every.open(connection, location_id)
 
 
-def _begun_ahead(
-    opened: Iterable[locations.Location], position: _Position | None, images: int
-) -> Iterator[_Begun]:
+def _begun_ahead(opened: Iterable[locations.Location], after: str, images: int) -> Iterator[_Begun]:
     """Yield the locations in their order, with the reads of the next ones under way."""
     begun: deque[_Begun] = deque()
     for location in opened:
-        after = position[1] if position and position[0] == location.id else ""
         first = location.images.begin_page(after, images)
         begun.append(_Begun(location, after, location.begin_prefixes(), first))
         if len(begun) > _AHEAD:
