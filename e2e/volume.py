@@ -243,17 +243,15 @@ def expand_on_node(
     secrets: Mapping[str, str] | None = None,
 ) -> int:
     """NodeExpandVolume, by default at the staging path; returns the size in bytes."""
-    answer = node.node.NodeExpandVolume(
-        csi_pb2.NodeExpandVolumeRequest(
-            volume_id=volume.id,
-            volume_path=str(path or volume.staging(node)),
-            capacity_range=csi_pb2.CapacityRange(required_bytes=size),
-            staging_target_path=str(volume.staging(node)),
-            volume_capability=volume.capability,
-            secrets=secrets or {},
-        ),
-        timeout=timeout,
+    request = csi_pb2.NodeExpandVolumeRequest(
+        volume_id=volume.id,
+        volume_path=str(path or volume.staging(node)),
+        capacity_range=csi_pb2.CapacityRange(required_bytes=size),
+        staging_target_path=str(volume.staging(node)),
+        volume_capability=volume.capability,
+        secrets=secrets or {},
     )
+    answer = _after_reconciling(lambda: node.node.NodeExpandVolume(request, timeout=timeout))
     return answer.capacity_bytes
 
 
@@ -282,6 +280,6 @@ def until_let_through(
             time.sleep(pause)
 
 
-def _after_reconciling(call: Callable[[], object]) -> None:
-    """Make a call, again if it met the plugin's own work on the volume."""
-    until_let_through(call, among=lambda error: "reconciling volume" in str(error))
+def _after_reconciling(call: Callable[[], Answer]) -> Answer:
+    """Make a call, again if it met the plugin's own work on the volume; returns its answer."""
+    return until_let_through(call, among=lambda error: "reconciling volume" in str(error))
