@@ -230,6 +230,7 @@ def installed(
     namespace: str = "",
     further_pools: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
+    keys: bool = True,
 ) -> Iterator[Installation]:
     """Configure the driver for a cluster; what was started is stopped at the end.
 
@@ -240,6 +241,7 @@ def installed(
         namespace: the RADOS namespace in that pool, which the driver's users are limited to.
         further_pools: others that the driver's users may use; they need not exist yet.
         program: the command that is `rbdcsi`.
+        keys: whether the configuration has them; a cluster without cephx needs none.
     """
     with contextlib.ExitStack() as running:
         config, node_config = (
@@ -250,6 +252,7 @@ def installed(
                 role,
                 caps(within(pool, namespace), *further_pools),
                 running,
+                keys=keys,
             )
             for role, caps in (("controller", controller_caps), ("node", node_caps))
         )
@@ -263,17 +266,20 @@ def _configured(
     role: str,
     caps: Mapping[str, str],
     undo: contextlib.ExitStack,
+    *,
+    keys: bool,
 ) -> Path:
     """Make the role's Ceph user, and return its configuration file; `home` is pool, namespace."""
     user, file = f"{role}-{uuid.uuid4().hex[:8]}", directory / f"{role}.yaml"
     if not cluster.ours:
         undo.callback(cluster.ceph, "auth", "rm", f"client.{user}")
+    keyring = str(cluster.create_keyring(user, caps, directory))
     entry = {
         "clusterID": CLUSTER_ID,
         "confFile": str(cluster.conf),
         **home,
         "user": user,
-        "keyring": str(cluster.create_keyring(user, caps, directory)),
+        **({"keyring": keyring} if keys else {"auth": "none"}),
     }
     file.write_text(yaml.safe_dump({"clusters": [entry]}))
     return file

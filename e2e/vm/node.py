@@ -48,6 +48,7 @@ class Node:
         pool: its cluster's default pool.
         user: the Ceph user, without `client.`, with its key.
         flags: further flags of `rbdcsi serve node`.
+        keys: whether its configuration has the key; a cluster without cephx needs none.
     """
 
     machine: Machine
@@ -55,6 +56,7 @@ class Node:
     pool: str
     user: tuple[str, Secret]
     flags: tuple[str, ...] = ()
+    keys: bool = True
     kubelet: Path = Path(KUBELET)
     pid: int = 0
     channel: grpc.Channel | None = field(default=None, repr=False)
@@ -144,7 +146,7 @@ class Node:
             "monitors": [self.monitors],
             "pool": self.pool,
             "user": name,
-            "key": key.reveal(),
+            **({"key": key.reveal()} if self.keys else {"auth": "none"}),
         }
         return yaml.safe_dump({"clusters": [entry]})
 

@@ -27,14 +27,12 @@ def test_a_volume_lives_without_a_key(
     open_cluster.create_pool("open")
     with (
         tempfile.TemporaryDirectory(prefix="o", dir=temporary) as directory,
-        driver.installed(open_cluster, Path(directory), "open", program=program) as installation,
+        driver.installed(
+            open_cluster, Path(directory), "open", program=program, keys=False
+        ) as installation,
         open_cluster.connection() as connection,
         connection.open_ioctx("open") as ioctx,
     ):
-        for file in (installation.config, installation.node_config):
-            lines = file.read_text().splitlines()
-            without = [line for line in lines if "keyring" not in line]
-            file.write_text("\n".join((*without, "  auth: none", "")))
         controller, node = installation.controller().start(), installation.node("node-a").start()
         wait_until_registered(ioctx, node)
         secrets = {"userID": "anybody", "userKey": open_cluster.create_user("x", {}).reveal()}
