@@ -37,7 +37,7 @@ SHARDS: Mapping[str, Shard] = {
     "faults": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("faults", "krbd", "selinux")]),
     "failover-krbd": Shard("vm", [f"{FAILOVER}[krbd"]),
     "failover-nbd": Shard("vm", [f"{FAILOVER}[nbd"]),
-    "machine": Shard("vm", ["tests/vm/test_machine.py"]),
+    "machine": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("machine", "without_cephx")]),
     "growth-machines": Shard("vm", ["tests/vm/test_expand.py"]),
     "clones": Shard(
         "vm", [f"tests/vm/test_{name}.py" for name in ("clones", "groups", "snapshots")]
@@ -52,7 +52,10 @@ SHARDS: Mapping[str, Shard] = {
     "failover-kubernetes": Shard("kubernetes", ["tests/kubernetes/test_failover.py"]),
     "examples": Shard(
         "kubernetes",
-        [f"tests/kubernetes/test_{name}.py" for name in ("examples", "monitoring", "static")],
+        [
+            *(f"tests/kubernetes/test_{name}.py" for name in ("examples", "monitoring", "static")),
+            "tests/integration/test_metadata_sidecar.py",
+        ],
     ),
     "suite-data": Shard("kubernetes", [f"{SUITE}[data]"]),
     "suite-paths": Shard("kubernetes", [f"{SUITE}[paths]"]),

@@ -28,7 +28,7 @@ from e2e.release import manifests
 from e2e.volume import MIB
 from rbdcsi.api import csi_pb2
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.smoke, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
 _SNAPSHOTS = "snapshot.storage.k8s.io"
 _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")

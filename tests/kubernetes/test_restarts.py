@@ -67,7 +67,6 @@ def test_a_pod_finds_its_data_after_its_node_was_booted_again(
     assert "/dev/rbd" in namespace.run("writer", "grep ' /data ' /proc/mounts")
 
 
-@pytest.mark.smoke
 def test_what_is_installed_again_finds_the_volumes_again(
     own_lab: lab.Lab, namespace: Namespace
 ) -> None:
