@@ -68,9 +68,9 @@ def main(
     if in_machine:
         kind, (results, inside) = "-krbd", machine.measure(scale, store)
         facts |= inside
+        report.show(results)
     else:
         kind, results = "", _measure_here(only or tuple(_FAMILIES), scale, store)
-    report.show(results)
     Console().print(f"raw samples: {report.save(results, facts, kind)}")
     if publish:
         report.publish(results, facts, kind, _DOCUMENT)
@@ -81,8 +81,9 @@ def _measure_here(names: tuple[str, ...], scale: float, store: lab.Store) -> lis
     with lab.start(scale, store) as running:
         for name in names:
             with console.status(f"{name} ..."):
-                results += _FAMILIES[name](running)
-            console.print(f"{name}: done", style="dim")
+                found = _FAMILIES[name](running)
+            report.show(found)
+            results += found
     return results
 
 

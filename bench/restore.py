@@ -28,7 +28,7 @@ def measure(lab: Lab) -> list[Result]:
             return seconds
 
         def floor(number: int) -> float:
-            hand = by_hand.prepare(lab, pool, f"hand-{number}", _SIZE)
+            hand = by_hand.prepare(lab, pool, f"restored-by-hand-{number}", _SIZE)
 
             def restore() -> None:
                 hand.clone(image, "s-taken")
