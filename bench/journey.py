@@ -21,6 +21,7 @@ _FILL = 64 * MIB  # an empty image would be deleted for nothing
 
 _now = time.perf_counter
 
+_MOUNT_PATH_BY_FUSE = Goal(1.35)  # each of its reads passes user space twice
 _PARTS = {
     "first byte": ("M2", "create, attach, stage, publish, 4 KiB and fsync", Goal(1.15)),
     "mount path": ("M2", "stage and publish, of that", Goal(1.2)),
@@ -46,9 +47,12 @@ def measure(lab: Lab) -> list[Result]:
             one, two = _by_driver(lab, pool, ioctx, number), _by_hand(lab, pool, number)
             three, four = _by_driver(lab, pool, ioctx, number + 1), _by_hand(lab, pool, number + 1)
             journeys.append((one, two, three, four))
+    parts = dict(_PARTS)
+    if lab.mapper == "fuse":
+        parts["mount path"] = (*parts["mount path"][:2], _MOUNT_PATH_BY_FUSE)
     results: list[Result] = [
         Comparison(metric, what, "the steps by hand", _rounds(journeys[1:], part), goal)
-        for part, (metric, what, goal) in _PARTS.items()
+        for part, (metric, what, goal) in parts.items()
     ]
     ours = sum(one.cpu + three.cpu for one, _, three, _ in journeys)
     theirs = sum(two.cpu + four.cpu for _, two, _, four in journeys)
