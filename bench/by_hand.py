@@ -2,13 +2,13 @@
 
 import json
 import os
-import select
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lab import MIB, Lab
 from e2e.clusters import commands
+from rbdcsi.runtime.readable import is_readable
 
 MKFS = ("mkfs.ext4", "-q", "-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1")
 _SECONDS = 30.0
@@ -102,7 +102,7 @@ class _Fuse(ByHand):
         ended = os.pidfd_open(int(pid))
         try:
             commands.run(["kill", pid])
-            select.select([ended], [], [], _SECONDS)
+            is_readable(ended, _SECONDS)
         finally:
             os.close(ended)
 

@@ -6,7 +6,6 @@ The holder's own exit, whatever causes it, ends what it holds.
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ import click
 
 from e2e import errors
 from e2e.clusters import commands
+from rbdcsi.runtime.readable import is_readable
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Holder:
             if running is None:
                 return False
             signal.pidfd_send_signal(running, signal.SIGTERM)
-            if not select.select([running], [], [], 60)[0]:
+            if not is_readable(running, 60):
                 raise errors.DeadlineExceeded(
                     f"the holder of {self.directory} did not end within 60 s"
                 )
