@@ -6,8 +6,9 @@ its parent, it detaches the new snapshot, too, which may lack what was not copie
 - the process that flattens writes a claim first, then looks whether the image has snapshots. It
   flattens only an image without any: then no clone reads through the image, either, whose client
   would keep an old view of it.
-- a snapshot counts only if no claim was there before it was taken, and none is there afterwards,
-  and the image has the same parent. Whatever the order of the two, one sees the other.
+- a snapshot of an image with a parent counts only if no claim was there before it was taken, and
+  none is there afterwards, and the parent is the same. Whatever the order of the two, one sees the
+  other.
 """
 
 import contextlib
@@ -74,7 +75,7 @@ def excluded(images: Sequence[tuple[rados.Ioctx, str]]) -> Iterator[None]:
         Busy: one was, which is broken off. The body's snapshots may have been taken; they must not
             be used.
     """
-    # An image without a parent never gets one, and nothing flattens it.
+    # An image without a parent never gets one, and nothing is detached from it any more.
     clones = [each for each, parent in zip(images, _parents(images), strict=True) if parent]
     before = _kept_parents(clones)
     yield

@@ -141,7 +141,11 @@ def test_claim_of_a_dead_process_keeps_snapshots_away_until_its_client_is_shut_o
     lab: Lab, admin: rados.Rados
 ) -> None:
     pooled, claims, client = _pooled(lab), Claims(lab.ioctx), "127.0.0.1:0/4242"
-    with lab.volume("claimed") as made, lab.volume("beside") as beside:
+    with (
+        lab.volume("source") as source,
+        lab.volume("claimed", source=source.id) as made,
+        lab.volume("beside") as beside,
+    ):
         assert claims.begin(lab.image_id(made), client)
         with refused("ABORTED", "is being flattened"):
             snapshots.create(lab.controller, "of-claimed", made.id)

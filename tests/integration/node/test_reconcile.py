@@ -164,11 +164,13 @@ def test_client_of_an_older_driver_that_is_nowhere_is_fenced_and_released(
 
 def lose_everything(node: Driver, made: Volume) -> None:
     """Take away all that a reboot takes away, at once."""
+    # Once the mount of its file has gone, nothing shows whose a loop device is.
+    loop_devices = list(labs.loop_devices(node))
     for pid in labs.daemons(node).values():
         faults.kill9(pid)
     for entry in reversed(labs.mounts(node)):
         commands.run(["umount", "--lazy", str(entry.target)])
-    for device in labs.loop_devices(node):
+    for device in loop_devices:
         commands.run(["losetup", "--detach", str(device)])
     shutil.rmtree(node.directory / "state")
     made.staging(node)
