@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.lab import MIB, Lab
 from e2e.clusters import commands
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 MKFS = ("mkfs.ext4", "-q", "-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1")
 _SECONDS = 30.0
@@ -102,7 +102,7 @@ class _Fuse(ByHand):
         ended = os.pidfd_open(int(pid))
         try:
             commands.run(["kill", pid])
-            is_readable(ended, _SECONDS)
+            wait_until_readable(ended, _SECONDS)
         finally:
             os.close(ended)
 

@@ -20,7 +20,7 @@ import click
 
 from e2e import errors
 from e2e.clusters import commands
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Holder:
             if running is None:
                 return False
             signal.pidfd_send_signal(running, signal.SIGTERM)
-            if not is_readable(running, 60):
+            if not wait_until_readable(running, 60):
                 raise errors.DeadlineExceeded(
                     f"the holder of {self.directory} did not end within 60 s"
                 )

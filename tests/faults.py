@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 
 from e2e.clusters import Cluster
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 
 def kill9(pid: int, timeout: float = 10) -> None:
@@ -23,7 +23,7 @@ def kill9(pid: int, timeout: float = 10) -> None:
         handle = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
-            if not is_readable(handle, timeout):
+            if not wait_until_readable(handle, timeout):
                 raise TimeoutError(f"process {pid} is still there {timeout:g} s after its kill")
         finally:
             os.close(handle)

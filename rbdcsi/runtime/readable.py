@@ -7,8 +7,8 @@ import select
 from typing import IO
 
 
-def is_readable(file: int | IO[bytes], seconds: float | None) -> bool:
-    """Return whether the file can be read, or is at its end, by then.
+def wait_until_readable(file: int | IO[bytes], seconds: float | None) -> bool:
+    """Wait until the file can be read, or is at its end; return whether it is by then.
 
     Args:
         file: a descriptor, or a file with one.

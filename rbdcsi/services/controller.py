@@ -190,7 +190,7 @@ class Controller(snapshots.SnapshotCalls):
         """List volumes with the nodes that they are attached to."""
         page = self._catalogue.page(request.max_entries, request.starting_token)
         response = csi_pb2.ListVolumesResponse(next_token=page.next_token)
-        for volume in page.volumes:  # filled in place: a message that is passed would be copied
+        for volume in page.volumes:  # protobuf would copy each entry that its constructor is given
             entry = response.entries.add()
             entry.volume.volume_id = str(volume.handle)
             entry.status.SetInParent()  # there is a status, also without a node

@@ -128,10 +128,10 @@ class Catalogue:
             if position and cluster_id < position[0].cluster_id:
                 continue
             if position and cluster_id == position[0].cluster_id:
-                # Mostly it fills the page, so that no other location need be known.
+                # Its images mostly fill the page, and then the list of locations is not read.
                 yield from self._of(cluster_id, [position[0]], position[1], images)
-            known = self._known(cluster_id)
-            others = [each for each in known if not position or each > position[0]]
+            location_ids = self._known(cluster_id)
+            others = [each for each in location_ids if not position or each > position[0]]
             if others:  # otherwise it may be a cluster that does not answer
                 yield from self._of(cluster_id, others, "", images)
 

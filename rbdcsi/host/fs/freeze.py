@@ -16,7 +16,7 @@ from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.fs import paths
 from rbdcsi.host.kernel import cgroup
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 _CHILD = Path(__file__).with_name("freeze_child.py")
 _PROGRAM = (sys.executable, "-I", "-S", str(_CHILD))
@@ -120,7 +120,7 @@ class Freeze:
     def _line(self, seconds: float | None) -> str:
         """Return the child's next line; "" if it has ended, or prints none in time."""
         while self._output and b"\n" not in self._unread:
-            if not is_readable(self._output, seconds):
+            if not wait_until_readable(self._output, seconds):
                 return ""
             data = os.read(self._output.fileno(), _READ_BYTES)
             if not data:

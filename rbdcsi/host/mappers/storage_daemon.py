@@ -23,7 +23,7 @@ from rbdcsi.host.kernel import cgroup, memfd
 from rbdcsi.host.mappers.interface import Access, Image
 from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 PROGRAM = "qemu-storage-daemon"
 _PAUSE = 0.02  # seconds
@@ -123,7 +123,7 @@ def _end_running(directory: Path, force: bool, seconds: float) -> None:
             if pidfd is None or _exported_by(pid) != file:
                 continue  # it has ended; the kernel may have reused its pid
             signal.pidfd_send_signal(pidfd, signal.SIGKILL if force else signal.SIGTERM)
-            if not is_readable(pidfd, deadlines.remaining(seconds)):
+            if not wait_until_readable(pidfd, deadlines.remaining(seconds)):
                 raise errors.Busy(
                     f"{file}: {PROGRAM} {pid} must end, but still runs after {seconds:.0f} s, as "
                     "Ceph does not accept its last writes; repeat the call when Ceph works again"

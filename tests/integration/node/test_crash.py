@@ -1,5 +1,6 @@
 """The node plugin dies by SIGKILL after any step; the same call to a new one finishes the work."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent import futures
@@ -119,6 +120,10 @@ def test_workload_goes_on_while_the_plugin_is_dead_and_after_it_is_back(
         assert (target / "file").read_bytes() == b"while dead, and after"
 
 
+def _refused_as_dead() -> contextlib.AbstractContextManager[None]:
+    return refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again")
+
+
 def test_dead_device_is_said_and_staged_anew_with_what_was_synced(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("crash-device") as made:
@@ -128,9 +133,9 @@ def test_dead_device_is_said_and_staged_anew_with_what_was_synced(lab: Lab) -> N
         (pid,) = labs.daemons(node).values()
         faults.kill9(pid)
 
-        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+        with _refused_as_dead():
             volume.publish(node, made)
-        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+        with _refused_as_dead():
             volume.stage(node, made)
         volume.unstage(node, made)
         assert labs.held_at(node) == []
@@ -151,9 +156,9 @@ def test_dead_device_is_said_whose_directories_nobody_has_read(lab: Lab) -> None
         volume.stage(node, made)
         (pid,) = labs.daemons(node).values()
         faults.kill9(pid)
-        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+        with _refused_as_dead():
             volume.stage(node, made)
-        with refused("FAILED_PRECONDITION", "has ended", "unstaged and staged again"):
+        with _refused_as_dead():
             volume.expand_on_node(node, made)
         volume.unstage(node, made)
         assert labs.held_at(node) == []

@@ -4,7 +4,7 @@ import fcntl
 import os
 import resource
 
-from rbdcsi.runtime.readable import is_readable
+from rbdcsi.runtime.readable import wait_until_readable
 
 HIGH = 2000  # select(2) takes up to 1,023
 
@@ -15,12 +15,12 @@ def test_a_file_is_waited_for_whatever_its_number() -> None:
     reader, writer = os.pipe()
     high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, HIGH)
     try:
-        assert not is_readable(high, 0.01)
+        assert not wait_until_readable(high, 0.01)
         os.write(writer, b"x")
-        assert is_readable(high, None)
+        assert wait_until_readable(high, None)
         os.read(high, 1)
         os.close(writer)
-        assert is_readable(high, 1), "its end can be read"
+        assert wait_until_readable(high, 1), "its end can be read"
     finally:
         os.close(reader)
         os.close(high)
