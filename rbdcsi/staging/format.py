@@ -13,6 +13,7 @@ from rbdcsi.host.fs import filesystems
 from rbdcsi.model import mkfs_options
 from rbdcsi.model.filesystems import TABLE
 from rbdcsi.model.format_mark import KEY, MARK, Mark, Phase, read_mark
+from rbdcsi.runtime.futures import Future
 from rbdcsi.staging.format_rules import Action, decide, hides_superblock, needs_raw_mark
 from rbdcsi.telemetry import steps
 
@@ -87,25 +88,28 @@ def prepare_raw(image: MarkedImage, made_for: str) -> None:
         steps.done("stage.raw", image=image.name)
 
 
-def read(
-    image: MarkedImage, opened_image: OpenImage, device: Path, *, readonly: bool
+def content_of(
+    image: MarkedImage,
+    opened_image: OpenImage,
+    reading: Future[signature.Content],
+    *,
+    readonly: bool,
 ) -> signature.Content:
-    """Read the content of the device, and of an image that is to be formatted its objects in Ceph.
+    """Return the content of the device; of an image to be formatted Ceph is asked for objects, too.
 
     Args:
         image: with its mark.
         opened_image: the same image, open.
-        device: where it is mapped.
+        reading: of the device where it is mapped.
         readonly: the image is not to be formatted.
 
     Raises:
         UnexpectedContent: the image was never formatted, and has data in the part that is not read.
         Others: see `signature.reading`.
     """
-    with signature.reading(device, seconds=READ_SECONDS) as reading:
-        is_new = image.mark is None and not image.unmanaged and not readonly
-        has_objects = is_new and opened_image.holds_data()
-        content = reading.result()
+    is_new = image.mark is None and not image.unmanaged and not readonly
+    has_objects = is_new and opened_image.holds_data()
+    content = reading.result()
     if has_objects and content == signature.BlankContent():
         raise errors.UnexpectedContent(
             f"image {image.name} was never formatted by this driver, and reads as blank at its "
@@ -131,7 +135,7 @@ def prepare(
         image: its mark is written before and after mkfs. If another node changed the mark, mkfs
             does not run.
         device: where it is mapped.
-        content: the result of `read` after the metadata was read.
+        content: the result of `content_of` after the metadata was read.
         fs_type: the filesystem that the call asks for.
         mkfs_text: options for mkfs from the metadata; empty for the defaults.
         children: of this plugin, which may outlive a call.

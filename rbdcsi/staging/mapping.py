@@ -1,13 +1,15 @@
 """An image that a stage call maps, by a client that is in the attachment record.
 
 The order is the point: note on disk, map with a fresh client, prove that this client watches the
-image with the volume's id, record it. Only then the device may be read or written.
+image with the volume's id, record it. Only then the device may be written, and what was read of it
+counts: reading begins before, to be under way together.
 """
 
 import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
 
 from rbdcsi import errors
 from rbdcsi.attachments import rules
@@ -15,12 +17,15 @@ from rbdcsi.attachments.fences import Fences
 from rbdcsi.attachments.records import Client, VolumeRecord
 from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.host import undo
+from rbdcsi.host.block import signature
 from rbdcsi.host.mappers.interface import MappedDevice, Mapper
 from rbdcsi.model.node_options import FORCE
 from rbdcsi.runtime import clock, deadlines
+from rbdcsi.runtime.futures import Future
 from rbdcsi.staging import client as clients
 from rbdcsi.staging import other_clients, overtaken
 from rbdcsi.staging.device_stack import MAP_SECONDS, require_working, shows
+from rbdcsi.staging.format import READ_SECONDS
 from rbdcsi.staging.notes import Note
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.telemetry import steps
@@ -30,11 +35,22 @@ _PAUSE = 0.05
 Watchers = Callable[[], frozenset[str]]
 
 
-@contextlib.contextmanager
-def mapped(call: StageCall) -> Iterator[tuple[MappedDevice, OpenImage]]:
-    """Yield the volume's device and its image, open for reading.
+@dataclass(frozen=True)
+class MappedVolume:
+    """A volume's device, the device's content, and the image, open for reading."""
 
-    An error of the body undoes a mapping that was made for it.
+    device: MappedDevice
+    content: Future[signature.Content]
+    image: OpenImage
+
+
+@contextlib.contextmanager
+def mapped(call: StageCall, *, begin_reading: bool) -> Iterator[MappedVolume]:
+    """Map the volume for the body; an error of the body undoes a mapping that was made for it.
+
+    Args:
+        call: the call.
+        begin_reading: whether the content is read at once; otherwise when somebody asks for it.
 
     Raises:
         Refused: the attachment has ended; another client has the image open; no mapper can map it.
@@ -46,9 +62,12 @@ def mapped(call: StageCall) -> Iterator[tuple[MappedDevice, OpenImage]]:
         list_watchers = image.watchers
         watchers = list_watchers()
         if device and (adopted := _adopted(call, device, watchers)):
-            _record(call, device, adopted.client or None, frozenset())
-            with overtaken.explained(call, adopted.client):
-                yield device, image
+            with contextlib.ExitStack() as reading:
+                with overtaken.explained(call, adopted.client):
+                    content = reading.enter_context(_content(device, begin=begin_reading))
+                _record(call, device, adopted.client or None, frozenset())
+                with overtaken.explained(call, adopted.client):
+                    yield MappedVolume(device, content, image)
             return
         unmapped = _remove_older(call, device) if device else frozenset()
         gone = other_clients.end_earlier(call, watchers, unmapped)
@@ -56,8 +75,21 @@ def mapped(call: StageCall) -> Iterator[tuple[MappedDevice, OpenImage]]:
         watchers = other_clients.wait_until_alone(call, watchers, list_watchers)
         if not call.attachment.readonly:
             other_clients.require_breakable(call, image.lock_owners() - watchers)
-        with _new(call, list_watchers, watchers, gone) as new_device:
-            yield new_device, image
+        with _new(call, list_watchers, watchers, gone, begin_reading=begin_reading) as (
+            new_device,
+            content,
+        ):
+            yield MappedVolume(new_device, content, image)
+
+
+def _content(
+    device: MappedDevice, *, begin: bool
+) -> contextlib.AbstractContextManager[Future[signature.Content]]:
+    if begin:
+        return signature.reading(device.path, seconds=READ_SECONDS)
+    return contextlib.nullcontext(
+        Future(lambda: signature.content(device.path, seconds=READ_SECONDS))
+    )
 
 
 def _adopted(call: StageCall, device: MappedDevice, watchers: Set[str]) -> Note | None:
@@ -116,9 +148,14 @@ def _note(call: StageCall, mapper: str) -> Note:
 
 @contextlib.contextmanager
 def _new(
-    call: StageCall, list_watchers: Watchers, before: frozenset[str], gone: frozenset[str]
-) -> Iterator[MappedDevice]:
-    """Map the image for the body, by a client of its own."""
+    call: StageCall,
+    list_watchers: Watchers,
+    before: frozenset[str],
+    gone: frozenset[str],
+    *,
+    begin_reading: bool,
+) -> Iterator[tuple[MappedDevice, Future[signature.Content]]]:
+    """Map the image for the body, by a client of its own; see `mapped`."""
     volume, readonly, devices = call.volume, call.attachment.readonly, call.node.devices
     mapper = devices.mapper_for(volume.image, volume.options, readonly=readonly)
     options = volume.map_options(mapper.name)
@@ -127,14 +164,16 @@ def _new(
     steps.done("stage.note", volume=note.volume, mapper=mapper.name)
     device = _map(call, mapper, options)
     try:
-        with overtaken.explained(call, device.client):
-            require_working(device)
-        steps.done("stage.map", volume=note.volume, device=str(device.path))
-        client = _client(call, device, list_watchers, before)
-        devices.notes.write(note.of_mapped(device, client))
-        _record(call, device, client, gone)
-        with overtaken.explained(call, client):
-            yield device
+        with contextlib.ExitStack() as reading:
+            with overtaken.explained(call, device.client):
+                require_working(device)
+                steps.done("stage.map", volume=note.volume, device=str(device.path))
+                content = reading.enter_context(_content(device, begin=begin_reading))
+            client = _client(call, device, list_watchers, before)
+            devices.notes.write(note.of_mapped(device, client))
+            _record(call, device, client, gone)
+            with overtaken.explained(call, client):
+                yield device, content
     except errors.ChildAlive:
         raise  # the child works on the device; the repeated call goes on from there
     except errors.RbdCsiError as fault:

@@ -10,7 +10,6 @@ from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.ceph import rights
 from rbdcsi.ceph.connection import Connection
-from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.host.block import signature
 from rbdcsi.host.fs import paths
@@ -20,7 +19,7 @@ from rbdcsi.nodes.registry import Nodes
 from rbdcsi.staging import format
 from rbdcsi.staging.device_stack import require_working, shows
 from rbdcsi.staging.expand import grow_staged
-from rbdcsi.staging.mapping import mapped
+from rbdcsi.staging.mapping import MappedVolume, mapped
 from rbdcsi.staging.notes import BLOCK_FILE
 from rbdcsi.staging.stage_call import StageCall, StageRequest
 from rbdcsi.staging.thaw import thaw_left
@@ -66,12 +65,13 @@ class Stager:
                 call = self._call(own_connection, connection, request)
             staged = self._is_staged(call)
             self._require_permitted(call)
-            with mapped(call) as (mapped_device, opened_image):
+            reads = not (staged or request.capability.block)
+            with mapped(call, begin_reading=reads) as mapped_volume:
                 if not staged:
-                    self._show(call, mapped_device, opened_image)
+                    self._show(call, mapped_volume)
                 elif not request.capability.block:
                     # An earlier call may have died before it had grown the filesystem.
-                    grow_staged(node, handle, mapped_device, request.staging_path, None)
+                    grow_staged(node, handle, mapped_volume.device, request.staging_path, None)
 
     def _call(
         self, own_connection: Connection, connection: Connection, request: StageRequest
@@ -113,8 +113,8 @@ class Stager:
         if image.mark and image.mark.copied:
             stored = records.read(handle.image_id)
             writing = dataclasses.replace(call, stored=stored, device=None, note=None, writes=True)
-            with mapped(writing) as (device, opened_image):
-                self._mount(writing, device, opened_image, readonly=False)
+            with mapped(writing, begin_reading=True) as mapped_volume:
+                self._mount(writing, mapped_volume, readonly=False)
             steps.done("settle.mount", volume=str(handle))
             unstager.unstage(handle, path)
             steps.done("settle.unstage", volume=str(handle))
@@ -144,13 +144,13 @@ class Stager:
             )
         self._with_rights.add(location)
 
-    def _show(self, call: StageCall, device: MappedDevice, opened_image: OpenImage) -> None:
+    def _show(self, call: StageCall, mapped_volume: MappedVolume) -> None:
         """Bind the device to the staging path, or mount its filesystem there."""
         readonly = call.attachment.readonly
         if call.request.capability.block:
-            self._bind(call, device, readonly=readonly)
+            self._bind(call, mapped_volume.device, readonly=readonly)
         else:
-            self._mount(call, device, opened_image, readonly=readonly)
+            self._mount(call, mapped_volume, readonly=readonly)
 
     def _is_staged(self, call: StageCall) -> bool:
         """Return whether this is a repeat: the path shows this volume, for the use asked for.
@@ -201,10 +201,8 @@ class Stager:
         self._node.mounts.bind(device.path, block, readonly=readonly)
         _mounted(request)
 
-    def _mount(
-        self, call: StageCall, device: MappedDevice, opened_image: OpenImage, *, readonly: bool
-    ) -> None:
-        request, volume = call.request, call.volume
+    def _mount(self, call: StageCall, mapped_volume: MappedVolume, *, readonly: bool) -> None:
+        request, volume, device = call.request, call.volume, mapped_volume.device
         if volume.raw_only:
             raise errors.UnexpectedContent(
                 f"volume {request.handle} was made for raw block use only, and may hold data "
@@ -212,7 +210,9 @@ class Stager:
             )
         fs_type = volume.fs_type(request.capability.fs_type)
         image = volume.marked(request.generation)
-        content = format.read(image, opened_image, device.path, readonly=readonly)
+        content = format.content_of(
+            image, mapped_volume.image, mapped_volume.content, readonly=readonly
+        )
         call.require_attached()
         format.prepare(
             image,
