@@ -61,11 +61,11 @@ class Attacher:
             self._connections.use(location_id.cluster_id, credentials) as connection,
         ):
             ioctx = connection.ioctx(location_id.pool_id, location_id.namespace)
-            records = store.Records(ioctx)
-            node_locations = NodeLocations(own_connection.home(), location_id.cluster_id, node_id)
+            records, home = store.Records(ioctx), own_connection.home()
+            node_locations = NodeLocations(home, location_id.cluster_id, node_id)
             # The reads are under way together.
             reading_record = records.begin_read(image_id)
-            reading_node = Nodes(own_connection.home()).begin_get(node_id)
+            reading_node = Nodes(home).begin_get(node_id)
             reading_name = Images(ioctx).begin_name_of(image_id)
             reading_location = node_locations.begin_has(location_id)
             node, stored = reading_node.result(), reading_record.result()

@@ -107,7 +107,8 @@ def opened(connection: Connection, location: Location, handle: ids.VolumeHandle)
         Failed: its metadata is damaged.
     """
     images = location.images
-    name, header = images.name_of(handle.image_id), images.header(handle.image_id)
+    reading_name, header = images.begin_name_of(handle.image_id), images.header(handle.image_id)
+    name = reading_name.result()
     if name is None or header is None:
         raise errors.NotFound(f"volume {handle} does not exist: its image is gone")
     image = Image(
