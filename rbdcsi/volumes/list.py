@@ -146,6 +146,8 @@ class Catalogue:
             after: images up to this name are left out.
             images: how many images to read at once.
         """
+        with _explained(cluster_id):
+            self._connections.get(cluster_id)
         with self._connections.use(cluster_id) as connection:
             opened = _opened(self._locations, connection, location_ids)
             for begun in _begun_ahead(opened, after, images):
@@ -154,13 +156,12 @@ class Catalogue:
     def _known(self, cluster_id: str) -> list[ids.LocationId]:
         """Return the locations of a cluster; none if it does not answer and had none before."""
         try:
-            location_ids = self._locations.known(cluster_id)
-        except errors.Unavailable as error:
+            with _explained(cluster_id):
+                location_ids = self._locations.known(cluster_id)
+        except errors.Unavailable:
             if cluster_id in self._empty:
                 return []
-            raise errors.Unavailable(
-                f"volumes cannot be listed, because cluster {cluster_id} does not answer: {error}"
-            ) from error
+            raise
         (self._empty.discard if location_ids else self._empty.add)(cluster_id)
         return location_ids
 
@@ -194,6 +195,16 @@ class _Begun:
                 f"volumes cannot be listed, because pool {location.pool} of cluster "
                 f"{location.id.cluster_id} does not answer: {error}"
             ) from error
+
+
+@contextlib.contextmanager
+def _explained(cluster_id: str) -> Iterator[None]:
+    try:
+        yield
+    except errors.Unavailable as error:
+        raise errors.Unavailable(
+            f"volumes cannot be listed, because cluster {cluster_id} does not answer: {error}"
+        ) from error
 
 
 def _opened(

@@ -87,10 +87,21 @@ def limited_node(installation: Installation, view: View) -> str:
     return "limited"
 
 
-def _list(controller: Driver) -> set[str]:
-    request = csi_pb2.ListVolumesRequest()
+def _list(controller: Driver, token: str = "") -> set[str]:
+    request = csi_pb2.ListVolumesRequest(starting_token=token)
     answer = controller.controller.ListVolumes(request, timeout=SECONDS)
     return {entry.volume.volume_id for entry in answer.entries}
+
+
+def _token_after(controller: Driver, volume_id: str) -> str:
+    """Return the token with which a listing goes on behind that volume."""
+    token, listed = "", ""
+    while listed != volume_id:
+        request = csi_pb2.ListVolumesRequest(max_entries=1, starting_token=token)
+        answer = controller.controller.ListVolumes(request, timeout=SECONDS)
+        (entry,), token = answer.entries, answer.next_token
+        listed = entry.volume.volume_id
+    return token
 
 
 def _is_ready(controller: Driver) -> bool:
@@ -219,7 +230,11 @@ def test_a_dead_cluster_harms_only_its_own_volumes(
 ) -> None:
     controller = two.installation.controller(f"two-{connected}", *HASTY).start()
     here, there = {"clusterID": driver.CLUSTER_ID}, {"clusterID": OTHER_CLUSTER}
-    harmed = volume.create(controller, "harmed", size=16 * MIB, parameters=there)
+    harmed, also_harmed = (
+        volume.create(controller, name, size=16 * MIB, parameters=there)
+        for name in ("harmed", "harmed-too")
+    )
+    token = _token_after(controller, harmed.id)
     if not connected:
         controller.stop()
     with _dead(two.other):
@@ -229,8 +244,9 @@ def test_a_dead_cluster_harms_only_its_own_volumes(
             made = volume.create(controller, "made", size=16 * MIB, parameters=here)
             volume.attach(controller, made, known_nodes[0])
             assert _is_ready(controller)
-            with refused("UNAVAILABLE", "cannot be listed", f"cluster {OTHER_CLUSTER}"):
-                _list(controller)
+            for start in ("", token):
+                with refused("UNAVAILABLE", "cannot be listed", f"cluster {OTHER_CLUSTER}"):
+                    _list(controller, start)
             volume.detach(controller, made, known_nodes[0])
             volume.delete(controller, made)
             view.wait_until_gone(image_id(made))
@@ -240,6 +256,7 @@ def test_a_dead_cluster_harms_only_its_own_volumes(
         volume.delete(controller, again)
     with two.other.connection() as connection, connection.open_ioctx("home") as ioctx:
         View(ioctx).wait_until_gone(image_id(harmed))
+    volume.delete(controller, also_harmed)
     controller.stop()
 
 
