@@ -13,6 +13,7 @@ import functools
 import itertools
 import os
 import re
+import resource
 import tempfile
 import time
 import uuid
@@ -48,6 +49,12 @@ WATCH_SECONDS = 15
 
 
 FIGURES = "figures"  # the name of a test's property that every log shows
+
+
+def pytest_configure() -> None:
+    """Allow this process as many open files as it may have: a connection to Ceph takes 15."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
