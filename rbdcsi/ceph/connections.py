@@ -87,6 +87,7 @@ class Connections:
             yield connection
         except ceph_errors.ConnectionLost:
             if self._open.get(slot) is connection:  # another call may have opened a new one
+                # It is never closed: a watch through it ends later, and the bindings would crash.
                 self._open.pop(slot, None)
             raise
         except errors.Forbidden:
