@@ -13,6 +13,7 @@ from collections.abc import Callable
 import rados
 import rbd
 
+from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, changes, names
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.open_image import OpenImage
@@ -97,7 +98,11 @@ def remove_unfinished(ioctx: rados.Ioctx, name: str) -> None:
 
 
 def flatten(
-    ioctx: rados.Ioctx, image_id: str, writers: frozenset[str], stopping: Callable[[], bool]
+    ioctx: rados.Ioctx,
+    image_id: str,
+    writers: frozenset[str],
+    stopping: Callable[[], bool],
+    at_last: Callable[[], bool],
 ) -> None:
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 
@@ -110,6 +115,8 @@ def flatten(
         image_id: the clone.
         writers: the addresses of the clients by which nodes have the image mapped for writing.
         stopping: called now and then; if it returns True, the copying ends before its end.
+        at_last: called when the last object is about to be copied; if it returns False, the copying
+            ends before its end.
 
     Raises:
         NotFound: no such image.
@@ -117,8 +124,14 @@ def flatten(
             not answer.
     """
 
-    def progress(_done: int, _total: int) -> int:
-        return -errno.ECANCELED if stopping() or changes.is_wanted(image_id) else 0
+    def progress(done: int, total: int) -> int:
+        goes_on = not stopping() and not changes.is_wanted(image_id)
+        if goes_on and done + 1 == total:
+            try:
+                goes_on = at_last()
+            except errors.RbdCsiError:
+                goes_on = False
+        return 0 if goes_on else -errno.ECANCELED
 
     doing = ceph_errors.translated("flattening image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:

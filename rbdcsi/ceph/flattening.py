@@ -13,6 +13,7 @@ its parent, it detaches the new snapshot, too, which may lack what was not copie
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import rados
 
@@ -24,7 +25,22 @@ from rbdcsi.runtime.futures import Future
 
 OBJECT = "rbdcsi.flattening"
 _CLAIM = "claim/"  # of an image that is being flattened; the value is the client that does it
-_WANTED = " is to break off"  # after the client, if a snapshot was asked for
+_COPIED = " has copied all"  # after the client
+_WANTED = " is to break off"  # after both, if a snapshot was asked for, or the image is deleted
+_FOR_SNAPSHOT = "a snapshot taken at the same time could lose data"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The client that flattens an image.
+
+    Attributes:
+        client: its address.
+        has_copied: it was about to copy the last object, so Ceph may have detached the image since.
+    """
+
+    client: str
+    has_copied: bool
 
 
 class Claims:
@@ -38,28 +54,30 @@ class Claims:
         return self._omap.swap(_CLAIM + image_id, None, client)
 
     def is_undisturbed(self, image_id: str, client: str) -> bool:
-        """Return whether the client's claim stands and no snapshot was asked for."""
-        return self._omap.get(_CLAIM + image_id) == client
+        """Return whether the client's claim stands and it is not to break off."""
+        return self._omap.get(_CLAIM + image_id) in {client, client + _COPIED}
+
+    def note_copied(self, image_id: str, client: str) -> bool:
+        """Note that the client is about to copy the last object; False: it is to break off."""
+        key, noted = _CLAIM + image_id, client + _COPIED
+        return self._omap.swap(key, client, noted) or self._omap.get(key) == noted
 
     def end(self, image_id: str, client: str) -> None:
         """Remove the client's claim of an image; the claim of another client stays."""
-        key = _CLAIM + image_id
-        if not self._omap.swap(key, client, None):
-            self._omap.swap(key, client + _WANTED, None)
+        for mark in ("", _COPIED, _WANTED, _COPIED + _WANTED):
+            if self._omap.swap(_CLAIM + image_id, client + mark, None):
+                return
 
-    def all(self) -> dict[str, str]:
-        """Return the client of each claimed image."""
-        return {
-            key.removeprefix(_CLAIM): client.removesuffix(_WANTED)
-            for key, client in self._omap.items(_CLAIM)
-        }
+    def all(self) -> dict[str, Claim]:
+        """Return the claim of each claimed image."""
+        return {key.removeprefix(_CLAIM): _claim(text) for key, text in self._omap.items(_CLAIM)}
 
     def begin_get(self, image_id: str) -> Future[str | None]:
         """Begin to read what is stored of an image's claim, None if it has none."""
         return self._omap.begin_get(_CLAIM + image_id)
 
     def break_off(self, image_id: str, claim: str) -> None:
-        """Tell the process that has that claim to stop, because a snapshot is asked for."""
+        """Tell the process that has that claim, as `begin_get` returned it, to stop."""
         if not claim.endswith(_WANTED):
             self._omap.swap(_CLAIM + image_id, claim, claim + _WANTED)
 
@@ -81,17 +99,41 @@ def excluded(images: Sequence[tuple[rados.Ioctx, str]]) -> Iterator[None]:
     yield
     for (_, image_id), old, new in zip(clones, before, _kept_parents(clones), strict=True):
         if old != new:
-            raise _busy(image_id)
+            raise _busy(image_id, _FOR_SNAPSHOT)
+
+
+def require_none(ioctx: rados.Ioctx, image_id: str) -> None:
+    """Break off the flattening of an image whose data is to be removed.
+
+    librbd removes an image without having opened the parent. Asked by the other client meanwhile to
+    flatten the image, as it has the lock, it copies nothing, and detaches the image all the same
+    (librbd 16): then no client can open the image any more.
+
+    Args:
+        ioctx: the location of the image.
+        image_id: the image; it is recorded as being deleted, so nobody begins to flatten it.
+
+    Raises:
+        Busy: it is being flattened.
+    """
+    reading = Claims(ioctx).begin_get(image_id)
+    _require_none(ioctx, image_id, reading, "the image is to be removed")
+
+
+def _require_none(
+    ioctx: rados.Ioctx, image_id: str, reading: Future[str | None], reason: str
+) -> None:
+    claim = reading.result()
+    if claim is not None:
+        Claims(ioctx).break_off(image_id, claim)
+        raise _busy(image_id, reason)
 
 
 def _kept_parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
     """Return the parent of each image, none of which is being flattened; None if it has none."""
     reading_claims = [Claims(ioctx).begin_get(image_id) for ioctx, image_id in images]
     for (ioctx, image_id), reading in zip(images, reading_claims, strict=True):
-        claim = reading.result()
-        if claim is not None:
-            Claims(ioctx).break_off(image_id, claim)
-            raise _busy(image_id)
+        _require_none(ioctx, image_id, reading, _FOR_SNAPSHOT)
     # Read after the claims: a flattening that had ended by then has detached the image before.
     return _parents(images)
 
@@ -103,8 +145,12 @@ def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
     return [header.parent if header else None for header in headers]
 
 
-def _busy(image_id: str) -> errors.Busy:
+def _claim(text: str) -> Claim:
+    client = text.removesuffix(_WANTED)
+    return Claim(client.removesuffix(_COPIED), client.endswith(_COPIED))
+
+
+def _busy(image_id: str, reason: str) -> errors.Busy:
     return errors.Busy(
-        f"image {image_id} is being flattened, which is broken off now, because a snapshot taken "
-        "at the same time could lose data; try again"
+        f"image {image_id} is being flattened, which is broken off now, because {reason}; try again"
     )

@@ -60,6 +60,7 @@ class Volume:
         watchers: the clients that have the image open for writing.
         mirror_daemons: those of them that are rbd-mirror's.
         empty: whether nothing was written into it; None if that was not tried.
+        parent_lost: whether it is a clone whose parent's snapshot is gone, if that was looked at.
         damage: the messages about damaged values, by kind: record, spec, mark, header.
         node_keys: of a damaged record, the keys of its nodes.
     """
@@ -75,6 +76,7 @@ class Volume:
     watchers: frozenset[str] = frozenset()
     mirror_daemons: frozenset[str] = frozenset()
     empty: bool | None = None
+    parent_lost: bool = False
     damage: Mapping[str, str] = field(default_factory=dict)
     node_keys: tuple[str, ...] = ()
 

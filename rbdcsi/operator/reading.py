@@ -5,6 +5,7 @@ driver made volumes: a static volume may be anywhere.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from rbdcsi import errors
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.attachments.store import Records
-from rbdcsi.ceph import blocklist, rights
+from rbdcsi.ceph import blocklist, lost_parent, rights
 from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.ceph.images import Images
@@ -151,7 +152,11 @@ def _read(
     for location, open_location in _locations(connection, depth):
         read_location, volumes_there = _in_location(location, open_location, depth)
         locations.append(read_location)
-        all_volumes += volumes_there
+        all_volumes += (
+            _all(functools.partial(_with_parent, connection), volumes_there)
+            if depth is Depth.ALL
+            else volumes_there
+        )
     attached = {node_id for each in all_volumes for node_id in each.record.attachments}
     return Cluster(
         configured.cluster_id,
@@ -210,6 +215,11 @@ def _in_location(
     except errors.RbdCsiError as error:
         return dataclasses.replace(location, failure=str(error)), []
     return location, [each for each in read if each]
+
+
+def _with_parent(connection: Connection, volume: Volume) -> Volume:
+    is_lost = volume.header is not None and lost_parent.is_lost(connection, volume.header)
+    return dataclasses.replace(volume, parent_lost=is_lost)
 
 
 def _all(read: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:

@@ -15,9 +15,9 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import blocklist, cloning, connections, lease, locations
+from rbdcsi.ceph import blocklist, cloning, connections, lease, locations, lost_parent
 from rbdcsi.ceph.connection import Connection, Ioctx
-from rbdcsi.ceph.flattening import Claims
+from rbdcsi.ceph.flattening import Claim, Claims
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
 from rbdcsi.telemetry import metrics, steps
@@ -115,8 +115,8 @@ class CloneUpkeep:
             if not location_lease.take():
                 return len(deep)
             try:
-                for image_id, client in claims.items():
-                    self._end_claim(connection, location, image_id, client)
+                for image_id, claim in claims.items():
+                    _end_claim(connection, location, image_id, claim)
                 for token, attempt in over.items():
                     self._undo(connection, location, notes, token, attempt)
                 return sum(
@@ -125,23 +125,6 @@ class CloneUpkeep:
                 )
             finally:
                 location_lease.release()
-
-    def _end_claim(
-        self,
-        connection: Connection,
-        location: locations.Location,
-        image_id: str,
-        client: str,
-    ) -> None:
-        """End the claim of a process that died, or stopped, while it flattened an image.
-
-        This process has the lease and flattens nothing now. The client is put on the blocklist
-        before: if its process goes on, it must not detach an image that has a snapshot by then.
-        """
-        blocklist.end_process(connection, client)
-        Claims(location.ioctx).end(image_id, client)
-        _log.info("ended a flattening that was cut off", image_id=image_id, client=client)
-        steps.done("flatten.end_claim", image_id=image_id, client=client)
 
     def _over(self, location_id: ids.LocationId, notes: CloneNotes) -> dict[str, Attempt]:
         """Return the attempts that have ended without removing their notes."""
@@ -222,16 +205,48 @@ class CloneUpkeep:
             if not claims.begin(image_id, client):
                 return False
             steps.done("flatten.claim", image_id=image_id)
-            # Read after the claim: a snapshot that is not there by now sees the claim.
+            # Read after the claim: a snapshot or deletion that is not there by now sees the claim.
             header = location.images.header(image_id)
+            is_deleted = store.Records(location.ioctx).get(image_id).deleting is not None
             flattened = False
-            if header and not header.snapshots:
+            if header and not header.snapshots and not is_deleted:
                 work = _Copying(location, image_id, client, location_lease)
                 flattened = work.run(ioctx)
             claims.end(image_id, client)
         if flattened:
             steps.done("flatten.data", image_id=image_id)
         return flattened
+
+
+def _end_claim(
+    connection: Connection, location: locations.Location, image_id: str, claim: Claim
+) -> None:
+    """End the claim of a process that died, or stopped, while it flattened an image.
+
+    The caller has the lease and flattens nothing now. The client is put on the blocklist before: if
+    its process goes on, it must not detach an image that has a snapshot by then.
+    """
+    blocklist.end_process(connection, claim.client)
+    header = location.images.header(image_id)
+    if header and lost_parent.is_lost(connection, header):
+        _detach(location, image_id, claim)
+    Claims(location.ioctx).end(image_id, claim.client)
+    _log.info("ended a flattening that was cut off", image_id=image_id, client=claim.client)
+    steps.done("flatten.end_claim", image_id=image_id, client=claim.client)
+
+
+def _detach(location: locations.Location, image_id: str, claim: Claim) -> None:
+    """Detach an image that lost its parent, if all its data was copied, or nobody needs it."""
+    if claim.has_copied or store.Records(location.ioctx).get(image_id).deleting:
+        lost_parent.detach(location.ioctx, image_id)
+        steps.done("flatten.detach", image_id=image_id)
+        return
+    _log.error(
+        "no client can open an image: the parent's snapshot is gone, and nothing shows that all "
+        "data was copied before; `rbdcsi doctor` says what can be done",
+        pool=location.pool,
+        image_id=image_id,
+    )
 
 
 @dataclass(frozen=True)
@@ -248,8 +263,14 @@ class _Copying:
         stopping = threading.Event()
         writers = store.Records(self.location.ioctx).get(self.image_id).writers()
         with futures.ThreadPoolExecutor(1, "flatten") as executor:
+            claims = Claims(self.location.ioctx)
             copying = executor.submit(
-                cloning.flatten, ioctx, self.image_id, writers, stopping.is_set
+                cloning.flatten,
+                ioctx,
+                self.image_id,
+                writers,
+                stopping.is_set,
+                lambda: claims.note_copied(self.image_id, self.client),
             )
             try:
                 renewed_at = time.monotonic()

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from rbdcsi import errors
 from rbdcsi.attachments import rules, store
 from rbdcsi.attachments.records import VolumeRecord
-from rbdcsi.ceph import connections, moves, trash
+from rbdcsi.ceph import connections, lost_parent, moves, trash
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids, image_names
@@ -62,11 +63,11 @@ class Deleter:
             except errors.NotFound:
                 return
             self._locations.register(location.id)  # its data is to be removed
-            _delete(location, handle)
+            _delete(connection, location, handle)
         self._on_deleted(handle.location)
 
 
-def _delete(location: Location, handle: ids.VolumeHandle) -> None:
+def _delete(connection: Connection, location: Location, handle: ids.VolumeHandle) -> None:
     image_id, records = handle.image_id, store.Records(location.ioctx)
     # The four reads are under way together.
     reading_record = records.begin_read(image_id)
@@ -88,6 +89,10 @@ def _delete(location: Location, handle: ids.VolumeHandle) -> None:
             f"image {location.pool}/{name} is no volume of this driver (it has no metadata "
             f"{spec.KEY}) and is not deleted; remove it with `rbd` if that is intended"
         )
+    if lost_parent.is_lost(connection, header):  # no client can open it
+        rules.begin_delete(stored.record, str(handle), clock.now())  # refuses an attached volume
+        lost_parent.detach(location.ioctx, image_id)
+        steps.done("delete.detach", volume=str(handle))
     _take_away(location, handle, name, stored, cut_off=cut_off is not None)
 
 

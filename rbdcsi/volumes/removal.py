@@ -14,8 +14,8 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import changes, locations, moves, snapshots, trash
-from rbdcsi.ceph.connection import Ioctx
+from rbdcsi.ceph import changes, flattening, locations, lost_parent, moves, snapshots, trash
+from rbdcsi.ceph.connection import Connection, Ioctx
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import ids, image_names
@@ -57,7 +57,7 @@ class Removal:
     unfinished: UnfinishedDeletions
     stopped: Callable[[], bool]
     wake: Callable[[ids.LocationId], None]
-    using: Callable[[], contextlib.AbstractContextManager[object]]
+    using: Callable[[], contextlib.AbstractContextManager[Connection]]
 
     def read(self, image_ids: list[str]) -> list[Deleted]:
         """Return the images; the reads are under way together."""
@@ -73,8 +73,8 @@ class Removal:
         if self.stopped():
             return False
         try:
-            with steps.timed(), self.using():
-                is_gone = self._remove(deleted)
+            with steps.timed(), self.using() as connection:
+                is_gone = self._remove(connection, deleted)
             if is_gone:
                 self.unfinished.remove(self.location.id, deleted.image_id)
         except errors.RbdCsiError as error:
@@ -83,11 +83,13 @@ class Removal:
             return False
         return True
 
-    def _remove(self, deleted: Deleted) -> bool:
+    def _remove(self, connection: Connection, deleted: Deleted) -> bool:
         """Return False if the image has to stay, until something else ends."""
         image_id, entry, images = deleted.image_id, deleted.entry, Images(self.ioctx)
         if deleted.header and self._must_wait(image_id, deleted.header):
             return False
+        if deleted.header and deleted.header.parent:
+            self._require_openable(connection, image_id, deleted.header)
         if entry is None and images.name_of(image_id) == image_names.deleted_name(image_id):
             moves.to_trash(self.ioctx, image_id, image_names.deleted_name(image_id))
             steps.done("delete.aside", image_id=image_id)
@@ -108,6 +110,13 @@ class Removal:
             cluster_id = self.location.id.cluster_id
             self.wake(ids.LocationId(cluster_id, parent.pool_id, parent.namespace))
         return True
+
+    def _require_openable(self, connection: Connection, image_id: str, header: Header) -> None:
+        """Refuse a clone that is being flattened, and detach it if its parent is lost."""
+        flattening.require_none(self.ioctx, image_id)
+        if lost_parent.is_lost(connection, header):
+            lost_parent.detach(self.ioctx, image_id)
+            steps.done("delete.detach", image_id=image_id)
 
     def _remove_data(self, image_id: str, header: Header | None) -> None:
         """Remove an image in the trash.

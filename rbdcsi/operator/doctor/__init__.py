@@ -5,6 +5,7 @@ image which is just being mapped, is no finding: `findings.lasting` compares two
 """
 
 from rbdcsi.operator.doctor import (
+    about_clones,
     about_fences,
     about_locations,
     about_nodes,
@@ -16,6 +17,7 @@ RULES = (
     *about_locations.RULES,
     *about_nodes.RULES,
     *about_volumes.RULES,
+    *about_clones.RULES,
     *about_snapshots.RULES,
     *about_fences.RULES,
 )

@@ -85,7 +85,9 @@ def test_a_client_that_does_not_answer_keeps_its_lock(lab: Lab) -> None:
             with refused("ABORTED", client, "does not answer"):
                 groups.delete(lab.controller, group.group_snapshot_id)
             with pytest.raises(errors.Busy, match="does not answer"):
-                cloning.flatten(lab.ioctx, image_id, frozenset({client}), lambda: False)
+                cloning.flatten(
+                    lab.ioctx, image_id, frozenset({client}), lambda: False, lambda: True
+                )
             with lab.image(made, readonly=True) as image:
                 assert OpenImage(image_id, image).lock_owners() == {client}
         _write(file, "after")

@@ -25,6 +25,7 @@ from rbdcsi.nodes import registry
 from rbdcsi.runtime import clock
 from rbdcsi.snapshots import store as snapshot_store
 from rbdcsi.volumes import spec
+from tests.integration.clones.lost_parent import lose
 from tests.integration.controller import half_made
 from tests.integration.controller.view import View
 from tests.integration.operator.conftest import Hold
@@ -47,10 +48,14 @@ class Bench:
     hold: Hold
 
     @contextlib.contextmanager
-    def volume(self, name: str, **parameters: str) -> Iterator[Volume]:
-        """Give a volume; after the body it is detached and deleted."""
+    def volume(self, name: str, source: str = "", **parameters: str) -> Iterator[Volume]:
+        """Give a volume, or a copy of one; after the body it is detached and deleted."""
         made = volume.create(
-            self.controller, name, size=16 * volume.MIB, parameters=parameters or None
+            self.controller,
+            name,
+            size=16 * volume.MIB,
+            parameters=parameters or None,
+            source=source,
         )
         try:
             yield made
@@ -298,6 +303,13 @@ def unregistered_location(bench: Bench) -> Iterator[State]:
     locations.add(here)
 
 
+@contextlib.contextmanager
+def lost_parent(bench: Bench) -> Iterator[State]:
+    with bench.volume("parent") as parent, bench.volume("clone", source=parent.id) as made:
+        lose(bench.view.ioctx, bench.view.image_id(made))
+        yield State("lost-parent", made.id)
+
+
 def _removed(ioctx: rados.Ioctx, namespace: str) -> bool:
     try:
         rbd.RBD().namespace_remove(ioctx, namespace)
@@ -328,4 +340,5 @@ MAKERS: tuple[Make, ...] = (
     damaged_spec,
     unknown_location,
     unregistered_location,
+    lost_parent,
 )

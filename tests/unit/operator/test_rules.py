@@ -111,6 +111,7 @@ def test_nothing_is_found_in_a_healthy_cluster() -> None:
             ),
             "stuck-deletion",
         ),
+        (changed(parent_lost=True), "lost-parent"),
         (changed(record=VolumeRecord(), watchers=frozenset(), empty=True), "half-made-image"),
         (changed(record=VolumeRecord(), watchers=frozenset(), header=None), "half-made-image"),
         *(

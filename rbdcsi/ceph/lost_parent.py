@@ -1,0 +1,56 @@
+"""A clone whose parent is lost, so that no client can open it: its detaching was cut off.
+
+At the end of a flattening, librbd takes the clone off the list of its parent. If the parent's
+snapshot was removed before, and this was its last clone, the snapshot goes now. Only then librbd
+removes the parent from the clone's header. Whoever opens the clone in between, or after librbd was
+cut off there, is told that there is no such image.
+"""
+
+import contextlib
+
+import rados
+
+from rbdcsi import errors
+from rbdcsi.ceph import ceph_errors, objects
+from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.images import Images
+from rbdcsi.ceph.objects import Header
+
+
+def is_lost(connection: Connection, header: Header) -> bool:
+    """Return whether an image has a parent whose snapshot does not exist any more.
+
+    Args:
+        connection: to the cluster.
+        header: the image's.
+    """
+    parent = header.parent
+    if parent is None:
+        return False
+    try:
+        images = Images(connection.ioctx(parent.pool_id, parent.namespace))
+    except errors.NotFound:  # somebody removed the pool with the data in it
+        return False
+    parent_header = images.header(parent.image_id)
+    if parent_header is None:
+        return True
+    return all(each.snap_id != parent.snap_id for each in parent_header.snapshots)
+
+
+def detach(ioctx: rados.Ioctx, image_id: str) -> None:
+    """Remove the parent from an image's header, as librbd does last (class method parent_detach).
+
+    What was not copied from the parent reads as zeros afterwards. If another process, such as the
+    one that flattens the image, detached it first, this changes nothing.
+
+    Args:
+        ioctx: the location of the image.
+        image_id: the image.
+    """
+    with (
+        ceph_errors.translated("detaching from its parent image", image_id),
+        contextlib.suppress(rados.ObjectNotFound),
+        rados.WriteOpCtx() as op,
+    ):
+        op.execute("rbd", "parent_detach", b"")
+        ioctx.operate_write_op(op, objects.HEADER + image_id)
