@@ -1,4 +1,4 @@
-"""Keeps snapshots and flattening of one image apart, also those of two processes.
+"""Keeps the flattening of an image apart from its snapshots and its removal, in all processes.
 
 librbd 16 lets a snapshot be taken while it flattens the image. When it then detaches the image from
 its parent, it detaches the new snapshot, too, which may lack what was not copied for it. So:
@@ -9,6 +9,8 @@ its parent, it detaches the new snapshot, too, which may lack what was not copie
 - a snapshot of an image with a parent counts only if no claim was there before it was taken, and
   none is there afterwards, and the parent is the same. Whatever the order of the two, one sees the
   other.
+- an image that is being deleted is not flattened any more, and its data is removed only when it has
+  no claim, see `require_none`.
 """
 
 import contextlib
