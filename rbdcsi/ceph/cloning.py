@@ -14,7 +14,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, changes, names
+from rbdcsi.ceph import ceph_errors, changes, names, object_map
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.ceph.writers import require_answers
@@ -108,7 +108,7 @@ def flatten(
 
     Clients that have the image mapped go on. It takes time by the size of the image, and is broken
     off if another caller of this process wants to change the image. The caller has claimed it, see
-    flattening.py.
+    flattening.py. Its object map is invalid meanwhile, see object_map.py.
 
     Args:
         ioctx: the location of the clone.
@@ -124,16 +124,41 @@ def flatten(
             not answer.
     """
 
-    def progress(done: int, total: int) -> int:
-        goes_on = not stopping() and not changes.is_wanted(image_id)
-        if goes_on and done + 1 == total:
+    def progress(_done: int, _total: int) -> int:
+        return -errno.ECANCELED if stopping() or changes.is_wanted(image_id) else 0
+
+    def progress_of_copying(done: int, total: int) -> int:
+        code = progress(done, total)
+        if code == 0 and done + 1 == total:
             try:
-                goes_on = at_last()
+                return 0 if at_last() else -errno.ECANCELED
             except errors.RbdCsiError:
-                goes_on = False
-        return 0 if goes_on else -errno.ECANCELED
+                return -errno.ECANCELED
+        return code
 
     doing = ceph_errors.translated("flattening image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
-        image.flatten(progress)
+        object_map.invalidate(ioctx, image)
+        try:
+            image.flatten(progress_of_copying)
+        finally:
+            object_map.rebuild(image)
+
+
+def mend_map(ioctx: rados.Ioctx, image_id: str, writers: frozenset[str]) -> None:
+    """Rebuild the object map of an image whose flattening was cut off, if it is invalid.
+
+    Args:
+        ioctx: the location of the image.
+        image_id: the image.
+        writers: the addresses of the clients by which nodes have the image mapped for writing.
+
+    Raises:
+        NotFound: no such image, or no client can open it.
+        Busy: one of the writers does not answer.
+    """
+    doing = ceph_errors.translated("rebuilding the object map of image", image_id)
+    with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
+        require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
+        object_map.rebuild(image)

@@ -11,6 +11,7 @@ its parent, it detaches the new snapshot, too, which may lack what was not copie
   other.
 - an image that is being deleted is not flattened any more, and its data is removed only when it has
   no claim, see `require_none`.
+- a claim ends only after the object map is valid again, so that snapshots have a valid one, too.
 """
 
 import contextlib

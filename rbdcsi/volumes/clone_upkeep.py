@@ -6,17 +6,14 @@ still reads from its ancestors. An image with snapshots is left as it is until t
 rbd_support could do it, too, but no call could make it pause.
 """
 
-import threading
 import time
-from concurrent import futures
-from dataclasses import dataclass
 
 import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
-from rbdcsi.ceph import blocklist, cloning, connections, lease, locations, lost_parent
-from rbdcsi.ceph.connection import Connection, Ioctx
+from rbdcsi.ceph import blocklist, connections, lease, locations, lost_parent
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.flattening import Claim, Claims
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
@@ -24,14 +21,13 @@ from rbdcsi.telemetry import metrics, steps
 from rbdcsi.volumes import ancestry, clone, clone_notes
 from rbdcsi.volumes.clone_notes import Attempt, CloneNotes
 from rbdcsi.volumes.clone_rules import SOFT_DEPTH
+from rbdcsi.volumes.flatten import Flattening
 
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
 _ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
-_RENEW_SECONDS = lease.SECONDS / 3
-_LOOK_SECONDS = 0.5  # between two looks whether a snapshot is asked for
 _QUIET_SECONDS = 60.0  # after a snapshot was asked for, time to take it
 
 
@@ -116,7 +112,7 @@ class CloneUpkeep:
                 return len(deep)
             try:
                 for image_id, claim in claims.items():
-                    _end_claim(connection, location, image_id, claim)
+                    self._end_claim(connection, location, image_id, claim, location_lease)
                 for token, attempt in over.items():
                     self._undo(connection, location, notes, token, attempt)
                 return sum(
@@ -125,6 +121,48 @@ class CloneUpkeep:
                 )
             finally:
                 location_lease.release()
+
+    def _end_claim(
+        self,
+        connection: Connection,
+        location: locations.Location,
+        image_id: str,
+        claim: Claim,
+        location_lease: lease.Lease,
+    ) -> None:
+        """End the claim of a process that died, or stopped, while it flattened an image.
+
+        The caller has the lease and flattens nothing now. The client is put on the blocklist
+        before: if its process goes on, it must not detach an image that has a snapshot by then.
+        """
+        blocklist.end_process(connection, claim.client)
+        header = location.images.header(image_id)
+        is_deleted = store.Records(location.ioctx).get(image_id).deleting is not None
+        is_lost = header is not None and lost_parent.is_lost(connection, header)
+        if is_lost and (claim.has_copied or is_deleted):
+            lost_parent.detach(location.ioctx, image_id)
+            steps.done("flatten.detach", image_id=image_id)
+        elif is_lost:
+            _log.error(
+                "no client can open an image: the parent's snapshot is gone, and nothing shows "
+                "that all data was copied before; `rbdcsi doctor` says what can be done",
+                pool=location.pool,
+                image_id=image_id,
+            )
+            header = None
+        if header and not is_deleted and not self._mended(location, image_id, location_lease):
+            return
+        Claims(location.ioctx).end(image_id, claim.client)
+        _log.info("ended a flattening that was cut off", image_id=image_id, client=claim.client)
+        steps.done("flatten.end_claim", image_id=image_id, client=claim.client)
+
+    def _mended(
+        self, location: locations.Location, image_id: str, location_lease: lease.Lease
+    ) -> bool:
+        """Mend an image whose flattening was cut off; return False if it cannot be now."""
+        with self._for_copying.use(location.id.cluster_id) as connection:
+            ioctx = connection.ioctx(location.id.pool_id, location.id.namespace)
+            return Flattening(location, ioctx, image_id, location_lease).mend()
 
     def _over(self, location_id: ids.LocationId, notes: CloneNotes) -> dict[str, Attempt]:
         """Return the attempts that have ended without removing their notes."""
@@ -210,87 +248,8 @@ class CloneUpkeep:
             is_deleted = store.Records(location.ioctx).get(image_id).deleting is not None
             flattened = False
             if header and not header.snapshots and not is_deleted:
-                work = _Copying(location, image_id, client, location_lease)
-                flattened = work.run(ioctx)
+                flattened = Flattening(location, ioctx, image_id, location_lease).run(client)
             claims.end(image_id, client)
         if flattened:
             steps.done("flatten.data", image_id=image_id)
         return flattened
-
-
-def _end_claim(
-    connection: Connection, location: locations.Location, image_id: str, claim: Claim
-) -> None:
-    """End the claim of a process that died, or stopped, while it flattened an image.
-
-    The caller has the lease and flattens nothing now. The client is put on the blocklist before: if
-    its process goes on, it must not detach an image that has a snapshot by then.
-    """
-    blocklist.end_process(connection, claim.client)
-    header = location.images.header(image_id)
-    if header and lost_parent.is_lost(connection, header):
-        _detach(location, image_id, claim)
-    Claims(location.ioctx).end(image_id, claim.client)
-    _log.info("ended a flattening that was cut off", image_id=image_id, client=claim.client)
-    steps.done("flatten.end_claim", image_id=image_id, client=claim.client)
-
-
-def _detach(location: locations.Location, image_id: str, claim: Claim) -> None:
-    """Detach an image that lost its parent, if all its data was copied, or nobody needs it."""
-    if claim.has_copied or store.Records(location.ioctx).get(image_id).deleting:
-        lost_parent.detach(location.ioctx, image_id)
-        steps.done("flatten.detach", image_id=image_id)
-        return
-    _log.error(
-        "no client can open an image: the parent's snapshot is gone, and nothing shows that all "
-        "data was copied before; `rbdcsi doctor` says what can be done",
-        pool=location.pool,
-        image_id=image_id,
-    )
-
-
-@dataclass(frozen=True)
-class _Copying:
-    """The flattening of a claimed image, in a thread of its own."""
-
-    location: locations.Location
-    image_id: str
-    client: str
-    location_lease: lease.Lease
-
-    def run(self, ioctx: Ioctx) -> bool:
-        """Flatten; return False if it cannot be now, was to be changed, or the lease was lost."""
-        stopping = threading.Event()
-        writers = store.Records(self.location.ioctx).get(self.image_id).writers()
-        with futures.ThreadPoolExecutor(1, "flatten") as executor:
-            claims = Claims(self.location.ioctx)
-            copying = executor.submit(
-                cloning.flatten,
-                ioctx,
-                self.image_id,
-                writers,
-                stopping.is_set,
-                lambda: claims.note_copied(self.image_id, self.client),
-            )
-            try:
-                renewed_at = time.monotonic()
-                while futures.wait([copying], _LOOK_SECONDS).not_done:
-                    is_due = time.monotonic() - renewed_at > _RENEW_SECONDS
-                    if not stopping.is_set() and not self._may_go_on(renew=is_due):
-                        stopping.set()
-                    renewed_at = time.monotonic() if is_due else renewed_at
-            finally:
-                stopping.set()
-        try:
-            copying.result()
-        except errors.Busy:  # what is copied stays
-            return False
-        return True
-
-    def _may_go_on(self, *, renew: bool) -> bool:
-        if not Claims(self.location.ioctx).is_undisturbed(self.image_id, self.client):
-            return False
-        if not renew:
-            return True
-        is_there = self.location.images.name_of(self.image_id) is not None
-        return is_there and lease.renewed(self.location_lease)

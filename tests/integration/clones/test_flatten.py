@@ -1,5 +1,6 @@
 """Volumes are used, moved and deleted while their images are flattened."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import rados
 import rbd
 
-from e2e import driver, groups, leftovers, snapshots, volume
+from e2e import driver, groups, leftovers, processes, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
 from rbdcsi.ceph import connections
@@ -30,6 +31,18 @@ pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
 
 SIZE = 512 * MIB
 
+# A controller's work on the images with too many ancestors.
+_FLATTEN = """
+import sys
+from pathlib import Path
+from rbdcsi.ceph.connections import Connections
+from rbdcsi.config import clusters_file
+from rbdcsi.volumes.clone_upkeep import CloneUpkeep
+
+pooled = Connections(clusters_file.load(Path(sys.argv[1])), timeout=10)
+CloneUpkeep(sys.argv[2], pooled, pooled).run()
+"""
+
 
 @pytest.fixture
 def chain(lab: Lab) -> Iterator[list[Volume]]:
@@ -50,9 +63,12 @@ def chain(lab: Lab) -> Iterator[list[Volume]]:
     commands.wait_until(lambda: not lab.images() and not lab.trashed(), "all gone", timeout=120)
 
 
+def _config(lab: Lab) -> Path:
+    return Path(lab.controller.flags[lab.controller.flags.index("--config") + 1])
+
+
 def _pooled(lab: Lab) -> connections.Connections:
-    config = Path(lab.controller.flags[lab.controller.flags.index("--config") + 1])
-    return connections.Connections(clusters_file.load(config), timeout=10)
+    return connections.Connections(clusters_file.load(_config(lab)), timeout=10)
 
 
 def _copy(pooled: connections.Connections, source: Volume, name: str) -> Volume:
@@ -108,6 +124,37 @@ def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) 
     lab.controller.start()
     volume.until_let_through(lambda: volume.delete(lab.controller, deep))
     working.join()
+
+
+def test_no_data_is_lost_if_the_flattening_process_is_killed(
+    lab: Lab, chain: list[Volume], tmp_path: Path
+) -> None:
+    pooled, deep, notes, claims = _pooled(lab), chain[-1], CloneNotes(lab.ioctx), Claims(lab.ioctx)
+    before, image_id = lab.checksum(deep), lab.image_id(deep)
+    program = (sys.executable, "-c", _FLATTEN, _config(lab), driver.CLUSTER_ID)
+    with processes.start(program, tmp_path / "output") as child:
+
+        def copies_the_last() -> bool:
+            claim = claims.all().get(image_id)
+            return claim is not None and claim.has_copied
+
+        commands.wait_until(copies_the_last, "some objects are under way", timeout=120, pause=0)
+        child.kill()
+    client = claims.all()[image_id].client
+    upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
+
+    def flattened() -> bool:
+        upkeep.run()
+        upkeep.add(ids.parse(deep.id).location)
+        return not notes.deep() and not claims.all()
+
+    commands.wait_until(flattened, "another process has flattened it", timeout=120)
+    assert lab.checksum(deep) == before
+    with lab.image(deep, readonly=True) as image:
+        with pytest.raises(rbd.ImageNotFound):
+            image.parent_info()
+        assert image.flags() == 0
+    lab.cluster.ceph("osd", "blocklist", "rm", client)
 
 
 def test_flattening_is_broken_off_for_a_snapshot_of_another_process(

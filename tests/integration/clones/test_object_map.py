@@ -1,0 +1,66 @@
+"""Flattening loses no data if the object map has objects that a client died before it wrote."""
+
+import struct
+
+import pytest
+import rados
+import rbd
+
+from e2e import volume
+from e2e.volume import MIB
+from rbdcsi import errors
+from rbdcsi.ceph import cloning
+from tests.integration.node.lab import Lab
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+_EXISTS = 1  # OBJECT_EXISTS
+_OBJECT = 4 * MIB
+
+
+def _note(lab: Lab, image_id: str, number: int) -> None:
+    """Note an object in the map, as a client does before it writes the object."""
+    argument = struct.pack("<QQBB", number, number + 1, _EXISTS, False)
+    with rados.WriteOpCtx() as op:
+        op.execute("rbd", "object_map_update", argument)
+        lab.ioctx.operate_write_op(op, f"rbd_object_map.{image_id}")
+
+
+def test_an_object_that_only_the_map_has_is_copied(lab: Lab) -> None:
+    with lab.volume("source", capability=volume.raw()) as source:
+        lab.write(source, b"of the parent", 5 * _OBJECT)
+        with lab.volume("copy", capability=volume.raw(), source=source.id) as copy:
+            before, image_id = lab.checksum(copy), lab.image_id(copy)
+            _note(lab, image_id, 5)
+            cloning.flatten(lab.ioctx, image_id, frozenset(), lambda: False, lambda: True)
+            with lab.image(copy, readonly=True) as image:
+                with pytest.raises(rbd.ImageNotFound):
+                    image.parent_info()
+                assert image.read(5 * _OBJECT, 13) == b"of the parent"
+                assert image.flags() == 0
+            assert lab.checksum(copy) == before
+
+
+def test_the_map_is_valid_after_a_flattening_that_was_broken_off(lab: Lab) -> None:
+    with lab.volume("source", capability=volume.raw()) as source:
+        lab.write(source, b"of the parent", 5 * _OBJECT)
+        with lab.volume("copy", capability=volume.raw(), source=source.id) as copy:
+            image_id = lab.image_id(copy)
+            with pytest.raises(errors.Busy):
+                cloning.flatten(lab.ioctx, image_id, frozenset(), lambda: True, lambda: True)
+            with lab.image(copy, readonly=True) as image:
+                assert image.parent_info()
+                assert image.flags() == 0
+
+
+def test_a_copy_without_a_map_is_flattened(lab: Lab) -> None:
+    without = {"imageFeatures": "layering"}
+    with lab.volume("source", capability=volume.raw()) as source:
+        lab.write(source, b"of the parent", 5 * _OBJECT)
+        with lab.volume(
+            "copy", capability=volume.raw(), source=source.id, parameters=without
+        ) as copy:
+            image_id = lab.image_id(copy)
+            cloning.flatten(lab.ioctx, image_id, frozenset(), lambda: False, lambda: True)
+            with lab.image(copy, readonly=True) as image:
+                assert image.read(5 * _OBJECT, 13) == b"of the parent"
