@@ -3,7 +3,8 @@
 A client notes an object in the map before it writes the object. If it dies in between, the map has
 an object that is not there. Readers look for it, and find none. But librbd, when it flattens an
 image, copies no object that the map has (until Ceph's issue 68998 was mended, in 2024): the data of
-the parent is lost. It copies every object while the map is marked as invalid.
+the parent is lost. And when it rolls an image back, it leaves out what the map has not, after it
+replaced the map. While the map is marked as invalid, it copies and rolls back every object.
 """
 
 import struct

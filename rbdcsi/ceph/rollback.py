@@ -1,6 +1,6 @@
 """Rolls an image back in place to one of its snapshots, by librbd.
 
-Three things that librbd (16 and 18) leaves to its caller:
+Four things that librbd (16 and 18) leaves to its caller:
 
 - A snapshot can be removed while an image is rolled back to it. OSDs then remove the objects that
   they should roll back. So the snapshot is protected; Ceph itself refuses to remove it then.
@@ -8,6 +8,9 @@ Three things that librbd (16 and 18) leaves to its caller:
 - librbd gives the image the object map of the snapshot, in which objects may count as unchanged
   since an older snapshot. Against a newer one they have changed, and fast-diff would leave them
   out (seen with 16.2.15). A map that is made again has all objects as changed.
+- It gives it that map first, and then rolls back no object that neither map has. After a rollback
+  that was cut off, the map lacks objects that were written since the snapshot, and a repeated one
+  would leave them as they are. So the map is marked as invalid before.
 """
 
 import contextlib
@@ -18,7 +21,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, changes, objects, writers
+from rbdcsi.ceph import ceph_errors, changes, object_map, objects, writers
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.lineage import ImageSnapshot, Protection
 from rbdcsi.ceph.open_image import OpenImage
@@ -59,9 +62,13 @@ class ChangingImage:
         Args:
             snap_id: the snapshot, which is protected.
             size: the smallest size in bytes.
+
+        Raises:
+            Busy: another client has the image open and does not answer.
         """
         image = self._image
         with ceph_errors.translated("rolling back image", self._image_id):
+            object_map.invalidate(self._ioctx, image)
             image.rollback_to_snap(image.snap_get_name(snap_id))
             steps.done("rollback.data", image_id=self._image_id)
             if image.size() < size:

@@ -1,4 +1,4 @@
-"""Flattening loses no data if the object map has objects that a client died before it wrote."""
+"""Flattening and rolling back are right though the object map is not that of the objects."""
 
 import struct
 
@@ -9,18 +9,18 @@ import rbd
 from e2e import volume
 from e2e.volume import MIB
 from rbdcsi import errors
-from rbdcsi.ceph import cloning
+from rbdcsi.ceph import cloning, rollback
 from tests.integration.node.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-_EXISTS = 1  # OBJECT_EXISTS
+_MISSING, _EXISTS = 0, 1  # OBJECT_NONEXISTENT, OBJECT_EXISTS
 _OBJECT = 4 * MIB
 
 
-def _note(lab: Lab, image_id: str, number: int) -> None:
-    """Note an object in the map, as a client does before it writes the object."""
-    argument = struct.pack("<QQBB", number, number + 1, _EXISTS, False)
+def _note(lab: Lab, image_id: str, number: int, state: int) -> None:
+    """Change an object's state in the map."""
+    argument = struct.pack("<QQBB", number, number + 1, state, False)
     with rados.WriteOpCtx() as op:
         op.execute("rbd", "object_map_update", argument)
         lab.ioctx.operate_write_op(op, f"rbd_object_map.{image_id}")
@@ -31,7 +31,7 @@ def test_an_object_that_only_the_map_has_is_copied(lab: Lab) -> None:
         lab.write(source, b"of the parent", 5 * _OBJECT)
         with lab.volume("copy", capability=volume.raw(), source=source.id) as copy:
             before, image_id = lab.checksum(copy), lab.image_id(copy)
-            _note(lab, image_id, 5)
+            _note(lab, image_id, 5, _EXISTS)  # as a client does before it writes the object
             cloning.flatten(lab.ioctx, image_id, frozenset(), lambda: False, lambda: True)
             with lab.image(copy, readonly=True) as image:
                 with pytest.raises(rbd.ImageNotFound):
@@ -64,3 +64,20 @@ def test_a_copy_without_a_map_is_flattened(lab: Lab) -> None:
             cloning.flatten(lab.ioctx, image_id, frozenset(), lambda: False, lambda: True)
             with lab.image(copy, readonly=True) as image:
                 assert image.read(5 * _OBJECT, 13) == b"of the parent"
+
+
+def test_an_object_that_the_map_lacks_is_rolled_back(lab: Lab) -> None:
+    with lab.volume("rolled-back", capability=volume.raw()) as made:
+        image_id, before = lab.image_id(made), lab.checksum(made)
+        with lab.image(made) as image:
+            image.create_snap("s")
+            snap_id = image.snap_get_id("s")
+        lab.write(made, b"written since", 5 * _OBJECT)
+        _note(lab, image_id, 5, _MISSING)  # as a rollback that was cut off has left it
+        with rollback.opened(lab.ioctx, image_id) as changing:
+            changing.lock()
+            changing.roll_back(snap_id, 64 * MIB)
+        assert lab.checksum(made) == before
+        with lab.image(made) as image:
+            assert image.flags() == 0
+            image.remove_snap("s")
