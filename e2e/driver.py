@@ -58,6 +58,11 @@ class Driver:
         return self.directory / "csi.sock"
 
     @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return Path(self.flags[self.flags.index("--config") + 1])
+
+    @property
     def log(self) -> Path:
         """What it wrote to stderr, from all its starts."""
         return self.directory / "driver.log"

@@ -108,7 +108,7 @@ def flatten(
 
     Clients that have the image mapped go on. It takes time by the size of the image, and is broken
     off if another caller of this process wants to change the image. The caller has claimed it, see
-    flattening.py. Its object map is invalid meanwhile, see object_map.py.
+    flattening.py. The object map is invalid until this returns, see object_map.py.
 
     Args:
         ioctx: the location of the clone.

@@ -28,7 +28,7 @@ from rbdcsi.runtime.futures import Future
 
 OBJECT = "rbdcsi.flattening"
 _CLAIM = "claim/"  # of an image that is being flattened; the value is the client that does it
-_COPIED = " has copied all"  # after the client
+_AT_LAST = " is at the last object"  # after the client
 _WANTED = " is to break off"  # after both, if a snapshot was asked for, or the image is deleted
 _FOR_SNAPSHOT = "a snapshot taken at the same time could lose data"
 
@@ -39,11 +39,12 @@ class Claim:
 
     Attributes:
         client: its address.
-        has_copied: it was about to copy the last object, so Ceph may have detached the image since.
+        is_at_last: it was about to copy the last object. Without that, Ceph has not detached the
+            image for it.
     """
 
     client: str
-    has_copied: bool
+    is_at_last: bool
 
 
 class Claims:
@@ -58,16 +59,16 @@ class Claims:
 
     def is_undisturbed(self, image_id: str, client: str) -> bool:
         """Return whether the client's claim stands and it is not to break off."""
-        return self._omap.get(_CLAIM + image_id) in {client, client + _COPIED}
+        return self._omap.get(_CLAIM + image_id) in {client, client + _AT_LAST}
 
-    def note_copied(self, image_id: str, client: str) -> bool:
+    def note_last(self, image_id: str, client: str) -> bool:
         """Note that the client is about to copy the last object; False: it is to break off."""
-        key, noted = _CLAIM + image_id, client + _COPIED
+        key, noted = _CLAIM + image_id, client + _AT_LAST
         return self._omap.swap(key, client, noted) or self._omap.get(key) == noted
 
     def end(self, image_id: str, client: str) -> None:
         """Remove the client's claim of an image; the claim of another client stays."""
-        for mark in ("", _COPIED, _WANTED, _COPIED + _WANTED):
+        for mark in ("", _AT_LAST, _WANTED, _AT_LAST + _WANTED):
             if self._omap.swap(_CLAIM + image_id, client + mark, None):
                 return
 
@@ -108,13 +109,14 @@ def excluded(images: Sequence[tuple[rados.Ioctx, str]]) -> Iterator[None]:
 def require_none(ioctx: rados.Ioctx, image_id: str) -> None:
     """Break off the flattening of an image whose data is to be removed.
 
-    librbd removes an image without having opened the parent. Asked by the other client meanwhile to
-    flatten the image, as it has the lock, it copies nothing, and detaches the image all the same
-    (librbd 16): then no client can open the image any more.
+    librbd does not open the parent of an image that it removes, and holds the image's lock. The
+    client that flattens the image asks the holder of the lock to do it. librbd 16 then copies
+    nothing, and detaches the image: no client can open the image any more.
 
     Args:
         ioctx: the location of the image.
-        image_id: the image; it is recorded as being deleted, so nobody begins to flatten it.
+        image_id: the image. Its record says that it is being deleted, so no process begins to
+            flatten it.
 
     Raises:
         Busy: it is being flattened.
@@ -150,7 +152,7 @@ def _parents(images: Sequence[tuple[rados.Ioctx, str]]) -> list[Parent | None]:
 
 def _claim(text: str) -> Claim:
     client = text.removesuffix(_WANTED)
-    return Claim(client.removesuffix(_COPIED), client.endswith(_COPIED))
+    return Claim(client.removesuffix(_AT_LAST), client.endswith(_AT_LAST))
 
 
 def _busy(image_id: str, reason: str) -> errors.Busy:

@@ -8,7 +8,7 @@ import enum
 import struct
 from dataclasses import dataclass
 
-_NO_SNAPSHOT = 0xFFFFFFFFFFFFFFFE  # CEPH_NOSNAP
+NO_SNAPSHOT = 0xFFFFFFFFFFFFFFFE  # CEPH_NOSNAP
 _NANOSECONDS = 1_000_000_000
 
 
@@ -140,7 +140,7 @@ def _parent(version: int, _oldest: int, content: _Reader) -> Parent | None:
     namespace = content.text() if version >= 2 else ""
     image_id, snap_id = content.text(), content.number("<Q")
     overlap = content.optional("<Q") if version >= 2 else content.number("<Q")
-    if pool_id < 0 or not image_id or snap_id == _NO_SNAPSHOT:
+    if pool_id < 0 or not image_id or snap_id == NO_SNAPSHOT:
         return None
     return Parent(pool_id, namespace, image_id, snap_id, overlap)
 

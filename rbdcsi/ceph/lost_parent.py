@@ -1,9 +1,9 @@
 """A clone whose parent is lost, so that no client can open it: its detaching was cut off.
 
-At the end of a flattening, librbd takes the clone off the list of its parent. If the parent's
-snapshot was removed before, and this was its last clone, the snapshot goes now. Only then librbd
-removes the parent from the clone's header. Whoever opens the clone in between, or after librbd was
-cut off there, is told that there is no such image.
+At the end of a flattening, librbd takes the clone off its parent's list. If the parent's snapshot
+was removed before, and this was its last clone, librbd also removes the snapshot for good. Then
+librbd removes the parent from the clone's header. Between these steps, or if the process dies
+there, opening the clone fails with "no such image".
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def is_lost(connection: Connection, header: Header) -> bool:
         return False
     try:
         images = Images(connection.ioctx(parent.pool_id, parent.namespace))
-    except errors.NotFound:  # somebody removed the pool with the data in it
+    except errors.NotFound:  # the pool was removed, with the data in it
         return False
     parent_header = images.header(parent.image_id)
     if parent_header is None:
@@ -40,8 +40,8 @@ def is_lost(connection: Connection, header: Header) -> bool:
 def detach(ioctx: rados.Ioctx, image_id: str) -> None:
     """Remove the parent from an image's header, as librbd does last (class method parent_detach).
 
-    What was not copied from the parent reads as zeros afterwards. If another process, such as the
-    one that flattens the image, detached it first, this changes nothing.
+    Data that was not copied from the parent reads as zeros afterwards. If another process, such as
+    the one that flattens the image, has detached it already, nothing changes.
 
     Args:
         ioctx: the location of the image.

@@ -22,6 +22,7 @@ DIRECTORY = "rbd_directory"
 TRASH = "rbd_trash"
 _METADATA = "metadata_"
 _SNAPSHOT = "snapshot_"
+PARENT = "parent"  # the key of the header
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def decode(omap: Mapping[str, bytes]) -> Header:
                 for key, value in sorted(omap.items())
                 if key.startswith(_SNAPSHOT)
             ),
-            parent=decode_parent(omap["parent"]) if "parent" in omap else None,
+            parent=decode_parent(omap[PARENT]) if PARENT in omap else None,
         )
     except (KeyError, IndexError, struct.error) as error:
         raise ValueError(f"not the header of a version 2 image: {error!r}") from error

@@ -1,8 +1,8 @@
 """An image that a stage call maps, by a client that is in the attachment record.
 
 The order is the point: note on disk, map with a fresh client, prove that this client watches the
-image with the volume's id, record it. Only then the device may be written, and what was read of it
-counts: reading begins before, to be under way together.
+image with the volume's id, record it. Only then the device may be written. Its content is read
+while the client is proved and recorded, and is used only afterwards.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def mapped(call: StageCall, *, begin_reading: bool) -> Iterator[MappedVolume]:
 
     Args:
         call: the call.
-        begin_reading: whether the content is read at once; otherwise when somebody asks for it.
+        begin_reading: whether the content is read at once; otherwise it is read at `result`.
 
     Raises:
         Refused: the attachment has ended; another client has the image open; no mapper can map it.
@@ -75,16 +75,15 @@ def mapped(call: StageCall, *, begin_reading: bool) -> Iterator[MappedVolume]:
         watchers = other_clients.wait_until_alone(call, watchers, list_watchers)
         if not call.attachment.readonly:
             other_clients.require_breakable(call, image.lock_owners() - watchers)
-        with _new(call, list_watchers, watchers, gone, begin_reading=begin_reading) as (
-            new_device,
-            content,
-        ):
+        new = _new(call, list_watchers, watchers, gone, begin_reading=begin_reading)
+        with new as (new_device, content):
             yield MappedVolume(new_device, content, image)
 
 
 def _content(
     device: MappedDevice, *, begin: bool
 ) -> contextlib.AbstractContextManager[Future[signature.Content]]:
+    """Return a context with the future of the device's content; see `mapped`, `begin_reading`."""
     if begin:
         return signature.reading(device.path, seconds=READ_SECONDS)
     return contextlib.nullcontext(

@@ -139,7 +139,7 @@ class CloneUpkeep:
         header = location.images.header(image_id)
         is_deleted = store.Records(location.ioctx).get(image_id).deleting is not None
         is_lost = header is not None and lost_parent.is_lost(connection, header)
-        if is_lost and (claim.has_copied or is_deleted):
+        if is_lost and (claim.is_at_last or is_deleted):
             lost_parent.detach(location.ioctx, image_id)
             steps.done("flatten.detach", image_id=image_id)
         elif is_lost:

@@ -24,7 +24,7 @@ class Flattening:
         location: of the image.
         ioctx: the same location, opened by the connection that copies data.
         image_id: the image.
-        location_lease: the caller's, which is renewed meanwhile.
+        location_lease: the caller's; the work renews it.
     """
 
     location: locations.Location
@@ -51,7 +51,7 @@ class Flattening:
                     self.image_id,
                     self._writers(),
                     stopping.is_set,
-                    lambda: claims.note_copied(self.image_id, client),
+                    lambda: claims.note_last(self.image_id, client),
                 ),
                 may_go_on,
                 stopping,
@@ -61,7 +61,7 @@ class Flattening:
         return True
 
     def mend(self) -> bool:
-        """Finish what a flattening that was cut off has left; return False if it cannot be now."""
+        """Make the object map valid after a cut-off flattening; return False if it cannot now."""
         try:
             self._watched(
                 lambda: cloning.mend_map(self.ioctx, self.image_id, self._writers()),

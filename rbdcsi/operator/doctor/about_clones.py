@@ -6,8 +6,6 @@ from rbdcsi.ceph import objects
 from rbdcsi.operator.doctor.findings import Finding, rados
 from rbdcsi.operator.facts import Cluster
 
-_PARENT = "parent"  # its key in the header
-
 
 def lost_parent(cluster: Cluster) -> Iterator[Finding]:
     """Find clones whose parent's snapshot is gone; those that are deleted need it no more."""
@@ -25,7 +23,7 @@ def lost_parent(cluster: Cluster) -> Iterator[Finding]:
             "a controller mends it within minutes if it knows that all data was copied. Otherwise "
             "restore the volume from a backup. If there is none, make the image open again by "
             "removing the parent from its header: what was not copied then reads as zeros",
-            (rados(volume.location, "rmomapkey", header, _PARENT),),
+            (rados(volume.location, "rmomapkey", header, objects.PARENT),),
         )
 
 

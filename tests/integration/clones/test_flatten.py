@@ -15,7 +15,6 @@ from e2e.volume import MIB, Volume
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.locations import Locations
-from rbdcsi.config import clusters_file
 from rbdcsi.model import ids, storage_class
 from rbdcsi.volumes.clone_notes import CloneNotes
 from rbdcsi.volumes.clone_rules import SOFT_DEPTH
@@ -52,7 +51,7 @@ def chain(lab: Lab) -> Iterator[list[Volume]]:
         for at in range(0, SIZE, 4 * MIB):
             image.write(bytes([1 + at // MIB % 200]) * MIB, at)
     lab.controller.stop()  # it would flatten
-    pooled, volumes = _pooled(lab), [made]
+    pooled, volumes = lab.pooled(), [made]
     for number in range(SOFT_DEPTH + 1):
         volumes.append(_copy(pooled, volumes[-1], f"chain-{number + 1}"))
     yield volumes
@@ -61,14 +60,6 @@ def chain(lab: Lab) -> Iterator[list[Volume]]:
     for each in volumes:
         volume.delete(lab.controller, each)
     commands.wait_until(lambda: not lab.images() and not lab.trashed(), "all gone", timeout=120)
-
-
-def _config(lab: Lab) -> Path:
-    return Path(lab.controller.flags[lab.controller.flags.index("--config") + 1])
-
-
-def _pooled(lab: Lab) -> connections.Connections:
-    return connections.Connections(clusters_file.load(_config(lab)), timeout=10)
 
 
 def _copy(pooled: connections.Connections, source: Volume, name: str) -> Volume:
@@ -82,7 +73,7 @@ def _copy(pooled: connections.Connections, source: Volume, name: str) -> Volume:
 def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
     lab: Lab, chain: list[Volume]
 ) -> None:
-    pooled, deep, node = _pooled(lab), chain[-1], lab.nodes[0]
+    pooled, deep, node = lab.pooled(), chain[-1], lab.nodes[0]
     notes, image_id = CloneNotes(lab.ioctx), lab.image_id(deep)
     assert notes.is_deep(image_id)
     before = lab.checksum(deep)
@@ -116,7 +107,7 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
 
 
 def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) -> None:
-    pooled, deep = _pooled(lab), chain.pop()
+    pooled, deep = lab.pooled(), chain.pop()
     upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
     working = threading.Thread(target=upkeep.run)
     working.start()
@@ -129,14 +120,14 @@ def test_volume_is_deleted_while_it_is_flattened(lab: Lab, chain: list[Volume]) 
 def test_no_data_is_lost_if_the_flattening_process_is_killed(
     lab: Lab, chain: list[Volume], tmp_path: Path
 ) -> None:
-    pooled, deep, notes, claims = _pooled(lab), chain[-1], CloneNotes(lab.ioctx), Claims(lab.ioctx)
+    pooled, deep, notes, claims = lab.pooled(), chain[-1], CloneNotes(lab.ioctx), Claims(lab.ioctx)
     before, image_id = lab.checksum(deep), lab.image_id(deep)
-    program = (sys.executable, "-c", _FLATTEN, _config(lab), driver.CLUSTER_ID)
+    program = (sys.executable, "-c", _FLATTEN, lab.controller.config, driver.CLUSTER_ID)
     with processes.start(program, tmp_path / "output") as child:
 
         def copies_the_last() -> bool:
             claim = claims.all().get(image_id)
-            return claim is not None and claim.has_copied
+            return claim is not None and claim.is_at_last
 
         commands.wait_until(copies_the_last, "some objects are under way", timeout=120, pause=0)
         child.kill()
@@ -160,7 +151,7 @@ def test_no_data_is_lost_if_the_flattening_process_is_killed(
 def test_flattening_is_broken_off_for_a_snapshot_of_another_process(
     lab: Lab, chain: list[Volume]
 ) -> None:
-    pooled, deep, claims = _pooled(lab), chain[-1], Claims(lab.ioctx)
+    pooled, deep, claims = lab.pooled(), chain[-1], Claims(lab.ioctx)
     before, image_id = lab.checksum(deep), lab.image_id(deep)
     upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
     working = threading.Thread(target=upkeep.run)
@@ -187,7 +178,7 @@ def test_flattening_is_broken_off_for_a_snapshot_of_another_process(
 def test_claim_of_a_dead_process_keeps_snapshots_away_until_its_client_is_shut_out(
     lab: Lab, admin: rados.Rados
 ) -> None:
-    pooled, claims, client = _pooled(lab), Claims(lab.ioctx), "127.0.0.1:0/4242"
+    pooled, claims, client = lab.pooled(), Claims(lab.ioctx), "127.0.0.1:0/4242"
     with (
         lab.volume("source") as source,
         lab.volume("claimed", source=source.id) as made,

@@ -1,17 +1,13 @@
 """Clones whose flattening was cut off at its end, when Ceph has removed their parent's snapshot."""
 
-from pathlib import Path
-
 import pytest
 import rbd
 
 from e2e import driver, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
-from rbdcsi.ceph import connections
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.images import Images
-from rbdcsi.config import clusters_file
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from tests.integration.clones.lost_parent import lose
 from tests.integration.node.lab import Lab
@@ -38,8 +34,7 @@ def _copy_all(lab: Lab, copy: Volume) -> None:
 
 def _end_claims(lab: Lab) -> None:
     """Look after clones as a controller does each minute."""
-    config = Path(lab.controller.flags[lab.controller.flags.index("--config") + 1])
-    pooled = connections.Connections(clusters_file.load(config), timeout=10)
+    pooled = lab.pooled()
     CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run()
     assert Claims(lab.ioctx).all() == {}
     lab.cluster.ceph("osd", "blocklist", "rm", CLIENT)
@@ -52,7 +47,7 @@ def test_copy_of_which_all_was_copied_is_detached_and_keeps_its_data(lab: Lab) -
         before, image_id, claims = lab.checksum(copy), lab.image_id(copy), Claims(lab.ioctx)
         assert claims.begin(image_id, CLIENT)
         _copy_all(lab, copy)
-        assert claims.note_copied(image_id, CLIENT)
+        assert claims.note_last(image_id, CLIENT)
         lose(lab.ioctx, image_id)
 
         _end_claims(lab)
@@ -104,16 +99,16 @@ def test_claim_is_marked_and_ended_by_its_own_client_only(lab: Lab) -> None:
     claims, image_id = Claims(lab.ioctx), "10000000"
     assert claims.begin(image_id, CLIENT)
     assert not claims.begin(image_id, "127.0.0.1:0/1")
-    assert not claims.note_copied(image_id, "127.0.0.1:0/1")
-    assert not claims.all()[image_id].has_copied
-    assert claims.note_copied(image_id, CLIENT)
-    assert claims.note_copied(image_id, CLIENT)
+    assert not claims.note_last(image_id, "127.0.0.1:0/1")
+    assert not claims.all()[image_id].is_at_last
+    assert claims.note_last(image_id, CLIENT)
+    assert claims.note_last(image_id, CLIENT)
     assert claims.is_undisturbed(image_id, CLIENT)
-    assert claims.all()[image_id].has_copied
+    assert claims.all()[image_id].is_at_last
     claims.break_off(image_id, claims.begin_get(image_id).result() or "")
     assert not claims.is_undisturbed(image_id, CLIENT)
-    assert not claims.note_copied(image_id, CLIENT)
-    assert claims.all()[image_id].has_copied
+    assert not claims.note_last(image_id, CLIENT)
+    assert claims.all()[image_id].is_at_last
     claims.end(image_id, "127.0.0.1:0/1")
     assert claims.all()[image_id].client == CLIENT
     claims.end(image_id, CLIENT)

@@ -16,6 +16,8 @@ from e2e.pool import PoolView
 from e2e.volume import Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments import fences, records, store
+from rbdcsi.ceph.connections import Connections
+from rbdcsi.config import clusters_file
 from rbdcsi.host.fs import mountinfo
 from rbdcsi.host.machine import this_machine
 from rbdcsi.host.mappers import storage_daemon
@@ -38,6 +40,10 @@ class Lab(PoolView):
     nodes: tuple[Driver, Driver]
     ioctx: rados.Ioctx
     cluster: Cluster
+
+    def pooled(self) -> Connections:
+        """Return connections of this process, as the controller's user."""
+        return Connections(clusters_file.load(self.controller.config), timeout=10)
 
     @contextlib.contextmanager
     def volume(
