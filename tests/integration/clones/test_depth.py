@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import rbd
@@ -34,7 +33,7 @@ ROUNDS = 30
 @pytest.fixture
 def pooled(controller: Driver) -> connections.Connections:
     """Give connections as the controller's user, which has no permissions of the manager."""
-    return connections.Connections(clusters_file.load(_config(controller)), timeout=10)
+    return connections.Connections(clusters_file.load(controller.config), timeout=10)
 
 
 def _depth(pooled: connections.Connections, view: View, image_id: str) -> int:
@@ -168,12 +167,8 @@ def test_source_at_the_limit_is_refused_until_it_is_flattened(
 
 def test_depth_is_shown(watched: tuple[Driver, Scrape], deep: Volume, cluster: Cluster) -> None:
     controller, get = watched
-    shell = Shell(driver.PROGRAM, _config(controller), cluster)
+    shell = Shell(driver.PROGRAM, controller.config, cluster)
     assert shell.json("volumes", "show", deep.id)["ancestors"] == HARD_DEPTH
     controller.start()
     gauge = f'rbdcsi_clones_deep{{cluster="{CLUSTER_ID}"}} 0'
     commands.wait_until(lambda: gauge in get("metrics"), "the metric is there")
-
-
-def _config(controller: Driver) -> Path:
-    return Path(controller.flags[controller.flags.index("--config") + 1])

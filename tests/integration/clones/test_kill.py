@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -56,7 +55,7 @@ def stopped_after(mortal: Driver, nothing_left: None) -> Iterator[None]:
 @pytest.fixture
 def tidy(controller: Driver) -> Callable[[], object]:
     """Give the work that removes what ended attempts have left, now and not in ten minutes."""
-    configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
+    configured = clusters_file.load(controller.config)
     pooled = connections.Connections(configured, timeout=10)
     return CloneUpkeep(driver.CLUSTER_ID, pooled, pooled, attempt_seconds=0, round_seconds=0).run
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from pathlib import Path
 
 import pytest
 import rados
@@ -47,7 +46,7 @@ with rados.Rados(name=f"client.{user}", conffile=conf, conf={"keyring": keyring}
 @pytest.fixture
 def sweeper(controller: Driver) -> Iterator[Purger]:
     """Give a sweeper that takes a move for cut off after a second."""
-    configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
+    configured = clusters_file.load(controller.config)
     pooled, apart = (connections.Connections(configured, timeout=10) for _ in range(2))
     made = Purger(driver.CLUSTER_ID, pooled, apart, move_seconds=1)
     yield made

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent import futures
-from pathlib import Path
 
 import pytest
 import rados
@@ -57,7 +56,7 @@ Create = Callable[[str, Mapping[str, str]], Volume]
 @pytest.fixture
 def creating(controller: Driver) -> Callable[[float], Create]:
     """Give a maker of controllers that take a creation for cut off after so many seconds."""
-    configured = clusters_file.load(Path(controller.flags[controller.flags.index("--config") + 1]))
+    configured = clusters_file.load(controller.config)
 
     def make(seconds: float) -> Create:
         pooled = connections.Connections(configured, timeout=10)

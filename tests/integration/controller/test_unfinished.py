@@ -4,7 +4,6 @@ import datetime
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -82,8 +81,7 @@ def _line(controller: Driver, words: str) -> dict[str, object]:
 @pytest.fixture
 def purger(installation: driver.Installation) -> Iterator[Purger]:
     """Give a purger in this process."""
-    flags = installation.controller("unused").flags
-    configured = clusters_file.load(Path(flags[flags.index("--config") + 1]))
+    configured = clusters_file.load(installation.controller("unused").config)
     pooled, apart = (connections.Connections(configured, timeout=10) for _ in range(2))
     made = Purger(CLUSTER_ID, pooled, apart)
     yield made

@@ -1,7 +1,6 @@
 """A node in the test's own process, beside the plugin that runs or is stopped."""
 
 import contextlib
-from pathlib import Path
 
 from e2e.driver import Driver
 from rbdcsi.ceph import connections
@@ -29,7 +28,7 @@ def reconciler(node: Driver, hold: Hold = free) -> Reconciler:
 
 def this_node(node: Driver) -> ThisNode:
     """Return the node as its plugin knows it."""
-    configured = clusters_file.load(Path(node.flags[node.flags.index("--config") + 1]))
+    configured = clusters_file.load(node.config)
     pooled = connections.Connections(configured, timeout=10)
     state = node.directory / "state"
     devices = Devices(select.every(state), ("fuse",), pooled, Notes(state / "notes"))

@@ -2,7 +2,6 @@
 
 import os
 from concurrent import futures
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -125,7 +124,7 @@ def test_unstage_without_ceph_does_the_nodes_part(
 def test_unstage_of_a_cluster_that_is_not_configured_does_the_nodes_part(
     lab: Lab, victim: Driver
 ) -> None:
-    config = Path(victim.flags[victim.flags.index("--config") + 1])
+    config = victim.config
     text = config.read_text()
     with lab.volume("unconfigured", at=victim) as made:
         volume.stage(victim, made)
