@@ -127,7 +127,8 @@ def run(
         stdin: bytes for its standard input (a safe way for secrets); None is an empty input.
         pass_fds: descriptors that the child inherits under the same numbers.
         ok: the exit codes that are no error.
-        outlives_plugin: the command starts a daemon, so it does not die with the plugin.
+        outlives_plugin: the command does not die with the plugin, as it starts a daemon or only
+            reads; setpriv(1) takes 0.8 ms.
 
     Raises:
         CommandFailed: the exit code is not in `ok`, or the command could not be started.

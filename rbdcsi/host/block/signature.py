@@ -196,7 +196,8 @@ def read(device: Path, offset: int, length: int, seconds: float) -> bytes:
     part = (f"bs={length}", f"skip={offset}", f"count={length}")
     argv = ("dd", f"if={device}", f"iflag={flags}", *part, "status=none")
     try:
-        return command.run(argv, seconds=seconds, step=f"reading {device}").stdout
+        step = f"reading {device}"
+        return command.run(argv, seconds=seconds, step=step, outlives_plugin=True).stdout
     except command.CommandFailed as error:
         raise DeviceUnreadable(
             f"{device}: {length} bytes at {offset} cannot be read, so its content is not known and "
