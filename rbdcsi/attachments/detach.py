@@ -15,7 +15,7 @@ import structlog
 
 from rbdcsi import errors
 from rbdcsi.attachments import fencing, rules, store
-from rbdcsi.attachments.records import Attachment, Client, State
+from rbdcsi.attachments.records import Attachment, Client, State, VolumeRecord
 from rbdcsi.ceph import connections
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.images import Images
@@ -110,15 +110,18 @@ class _Detachment:
 
     def end(self, node_id: str, stored: store.StoredRecord) -> store.StoredRecord:
         """Detach from one node and return the record as it is stored then."""
-        if node_id not in stored.record.attachments:
+        begun = stored.record.attachments.get(node_id)
+        if begun is None:
             return stored
-        image_id, volume = self.handle.image_id, str(self.handle)
-        begun_at = _begin(stored.record.attachments[node_id])
+        image_id, volume, generation = self.handle.image_id, str(self.handle), begun.generation
+        since = _begin(begun)
         stored = self.records.change(
-            image_id, lambda record: rules.begin_detach(record, node_id, clock.now()), stored
+            image_id,
+            lambda record: rules.begin_detach(record, node_id, generation, clock.now()),
+            stored,
         )
         steps.done("detach.begin", volume=volume, node=node_id)
-        attachment = stored.record.attachments.get(node_id)
+        attachment = _of_generation(stored.record, node_id, generation)
         if attachment is None:
             return stored
         gone, fenced = self._ended(node_id, attachment), set[str]()
@@ -130,20 +133,17 @@ class _Detachment:
         stored = self.records.change(
             image_id,
             lambda record: rules.finish_detach(
-                record,
-                node_id,
-                attachment.generation,
-                lambda client: client.address in gone | fenced,
+                record, node_id, generation, lambda client: client.address in gone | fenced
             ),
         )
         steps.done("detach.record", volume=volume, node=node_id)
-        if node_id in stored.record.attachments:
+        if _of_generation(stored.record, node_id, generation):
             raise errors.Busy(
                 f"volume {volume}: the clients at node {node_id!r} changed while it was being "
                 "detached; repeat the call"
             )
         if fenced:
-            seconds = time.time() - begun_at
+            seconds = time.time() - since
             metrics.FAIL_OVER_SECONDS.labels(self.connection.cluster_id).observe(seconds)
         return stored
 
@@ -162,8 +162,9 @@ class _Detachment:
     def _end_clients(self, node_id: str, attachment: Attachment, gone: set[str]) -> set[str]:
         """Have the node release the volume, or fence its clients; return those that it fenced."""
         self._let_release(node_id, attachment)
-        attachment = self._attachment(node_id) or attachment.having_clients(())
-        left = [client for client in attachment.clients if client.address not in gone]
+        current = self._attachment(node_id, attachment.generation)
+        clients = current.clients if current else ()
+        left = [client for client in clients if client.address not in gone]
         if left and not self.policy.fence:
             raise errors.Refused(_refusal(self.handle, node_id, attachment, left))
         for client in left:
@@ -194,13 +195,19 @@ class _Detachment:
             return
         ends_at = time.monotonic() + self.policy.grace
         while time.monotonic() < ends_at:
-            current = self._attachment(node_id)
+            current = self._attachment(node_id, attachment.generation)
             if current is None or not current.clients:
                 return
             time.sleep(deadlines.remaining(_POLL_SECONDS))
 
-    def _attachment(self, node_id: str) -> Attachment | None:
-        return self.records.get(self.handle.image_id).attachments.get(node_id)
+    def _attachment(self, node_id: str, generation: int) -> Attachment | None:
+        return _of_generation(self.records.get(self.handle.image_id), node_id, generation)
+
+
+def _of_generation(record: VolumeRecord, node_id: str, generation: int) -> Attachment | None:
+    """Return the node's attachment; None if it has ended, and the node may have another one."""
+    attachment = record.attachments.get(node_id)
+    return attachment if attachment and attachment.generation == generation else None
 
 
 def _begin(attachment: Attachment) -> float:

@@ -130,7 +130,7 @@ class VolumeRecord:
         return frozenset(
             client.address
             for attachment in self.attachments.values()
-            if not attachment.readonly
+            if not attachment.readonly or attachment.settles
             for client in attachment.clients
         )
 

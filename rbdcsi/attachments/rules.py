@@ -235,14 +235,20 @@ def release(
     return record.having(node, dataclasses.replace(changed, since=now))
 
 
-def begin_detach(record: VolumeRecord, node: str, now: str) -> VolumeRecord:
+def begin_detach(record: VolumeRecord, node: str, generation: int, now: str) -> VolumeRecord:
     """Refuse the node from now on; its clients stay in the record until they are proved gone.
 
     An attachment without clients ends at once: a node that maps the image now cannot record its
     client any more, so it unmaps the image without having read or written it.
+
+    Args:
+        record: the volume's.
+        node: the node's id.
+        generation: of the attachment that ends; another one is left as it is.
+        now: the time, ISO 8601 in UTC.
     """
     attachment = record.attachments.get(node)
-    if attachment is None:
+    if attachment is None or attachment.generation != generation:
         return record
     if not attachment.clients:
         return record.without(node)

@@ -22,6 +22,9 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 30.0
 _SHORT_PAUSE_SECONDS = 5.0  # while there are fences, of which one may be lifted soon
 _RENEW = timedelta(seconds=fencing.SECONDS / 2)  # before the end
+# Ceph counts an entry's time by the monitors' clock. A longer rest than this shows that the clock
+# of the controller that wrote the note was ahead.
+_LONGEST = timedelta(seconds=fencing.SECONDS + 3600)
 
 
 class Action(enum.Enum):
@@ -33,20 +36,23 @@ class Action(enum.Enum):
     FORGET = "forget"  # the entry has run out, and nothing is left to renew it for
 
 
-def next_action(fence: Fence, node: NodeRecord | None, now: datetime) -> Action:
+def next_action(fence: Fence, node: NodeRecord | errors.Failed | None, now: datetime) -> Action:
     """Decide what to do with a fence; pure.
 
     Args:
         fence: the fence.
-        node: the record of its node; None if the node was removed, because its machine is gone.
+        node: the record of its node, or the error that it is damaged, which proves nothing; None
+            if the node was removed, because its machine is gone.
         now: the time in UTC.
     """
-    if fence.gone or (node and fence.has_ended(node.machine_id, node.boot_id)):
+    if fence.gone or (
+        isinstance(node, NodeRecord) and fence.has_ended(node.machine_id, node.boot_id)
+    ):
         return Action.LIFT
     until = datetime.fromisoformat(fence.until)
     if node is None and fence.epoch:
         return Action.FORGET if now >= until else Action.KEEP
-    if not fence.epoch or until - now < _RENEW:
+    if not fence.epoch or not _RENEW <= until - now <= _LONGEST:
         return Action.RENEW
     return Action.KEEP
 
@@ -131,9 +137,9 @@ def lift(connection: Connection, fence: Fence) -> None:
     steps.done("fence.lift", volume=fence.volume, client=fence.address)
 
 
-def _node(home: Ioctx, node_id: str) -> NodeRecord | None:
-    """Return the node's record, None if there is none; raise Failed if it is damaged."""
+def _node(home: Ioctx, node_id: str) -> NodeRecord | errors.Failed | None:
+    """Return the node's record, None if there is none; of a damaged one the error."""
     try:
-        return Nodes(home).get(node_id)
-    except errors.NotFound:
-        return None
+        return Nodes(home).begin_find(node_id).result()
+    except errors.Failed as error:
+        return error

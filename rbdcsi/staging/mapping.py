@@ -65,7 +65,7 @@ def mapped(call: StageCall, *, begin_reading: bool) -> Iterator[MappedVolume]:
             with contextlib.ExitStack() as reading:
                 with overtaken.explained(call, adopted.client):
                     content = reading.enter_context(_content(device, begin=begin_reading))
-                _record(call, device, adopted.client or None, frozenset())
+                _record(call, device, adopted.client or None)
                 with overtaken.explained(call, adopted.client):
                     yield MappedVolume(device, content, image)
             return
@@ -220,11 +220,19 @@ def _client(
     return client
 
 
-def _record(call: StageCall, device: MappedDevice, client: str | None, gone: Set[str]) -> None:
+def _record(
+    call: StageCall, device: MappedDevice, client: str | None, gone: Set[str] | None = None
+) -> None:
     """Write the device's client into the attachment record, so that it can be fenced.
 
+    Args:
+        call: the call.
+        device: the device.
+        client: of the device; None if it needs no fence.
+        gone: of a device that was just mapped, the attachment's clients before it, which are gone.
+
     Raises:
-        Refused: the attachment of this generation has ended.
+        Refused: the attachment of this generation has ended, or another client has come into it.
     """
     node, name, machine = call.node, str(call.handle), call.node.machine
     facts = Client(client, machine.machine_id, machine.boot_id, device.mapper) if client else None
@@ -232,8 +240,9 @@ def _record(call: StageCall, device: MappedDevice, client: str | None, gone: Set
 
     def rule(record: VolumeRecord) -> VolumeRecord:
         rules.require(record, name, node.node_id, call.generation)
-        if gone:
+        if gone is not None:
             record = rules.release(record, node.node_id, lambda each: each.address in gone, now)
+            other_clients.require_only(call, record.attachments[node.node_id], client)
         return rules.stage(record, name, node.node_id, call.generation, facts, now)
 
     call.volume.records.change(call.handle.image_id, rule, call.stored)

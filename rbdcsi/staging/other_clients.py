@@ -11,13 +11,13 @@ from collections.abc import Callable, Set
 from rbdcsi import errors
 from rbdcsi.attachments import fencing
 from rbdcsi.attachments.fences import Fences
-from rbdcsi.attachments.records import Client
+from rbdcsi.attachments.records import Attachment, Client
 from rbdcsi.ceph import mirroring, rights
+from rbdcsi.ceph.flattening import Claims
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.runtime import deadlines
 from rbdcsi.staging.stage_call import StageCall
 from rbdcsi.staging.this_node import Network, ThisNode
-from rbdcsi.volumes.clone_notes import CloneNotes
 
 _MOMENT_SECONDS = 5.0  # a snapshot takes a second with one monitor
 _PAUSE_SECONDS = 0.1
@@ -63,6 +63,27 @@ def end_earlier(call: StageCall, watchers: Set[str], unmapped: Set[str]) -> froz
     return frozenset(client.address for client in call.attachment.clients)
 
 
+def require_only(call: StageCall, attachment: Attachment, own: str | None) -> None:
+    """Refuse a client that came into the attachment since `end_earlier` looked at it.
+
+    Args:
+        call: the call.
+        attachment: this node's as it is now, without the clients that `end_earlier` returned.
+        own: the client of the device that this call has mapped; None if it needs no fence.
+
+    Raises:
+        OtherClient: there is one: another machine with this node id, which may write.
+    """
+    for client in attachment.clients:
+        if client.address != own:
+            raise errors.OtherClient(
+                f"volume {call.handle}: client {client.address} of {_machine(call.node, client)} "
+                f"was recorded for node {call.node.node_id!r} while this call mapped the volume, "
+                "so it is unmapped here again; if that is another machine, give each machine a "
+                "--node-id of its own; then repeat the call"
+            )
+
+
 def _machine(node: ThisNode, client: Client) -> str:
     if client.machine_id == node.machine.machine_id:
         return "this machine, which has no device of it"
@@ -102,7 +123,7 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     """Refuse to stage a volume with one writer while a client that is in no record has it open.
 
     rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch, and one
-    client while the image has too many ancestors: a controller or the manager flattens it.
+    client while the image is claimed: a controller flattens it.
 
     Raises:
         ForeignWatcher: there is such a client; the message names it.
@@ -130,7 +151,7 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
 
 
 def _is_flattened(call: StageCall) -> bool:
-    return CloneNotes(call.volume.ioctx).is_deep(call.handle.image_id)
+    return Claims(call.volume.ioctx).begin_get(call.handle.image_id).result() is not None
 
 
 def require_breakable(call: StageCall, dead: Set[str]) -> None:

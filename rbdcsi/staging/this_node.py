@@ -75,7 +75,7 @@ class ThisNode:
             record: with this node's id; None if there is none.
 
         Raises:
-            Unavailable: this plugin has not registered there yet.
+            Unavailable: this plugin has not registered there yet, since its machine started.
             NodeIdTaken: the id belongs to another machine.
         """
         if record is None or not record.machine_id:
@@ -88,4 +88,11 @@ class ThisNode:
                 f"node id {self.node_id!r} belongs to the machine with addresses "
                 f"{', '.join(record.addresses)} (last seen {record.last_seen}), and this is "
                 "another machine, so nothing is staged; give each machine a --node-id of its own"
+            )
+        if record.boot_id != self.machine.boot_id:
+            # By this record, a controller would take a client of this boot for one that has ended.
+            raise errors.Unavailable(
+                f"node {self.node_id!r} is not registered in Ceph since its machine was started "
+                f"(last seen {record.last_seen}), so nothing is staged yet; the node plugin "
+                "repeats that every few seconds, and its log has the reason"
             )

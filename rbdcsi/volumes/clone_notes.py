@@ -87,10 +87,6 @@ class CloneNotes:
         """Remove the note of an image that has few ancestors, or is gone."""
         self._omap.put(_DEEP + image_id, None)
 
-    def is_deep(self, image_id: str) -> bool:
-        """Return whether an image has a note, so that it may be flattened just now."""
-        return self._omap.get(_DEEP + image_id) is not None
-
     def deep(self) -> dict[str, str]:
         """Return the images that are noted as too deep, with the time since when."""
         return {key.removeprefix(_DEEP): since for key, since in self._omap.items(_DEEP)}

@@ -84,7 +84,7 @@ def test_chain_of_dozens_of_copies_of_copies_stays_short(
     _holds(view, made, GENERATIONS)
     assert deepest <= HARD_DEPTH
     newest = view.image_id(made)  # the others have snapshots, which their copies need
-    commands.wait_until(lambda: not CloneNotes(view.ioctx).is_deep(newest), "the chain is cut")
+    commands.wait_until(lambda: newest not in CloneNotes(view.ioctx).deep(), "the chain is cut")
     assert _depth(pooled, view, newest) <= SOFT_DEPTH
     _holds(view, made, GENERATIONS)
     half = GENERATIONS // 2

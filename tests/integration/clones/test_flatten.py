@@ -75,7 +75,7 @@ def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
 ) -> None:
     pooled, deep, node = lab.pooled(), chain[-1], lab.nodes[0]
     notes, image_id = CloneNotes(lab.ioctx), lab.image_id(deep)
-    assert notes.is_deep(image_id)
+    assert image_id in notes.deep()
     before = lab.checksum(deep)
     upkeep = CloneUpkeep(driver.CLUSTER_ID, pooled, pooled)
     working = threading.Thread(target=upkeep.run)
@@ -204,14 +204,16 @@ def test_claim_of_a_dead_process_keeps_snapshots_away_until_its_client_is_shut_o
         lab.cluster.ceph("osd", "blocklist", "rm", client)
 
 
-def test_one_client_may_have_an_image_open_that_is_to_be_flattened(lab: Lab) -> None:
-    node, notes = lab.nodes[0], CloneNotes(lab.ioctx)
+def test_one_client_may_have_an_image_open_that_is_claimed_by_a_controller(lab: Lab) -> None:
+    node, claims, client = lab.nodes[0], Claims(lab.ioctx), "10.0.0.1:0/1"
     with lab.volume("foreign") as made:
         image_id = lab.image_id(made)
-        with lab.image(made) as image, refused("FAILED_PRECONDITION", "no attachment accounts"):
-            assert image.id() == image_id
-            volume.stage(node, made)
+        lab.controller.stop()  # it would end the claim, and the note
+        CloneNotes(lab.ioctx).add_deep(image_id, "2026-01-01T00:00:00Z")  # it has snapshots
         with lab.image(made):
-            notes._omap.put(f"deep/{image_id}", "2026-01-01T00:00:00Z")
+            with refused("FAILED_PRECONDITION", "no attachment accounts"):
+                volume.stage(node, made)
+            claims.begin(image_id, client)
             volume.stage(node, made)
-            notes.remove_deep(image_id)
+        claims.end(image_id, client)
+        lab.controller.start()

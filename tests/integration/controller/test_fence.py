@@ -1,8 +1,10 @@
 """A node that does not release a volume is fenced: nothing that it does changes the volume then."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +15,12 @@ import rados
 from e2e import leftovers, volume
 from e2e.clusters import commands
 from e2e.driver import Driver, Installation
+from e2e.pool import image_id
 from e2e.volume import Volume
+from rbdcsi.attachments import store
 from rbdcsi.attachments.fences import Fence, Fences
+from rbdcsi.attachments.records import Client, State, VolumeRecord
+from tests import faults
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 
@@ -141,3 +147,35 @@ def test_other_clients_of_the_node_go_on(
         assert view.record(made).attachments == {}
     volume.detach(controller, other, A)
     volume.delete(controller, other)
+
+
+def test_a_call_that_comes_late_does_not_fence_a_newer_attachment(
+    controller: Driver, both: tuple[Driver, Driver], view: View, made: Volume
+) -> None:
+    volume.attach(controller, made, A)
+    volume.stage(both[0], made)
+    client = view.record(made).attachments[A].clients[0]
+    records = store.Records(view.ioctx)
+    newer = dataclasses.replace(client, address="10.9.9.9:0/1")
+    with faults.frozen(both[0].pid), futures.ThreadPoolExecutor() as callers:
+        call = callers.submit(volume.detach, controller, made, A)
+        commands.wait_until(
+            lambda: view.record(made).attachments[A].state is State.DETACHING, "it asks the node"
+        )
+        records.change(image_id(made), lambda record: _attached_again(record, newer))
+        call.result()
+    (attachment,) = view.record(made).attachments.values()
+    assert (attachment.state, attachment.clients) == (State.STAGED, (newer,))
+    assert fence_of(view, newer.address) is None
+    records.change(image_id(made), lambda record: record.without(A))
+    _repeated(lambda: volume.unstage(both[0], made))
+
+
+def _attached_again(record: VolumeRecord, client: Client) -> VolumeRecord:
+    """Return the record after another controller has attached it again, and it is staged."""
+    generation = record.generation + 1
+    attachment = dataclasses.replace(
+        record.attachments[A], generation=generation, state=State.STAGED
+    )
+    changed = record.having(A, attachment.having_clients((client,)))
+    return dataclasses.replace(changed, generation=generation)

@@ -15,10 +15,12 @@ from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.volume import Volume
 from rbdcsi.ceph import mirroring
+from rbdcsi.host.mappers import storage_daemon
 from tests import faults
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import Lab
+from tests.integration.node.slow import SlowNode
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -147,6 +149,25 @@ def test_client_of_another_machine_that_lives_is_named_and_refused(
         volume.stage(node, made)  # now it is fenced
         assert [each.address for each in lab.fences()] == [watcher]
         assert {each.address for each in lab.record(made, node).clients} == lab.watchers(made)
+    lab.lift_fences()
+
+
+def test_client_of_another_machine_that_comes_during_the_call_is_named_and_refused(
+    lab: Lab, slow: SlowNode
+) -> None:
+    node, other = slow.node, "10.9.9.9:0/1"
+    with lab.volume("two-at-once", at=node) as made:
+        with slow.waiting(storage_daemon.PROGRAM), futures.ThreadPoolExecutor() as callers:
+            call = callers.submit(volume.stage, node, made)
+            commands.wait_until(lambda: bool(slow.pids(storage_daemon.PROGRAM)), "it maps")
+            lab.change_client(made, node, other, machine_id="another")
+            slow.let_go(storage_daemon.PROGRAM)
+            with refused("FAILED_PRECONDITION", other, "another machine", "--node-id"):
+                call.result()
+        assert labs.held_at(node) == []
+        assert [each.address for each in lab.record(made, node).clients] == [other]
+        volume.stage(node, made)  # now it is fenced
+        assert [each.address for each in lab.fences()] == [other]
     lab.lift_fences()
 
 

@@ -1,5 +1,7 @@
 """What a node says of itself: to the kubelet by NodeGetInfo, to the controllers in Ceph."""
 
+import dataclasses
+
 import pytest
 import rados
 
@@ -78,6 +80,19 @@ def test_watch_that_ceph_ended_is_renewed_before_the_next_heartbeat(
 def test_node_that_ceph_does_not_know_cannot_have_a_volume(lab: Lab) -> None:
     with lab.volume("unknown-node") as made, refused("NOT_FOUND", "node-x"):
         volume.attach(lab.controller, made, "node-x")
+
+
+def test_node_that_has_not_registered_since_its_boot_stages_nothing(lab: Lab) -> None:
+    node, nodes = lab.nodes[0], registry.Nodes(lab.ioctx)
+    record = nodes.get(node.name)
+    with lab.volume("rebooted") as made:
+        nodes.swap(nodes.text(node.name), dataclasses.replace(record, boot_id="before"))
+        with refused("UNAVAILABLE", "is not registered in Ceph since its machine was started"):
+            volume.stage(node, made)
+        assert lab.record(made, node).clients == ()
+        nodes.swap(nodes.text(node.name), record)
+        volume.stage(node, made)
+        assert lab.record(made, node).clients[0].boot_id == record.boot_id
 
 
 def test_one_process_serves_all(installation: driver.Installation, ioctx: rados.Ioctx) -> None:

@@ -134,7 +134,7 @@ def test_volume_that_is_being_detached_is_refused(lab: Lab) -> None:
     with lab.volume("stage-detaching") as made:
         lab.change_client(made, node, "10.9.9.9:0/1")
         store.Records(lab.ioctx).change(
-            lab.image_id(made), lambda r: rules.begin_detach(r, "node-a", "now")
+            lab.image_id(made), lambda r: rules.begin_detach(r, "node-a", r.generation, "now")
         )
         with refused("FAILED_PRECONDITION", "being detached", "node-a"):
             volume.stage(node, made)

@@ -99,12 +99,17 @@ class Calls(RuleBasedStateMachine):
             assert (attachment.state is State.DETACHING) is (before.state is State.DETACHING)
         self.record = after
 
-    @rule(node=NODES)
-    def begin_detach(self, node: str) -> None:
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def begin_detach(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(sorted(self.given)))
+        generation = data.draw(st.sampled_from(self.given[node]))
         before = self.record.attachments.get(node)
-        after = rules.begin_detach(self.record, node, NOW)
-        assert rules.begin_detach(after, node, NOW) == after
-        if before:  # its clients are kept until they are proved gone
+        after = rules.begin_detach(self.record, node, generation, NOW)
+        assert rules.begin_detach(after, node, generation, NOW) == after
+        if before is None or before.generation != generation:
+            assert after == self.record  # a late call harms no newer attachment
+        else:  # its clients are kept until they are proved gone
             attachment = after.attachments.get(node)
             assert (attachment.clients if attachment else ()) == before.clients
             assert attachment is None or attachment.state is State.DETACHING

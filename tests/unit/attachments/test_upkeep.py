@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rbdcsi import errors
 from rbdcsi.attachments.fences import Fence
 from rbdcsi.attachments.upkeep import Action, next_action
 from rbdcsi.nodes.registry import NodeRecord
@@ -31,6 +32,17 @@ def test_a_fence_in_force_is_kept() -> None:
 def test_it_is_renewed_long_before_its_end_and_after_it(hours: int) -> None:
     fence = dataclasses.replace(FENCE, until=(NOW + timedelta(hours=hours)).isoformat())
     assert next_action(fence, NODE, NOW) is Action.RENEW
+
+
+def test_it_is_renewed_when_the_clock_that_noted_its_end_was_ahead() -> None:
+    fence = dataclasses.replace(FENCE, until=(NOW + timedelta(days=2)).isoformat())
+    assert next_action(fence, NODE, NOW) is Action.RENEW
+
+
+@pytest.mark.parametrize(("hours", "action"), [(20, Action.KEEP), (11, Action.RENEW)])
+def test_it_is_kept_up_while_the_record_of_its_node_is_damaged(hours: int, action: Action) -> None:
+    fence = dataclasses.replace(FENCE, until=(NOW + timedelta(hours=hours)).isoformat())
+    assert next_action(fence, errors.Failed("damaged"), NOW) is action
 
 
 def test_one_that_was_noted_only_is_made() -> None:
