@@ -123,6 +123,7 @@ class HeldImage:
 
         Raises:
             Refused: another client keeps the lock.
+            Busy: the image has a snapshot of that name.
             RbdCsiError: the lock or the snapshot could not be taken.
         """
         if not self._ended.is_set():
@@ -131,6 +132,11 @@ class HeldImage:
             raise errors.Refused(
                 f"image {self.target.image_id}: the client that has its lock keeps it (krbd's "
                 "option `exclusive`); map it without that option"
+            )
+        if isinstance(self._error, rbd.ImageExists):
+            raise errors.Busy(
+                f"image {self.target.image_id}: another call took snapshot "
+                f"{self.target.snapshot!r} just now; try again"
             )
         if self._error:
             doing = f"taking the snapshot of image {self.target.image_id}"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from rbdcsi import errors
-from rbdcsi.ceph import changes, flattening
+from rbdcsi.ceph import changes, flattening, snapshots
 from rbdcsi.ceph.held_image import HeldImage, State, Target
 from rbdcsi.runtime import deadlines
 from rbdcsi.telemetry import steps
@@ -32,32 +32,41 @@ _POLL_SECONDS = 0.001
 _MOST_WRITES = 4
 
 
-def take(targets: Sequence[Target]) -> None:
-    """Take a snapshot of each image, all of one moment.
+def take(targets: Sequence[Target]) -> tuple[int, ...]:
+    """Take a snapshot of each image, all of one moment; return RBD's ids of them.
+
+    On an error, the snapshots that were taken are removed again.
 
     Args:
-        targets: the images. Each has the feature exclusive-lock, and no snapshot of that name.
+        targets: the images. Each has the feature exclusive-lock.
 
     Raises:
-        Busy: the clients of an image wrote too fast, or did not hand its lock over in time; none of
-            the snapshots is left. Or an image is being flattened: they may be left, and must not be
-            used.
-        Refused: a client of an image keeps its lock; none of the snapshots is left.
+        Busy: the clients of an image wrote too fast, or did not hand its lock over in time; or an
+            image is being flattened; or it has a snapshot of that name, which is left alone.
+        Refused: a client of an image keeps its lock.
     """
-    with contextlib.ExitStack() as turns:
-        for image_id in sorted(target.image_id for target in targets):
-            turns.enter_context(changes.turn(image_id))
-        with flattening.excluded([(target.ioctx, target.image_id) for target in targets]):
-            _take(targets)
+    taken: tuple[int, ...] = ()
+    try:
+        with contextlib.ExitStack() as turns:
+            for image_id in sorted(target.image_id for target in targets):
+                turns.enter_context(changes.turn(image_id))
+            with flattening.excluded([(target.ioctx, target.image_id) for target in targets]):
+                taken = _take(targets)
+    except errors.Busy:
+        for target, snap_id in zip(targets, taken, strict=False):
+            with contextlib.suppress(errors.RbdCsiError):  # the error that is raised counts
+                snapshots.remove(target.ioctx, target.image_id, snap_id, target.writers)
+        raise
+    return taken
 
 
-def _take(targets: Sequence[Target]) -> None:
+def _take(targets: Sequence[Target]) -> tuple[int, ...]:
     for attempt in range(_ATTEMPTS):
         deadlines.remaining(at_most=0)
         # Quick clients are best asked once. For one with much to write, the snapshots of the others
         # must not begin before it has written; it is quick the second time.
-        if _attempt(targets, asks_twice=attempt % 2 == 1):
-            return
+        if taken := _attempt(targets, asks_twice=attempt % 2 == 1):
+            return taken
         steps.done("group.retry")
     raise errors.Busy(
         f"the snapshots of {len(targets)} volumes could not be taken at one moment in {_ATTEMPTS} "
@@ -66,22 +75,22 @@ def _take(targets: Sequence[Target]) -> None:
     )
 
 
-def _attempt(targets: Sequence[Target], *, asks_twice: bool) -> bool:
-    """Return whether the snapshots are of one moment; if not, or on an error, none is left."""
+def _attempt(targets: Sequence[Target], *, asks_twice: bool) -> tuple[int, ...] | None:
+    """Return the ids of snapshots of one moment; otherwise, and on an error, none is left."""
     members: list[HeldImage] = []
-    proved = False
+    taken: tuple[int, ...] | None = None
     try:
         members += (HeldImage(target) for target in targets)
-        proved = _taken_at_once(members, asks_twice=asks_twice)
+        taken = _taken_at_once(members, asks_twice=asks_twice)
     finally:
         # in threads of their own, which have no deadline: this must be done
         with futures.ThreadPoolExecutor(len(targets)) as threads:
-            list(threads.map(lambda member: member.end(keep=proved), members))
-    return proved
+            list(threads.map(lambda member: member.end(keep=taken is not None), members))
+    return taken
 
 
-def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
-    """Take the snapshots, and return whether they are proved to be of one moment."""
+def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> tuple[int, ...] | None:
+    """Take the snapshots, and return their ids if they are proved to be of one moment."""
     for member in members:
         member.require_answers()
     before = [member.state() for member in members]
@@ -94,12 +103,12 @@ def _taken_at_once(members: Sequence[HeldImage], *, asks_twice: bool) -> bool:
     locked = _states_when_held(members)
     again = locked and _states_if_still_held(members, before, locked)
     if not again:
-        return False
+        return None
     steps.done("group.hold")
-    in_time = _taken_in_time(members, again)
+    taken = _taken_in_time(members, again)
     for member in members:
         member.require_watching()
-    return in_time
+    return taken
 
 
 def _states_if_still_held(
@@ -163,8 +172,8 @@ def _states_when_held(members: Sequence[HeldImage]) -> list[State] | None:
     return [states[member] for member in members]
 
 
-def _taken_in_time(members: Sequence[HeldImage], locked: Sequence[State]) -> bool:
-    """Wait for the snapshots, and return whether each lock was kept from `locked` to its snapshot.
+def _taken_in_time(members: Sequence[HeldImage], locked: Sequence[State]) -> tuple[int, ...] | None:
+    """Wait for the snapshots, and return their ids if each lock was kept from `locked` until then.
 
     Each header is read as soon as it has a new snapshot: later, other clients have written to it.
     """
@@ -177,10 +186,9 @@ def _taken_in_time(members: Sequence[HeldImage], locked: Sequence[State]) -> boo
                 if ended or state.newest != old.newest:
                     first[member] = state
         time.sleep(_POLL_SECONDS)
-    return all(
-        _is_proved(member.snap_id(), old, first[member])
-        for member, old in zip(members, locked, strict=True)
-    )
+    snap_ids = tuple(member.snap_id() for member in members)
+    proofs = zip(snap_ids, locked, (first[member] for member in members), strict=True)
+    return snap_ids if all(_is_proved(*proof) for proof in proofs) else None
 
 
 def _is_proved(snap_id: int, locked: State, first: State) -> bool:

@@ -91,7 +91,7 @@ class SnapshotTaker:
             if snapshot:
                 require_as_consistent(request.name, request.parameters, frozen=own.record.frozen)
                 return described(request.source, snapshot)
-        reserved = _reserve(location, records, request, source, stored)
+        reserved = _reserve(records, request, source, stored)
         if own and own.record.snap_id is None:
             _remove_earlier(location, source, own.record)
         with deadlines.finishing():
@@ -168,25 +168,19 @@ def _still(
 
 
 def _reserve(
-    location: Location,
     records: Snapshots,
     request: SnapshotRequest,
     source: Source,
     stored: StoredSnapshot | None,
 ) -> StoredSnapshot:
     """Write the record of a snapshot that is about to be taken, in the place of the stored one."""
-    parameters, header = request.parameters, source.existing_header()
-    limit.require_room(header, request.source)
+    parameters = request.parameters
+    limit.require_room(source.existing_header(), request.source)
     snapshot = image_names.image_name(parameters.name_prefix, request.name)
     if stored and stored.record.source == str(request.source) and stored.record.snap_id is None:
         snapshot = stored.record.snapshot
-    elif header.user_snapshot_named(snapshot):
-        raise errors.AlreadyExists(
-            f"image {request.source.image_id} in pool {location.pool} has a snapshot {snapshot!r} "
-            f"that was not taken for snapshot {request.name!r}: another program made it, or a "
-            "class with another snapshotNamePrefix; choose another name, or remove it with `rbd "
-            "snap rm` if it is not needed"
-        )
+    else:
+        source.require_unused(snapshot, request.name)
     record = SnapshotRecord(
         request.name,
         str(request.source),

@@ -142,6 +142,9 @@ class _Call:
             Member(name, image_names.image_name(prefix, f"{request.name}.{_image_id(name)}"))
             for name in names
         )
+        if before is None:
+            for member in members:
+                sources[member.volume].require_unused(member.snapshot, request.name)
         record = (
             before.record if before else GroupRecord(request.name, secrets.token_hex(8), members)
         )
@@ -168,39 +171,26 @@ class _Call:
         """Take the snapshots of all members, and record their ids; see `_begun`."""
         members = group.record.members
         still = self._frozen(members) if group.record.frozen else contextlib.nullcontext()
+        taken: tuple[Member, ...] = ()
         try:
             with contextlib.ExitStack() as stack:
-                targets = [self._target(stack, member, before[member.volume]) for member in members]
+                targets = [self._target(stack, each, before[each.volume]) for each in members]
                 with still:
-                    snapshots_together.take(targets)
-        except errors.RbdCsiError:
-            with contextlib.suppress(errors.RbdCsiError):  # the repeated call removes them, too
-                self._undo(members, self._sources(member.volume for member in members))
-            raise
-        steps.done("group.take", group=group.record.name)
-        sources = self._sources(member.volume for member in members)
-        taken = [_snapshot_of(sources[member.volume], member) for member in members]
-        record = dataclasses.replace(
-            group.record,
-            taken=True,
-            members=tuple(
-                dataclasses.replace(member, snap_id=snapshot.snap_id if snapshot else None)
-                for member, snapshot in zip(members, taken, strict=True)
-            ),
-        )
-        after = StoredGroup.of(record)
-        try:
+                    snap_ids = snapshots_together.take(targets)
+                    pairs = zip(members, snap_ids, strict=True)
+                    taken = tuple(dataclasses.replace(each, snap_id=id_) for each, id_ in pairs)
+            steps.done("group.take", group=group.record.name)
+            sources = self._sources(member.volume for member in members)
             for volume, source in sources.items():
                 source.existing_header()
                 source.require_not_rolled_back(before[volume])
-            if None in taken:
+            record = dataclasses.replace(group.record, taken=True, members=taken)
+            if not self._groups.swap(group, StoredGroup.of(record)):
                 raise _busy(group.record.name)
         except errors.RbdCsiError:
-            self._undo(members, sources)
+            with contextlib.suppress(errors.RbdCsiError):  # the repeated call removes them, too
+                self._undo(taken, before)
             raise
-        if not self._groups.swap(group, after):
-            self._undo(members, sources)
-            raise _busy(group.record.name)
         steps.done("group.record", group=record.name)
         return record, sources
 
@@ -231,8 +221,10 @@ class _Call:
         return {volume: self._source(volume) for volume in volumes}
 
     def _undo(self, members: Iterable[Member], sources: _Sources) -> None:
+        """Remove the snapshots that this call took, by their ids: another call may take others."""
         for member in members:
-            self._remove(member, sources[member.volume])
+            if member.snap_id:
+                self._remove_snapshot(member, member.snap_id, sources[member.volume])
 
     def _target(
         self, stack: contextlib.ExitStack, member: Member, source: Source
@@ -260,10 +252,13 @@ class _Call:
         """Remove the snapshot of a group that is not proved to be of one moment."""
         snapshot = source.header.user_snapshot_named(member.snapshot) if source.header else None
         if snapshot:
-            ioctx, image_id = self._location(member.volume).ioctx, member.volume.image_id
-            with contextlib.suppress(errors.NotFound):
-                snapshots.remove(ioctx, image_id, snapshot.snap_id, source.record.writers())
-            steps.done("group.undo", snapshot=member.snapshot)
+            self._remove_snapshot(member, snapshot.snap_id, source)
+
+    def _remove_snapshot(self, member: Member, snap_id: int, source: Source) -> None:
+        ioctx, image_id = self._location(member.volume).ioctx, member.volume.image_id
+        with contextlib.suppress(errors.NotFound):
+            snapshots.remove(ioctx, image_id, snap_id, source.record.writers())
+        steps.done("group.undo", snapshot=member.snapshot)
 
 
 def _snapshot_of(source: Source, member: Member) -> ImageSnapshot | None:

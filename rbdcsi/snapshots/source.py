@@ -62,6 +62,24 @@ class Source:
                 "hold a mix of old and new data and is not used; try again"
             )
 
+    def require_unused(self, snapshot: str, name: str) -> None:
+        """Refuse a name for the RBD snapshot that the image has already.
+
+        Args:
+            snapshot: the name.
+            name: of the CSI snapshot or group snapshot that it is for.
+
+        Raises:
+            AlreadyExists: the image has a snapshot of that name.
+        """
+        if self.existing_header().user_snapshot_named(snapshot):
+            raise errors.AlreadyExists(
+                f"image {self.image} of volume {self.handle} has a snapshot {snapshot!r} that was "
+                f"not taken for snapshot {name!r}: another program made it, or a class with "
+                "another snapshotNamePrefix; choose another name, or remove it with `rbd snap rm` "
+                "if it is not needed"
+            )
+
     def snapshot_of(self, record: SnapshotRecord) -> ImageSnapshot | None:
         """Return the RBD snapshot that a record stands for, None if the image has none."""
         if self.header is None:

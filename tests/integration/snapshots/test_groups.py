@@ -182,6 +182,20 @@ def test_what_is_refused(
     assert [_names(view, each) for each in volumes] == [[], []]
 
 
+def test_a_snapshot_of_another_program_is_left_alone(
+    controller: Driver, view: View, volumes: list[Volume]
+) -> None:
+    name = f"csi-snap-g.{image_id(volumes[1])}"
+    with view.image(volumes[1], readonly=False) as image:
+        image.create_snap(name)
+        with refused("ALREADY_EXISTS", name, "another program made it"):
+            groups.create(controller, "g", _ids(volumes))
+        assert [_names(view, each) for each in volumes] == [[], [name]]
+        image.remove_snap(name)
+    group = groups.create(controller, "g", _ids(volumes))
+    groups.delete(controller, group.group_snapshot_id)
+
+
 def test_an_image_without_exclusive_lock_is_refused(controller: Driver) -> None:
     made = volume.create(
         controller, "plain", size=16 * MIB, parameters={"imageFeatures": "layering"}

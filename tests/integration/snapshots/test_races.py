@@ -8,11 +8,18 @@ from typing import cast
 import grpc
 import pytest
 
-from e2e import driver, snapshots, volume
+from e2e import driver, groups, snapshots, volume
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
+from rbdcsi.ceph.connections import Connections
+from rbdcsi.ceph.locations import Locations
+from rbdcsi.config import clusters_file
+from rbdcsi.model import ids, snapshot_class
+from rbdcsi.snapshots import group_create
+from rbdcsi.snapshots.group_create import GroupRequest
 from tests.integration.controller import at_once
 from tests.integration.controller.view import View
 
@@ -143,3 +150,29 @@ def test_sixteen_at_once_are_taken_together(controllers: tuple[Driver, Driver], 
     for made in volumes:
         assert _names(view, made) == []
         volume.delete(controllers[0], made)
+
+
+def test_a_call_that_another_controller_has_overtaken_leaves_its_snapshots_alone(
+    controller: Driver, view: View
+) -> None:
+    pooled = Connections(clusters_file.load(controller.config), timeout=10)
+    volumes = [volume.create(controller, f"v{number}", size=16 * MIB) for number in range(2)]
+    names = [each.id for each in volumes]
+    request = GroupRequest("g", list(map(ids.parse, names)), snapshot_class.parse({}))
+    with pooled.use(driver.CLUSTER_ID) as connection:
+        home = connection.home()
+        late = group_create._Call(Locations(pooled), connection, home, driver.CLUSTER_ID)
+        begun = late._begun(request, sorted(names), None)
+        group = groups.create(controller, "g", names)
+        with pytest.raises(errors.Busy, match="took snapshot"):
+            late._taken(*begun)
+        for made in volumes:
+            with view.image(made, readonly=False) as image:
+                (snapshot,) = _names(view, made)
+                image.rename_snap(snapshot, "renamed")
+        with pytest.raises(errors.Busy, match="by another call"):
+            late._taken(*begun)  # now it takes its own, and finds that it is late
+        assert [_names(view, each) for each in volumes] == [["renamed"], ["renamed"]]
+    groups.delete(controller, group.group_snapshot_id)
+    for made in volumes:
+        volume.delete(controller, made)
