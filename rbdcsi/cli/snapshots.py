@@ -21,14 +21,14 @@ def snapshots() -> None:
 @session.reads
 def list_snapshots(volume: str | None, config: Path, json_wanted: bool) -> None:
     """List the snapshots of volumes, also those that clones of deleted snapshots keep."""
-    handle = ids.parse(volume) if volume else None
     with session.connections(config) as pooled:
+        only = ids.parse(volume) if volume else None
         clusters = reading.clusters(pooled, Depth.RECORDS)
         listed = [
             row
             for cluster in clusters
             for row in snapshot_rows.of_cluster(cluster)
-            if handle is None or row["volume"] == str(handle)
+            if only is None or row["volume"] == str(only)
         ]
         columns = ("snapshot", "name", "pool", "image", "size_bytes", "created", "state", "clones")
         output.table(listed, columns, json_wanted=json_wanted)
@@ -40,8 +40,8 @@ def list_snapshots(volume: str | None, config: Path, json_wanted: bool) -> None:
 @session.reads
 def show(snapshot: str, config: Path, json_wanted: bool) -> None:
     """Show all that is kept of SNAPSHOT, a snapshot handle."""
-    handle = ids.parse_snapshot(snapshot)
     with session.connections(config) as pooled:
+        handle = ids.parse_snapshot(snapshot)
         volume, _ = reading.volume(pooled, handle.volume)
         existing = volume.header.snapshots if volume.header else ()
         for each in existing:
@@ -51,4 +51,4 @@ def show(snapshot: str, config: Path, json_wanted: bool) -> None:
                     snapshot_rows.of_snapshot(volume, each, record), json_wanted=json_wanted
                 )
                 return
-    raise errors.NotFound(f"snapshot {handle} does not exist")
+        raise errors.NotFound(f"snapshot {handle} does not exist")
