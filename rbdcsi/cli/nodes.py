@@ -97,8 +97,11 @@ def _rows(clusters: Iterable[Cluster]) -> list[output.Row]:
 
 
 def _attached(pooled: Connections, node_id: str) -> tuple[list[VolumeHandle], list[str]]:
-    """Return the node's volumes in all clusters, and the reasons why the list may lack some."""
-    handles: list[VolumeHandle] = []
+    """Return the node's volumes in all clusters, and the reasons why the list may lack some.
+
+    Two clusterIDs of one Ceph see the same volumes: each is returned once.
+    """
+    handles: dict[tuple[object, ...], VolumeHandle] = {}
     failures: list[str] = []
     for cluster in pooled.configured.clusters:
         try:
@@ -106,9 +109,13 @@ def _attached(pooled: Connections, node_id: str) -> tuple[list[VolumeHandle], li
         except errors.RbdCsiError as error:
             failures.append(f"cluster {cluster.cluster_id} cannot be read: {error}")
             continue
-        handles += in_cluster
+        fsid = pooled.fsid(cluster.cluster_id)
+        for handle in in_cluster:
+            location = handle.location
+            identity = (fsid, location.pool_id, location.namespace, handle.image_id)
+            handles.setdefault(identity, handle)
         failures += unread
-    return handles, failures
+    return list(handles.values()), failures
 
 
 def _require_all(node_id: str, failures: list[str]) -> None:

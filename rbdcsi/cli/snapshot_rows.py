@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from rbdcsi.ceph.lineage import ImageSnapshot, SnapshotKind
 from rbdcsi.cli.output import Row
-from rbdcsi.model.ids import SnapshotHandle
+from rbdcsi.model.ids import SnapshotHandle, VolumeHandle, parse
 from rbdcsi.operator.facts import Cluster, NotedSnapshot, Volume
 from rbdcsi.snapshots.records import SnapshotRecord
 
@@ -18,17 +18,42 @@ _STATES = {
 }
 
 
-def of_cluster(cluster: Cluster) -> Iterator[Row]:
-    """Yield the rows of a cluster: snapshots of images, then records that have no snapshot."""
-    records, shown = cluster.recorded_snapshots(), set[SnapshotHandle]()
+def of_cluster(cluster: Cluster, only: VolumeHandle | None = None) -> Iterator[Row]:
+    """Yield the rows of a cluster: snapshots of images, then records that have no snapshot.
+
+    Args:
+        cluster: the cluster.
+        only: the volume that they are of, by any clusterID of the same Ceph; None for all.
+    """
+    if only is None:
+        yield from _rows(cluster)
+    elif only.location.cluster_id in {each.cluster_id for each in cluster.of_ceph}:
+        for row in _rows(cluster):
+            volume = row["volume"]
+            if volume and cluster.here(parse(str(volume))) == cluster.here(only):
+                yield row
+
+
+def _rows(cluster: Cluster) -> Iterator[Row]:
+    records = cluster.recorded_snapshots()
     for volume in cluster.volumes:
-        for snapshot in volume.header.snapshots if volume.header else ():
-            handle = SnapshotHandle(volume.handle, snapshot.snap_id)
-            shown.add(handle)
+        for handle, snapshot in _snapshots(volume):
             yield of_snapshot(volume, snapshot, records.get(handle))
+    existing = {
+        cluster.snapshot_here(handle)
+        for each in cluster.of_ceph
+        for volume in each.volumes
+        for handle, _ in _snapshots(volume)
+    }
     for noted in cluster.snapshots:
-        if not (noted.record and noted.record.handle in shown):
+        taken = noted.record.handle if noted.record else None
+        if taken is None or cluster.snapshot_here(taken) not in existing:
             yield _without_snapshot(noted)
+
+
+def _snapshots(volume: Volume) -> Iterator[tuple[SnapshotHandle, ImageSnapshot]]:
+    for snapshot in volume.header.snapshots if volume.header else ():
+        yield SnapshotHandle(volume.handle, snapshot.snap_id), snapshot
 
 
 def of_snapshot(volume: Volume, snapshot: ImageSnapshot, record: SnapshotRecord | None) -> Row:

@@ -24,12 +24,7 @@ def list_snapshots(volume: str | None, config: Path, json_wanted: bool) -> None:
     with session.connections(config) as pooled:
         only = ids.parse(volume) if volume else None
         clusters = reading.clusters(pooled, Depth.RECORDS)
-        listed = [
-            row
-            for cluster in clusters
-            for row in snapshot_rows.of_cluster(cluster)
-            if only is None or row["volume"] == str(only)
-        ]
+        listed = [row for cluster in clusters for row in snapshot_rows.of_cluster(cluster, only)]
         columns = ("snapshot", "name", "pool", "image", "size_bytes", "created", "state", "clones")
         output.table(listed, columns, json_wanted=json_wanted)
         session.require_complete(clusters)

@@ -1,5 +1,6 @@
 """What Ceph holds about volumes, nodes and fences, as it was read; damage is a fact like others."""
 
+import dataclasses
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -123,11 +124,12 @@ class NotedSnapshot:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All facts of one cluster, read at `now`.
+    """All facts of one clusterID, read at `now`.
 
-    `failure` is why the cluster could not be read at all. `lacks` are the rights that the user has
-    not got in the cluster as a whole: "fence", "lift" or "capacity". Those in a location are in
-    `LocationFacts`.
+    `failure` is why the cluster could not be read at all; `fsid` is None then. `lacks` are the
+    rights that the user has not got in the cluster as a whole: "fence", "lift" or "capacity". Those
+    in a location are in `LocationFacts`. `same_ceph` are the facts of every configured
+    clusterID of this Ceph, this one too, before one_ceph.py divided them.
     """
 
     cluster_id: str
@@ -135,6 +137,7 @@ class Cluster:
     user: str = ""
     home_pool: str = ""
     home_namespace: str = ""
+    fsid: str | None = None
     failure: str | None = None
     lacks: frozenset[str] = frozenset()
     locations: tuple[LocationFacts, ...] = ()
@@ -143,12 +146,64 @@ class Cluster:
     fences: tuple[NotedFence, ...] = ()
     snapshots: tuple[NotedSnapshot, ...] = ()
     blocklist: frozenset[str] = frozenset()
+    same_ceph: tuple["Cluster", ...] = ()
+
+    @property
+    def of_ceph(self) -> tuple["Cluster", ...]:
+        """The facts of every configured clusterID of this Ceph."""
+        return self.same_ceph or (self,)
 
     def volumes_of(self, node_id: str) -> list[Volume]:
         """Return the volumes that the node has attached."""
         return [each for each in self.volumes if node_id in each.record.attachments]
 
+    def node(self, node_id: str) -> Node | None:
+        """Return the node, one that lives if any clusterID of this Ceph has one; None if unknown.
+
+        Nodes of another clusterID may be registered at another home location.
+        """
+        nodes = [each.nodes[node_id] for each in self.of_ceph if node_id in each.nodes]
+        return max(nodes, key=lambda each: (each.lives, each.record is not None), default=None)
+
+    def all_nodes(self) -> list[Node]:
+        """Return the nodes of every clusterID of this Ceph."""
+        return [node for each in self.of_ceph for node in each.nodes.values()]
+
+    def noted_addresses(self) -> set[str]:
+        """Return the clients that a driver of this Ceph fenced, whatever its clusterID."""
+        return {fence.address for each in self.of_ceph for fence in each.fences}
+
+    def here(self, handle: VolumeHandle) -> VolumeHandle:
+        """Return the handle with this clusterID: a record of this Ceph may have another one."""
+        location = dataclasses.replace(handle.location, cluster_id=self.cluster_id)
+        return VolumeHandle(location, handle.image_id)
+
+    def snapshot_here(self, handle: SnapshotHandle) -> SnapshotHandle:
+        """Return the snapshot's handle with this clusterID; see `here`."""
+        return SnapshotHandle(self.here(handle.volume), handle.snap_id)
+
     def recorded_snapshots(self) -> dict[SnapshotHandle, SnapshotRecord]:
-        """Return the records of the snapshots that the driver took, by their handles."""
-        records = (each.record for each in self.snapshots)
-        return {each.handle: each for each in records if each and each.handle}
+        """Return the records of snapshots by their handles, all with this clusterID.
+
+        The records are those of every clusterID of this Ceph, so that no driver's snapshot counts
+        as another program's.
+        """
+        return {
+            self.snapshot_here(record.handle): record
+            for record in self._snapshot_records()
+            if record.handle
+        }
+
+    def snapshots_being_taken(self, volume: VolumeHandle) -> set[str]:
+        """Return the RBD names of the volume's snapshots that have a record."""
+        return {
+            record.snapshot
+            for record in self._snapshot_records()
+            if self.here(record.volume) == volume
+        }
+
+    def _snapshot_records(self) -> Iterator[SnapshotRecord]:
+        for each in self.of_ceph:
+            for noted in each.snapshots:
+                if noted.record:
+                    yield noted.record

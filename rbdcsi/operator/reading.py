@@ -24,7 +24,7 @@ from rbdcsi.config.clusters import Cluster as ConfiguredCluster
 from rbdcsi.model.ids import LocationId, SnapshotHandle, VolumeHandle
 from rbdcsi.nodes.presence import Answers, Question, ask
 from rbdcsi.nodes.registry import NodeRecord, Nodes
-from rbdcsi.operator import volumes
+from rbdcsi.operator import one_ceph, volumes
 from rbdcsi.operator.facts import (
     Cluster,
     Depth,
@@ -45,8 +45,8 @@ _Result = TypeVar("_Result")
 
 
 def clusters(pooled: Connections, depth: Depth) -> list[Cluster]:
-    """Return the facts of every configured cluster."""
-    return [_cluster(pooled, each, depth) for each in pooled.configured.clusters]
+    """Return the facts of every configured cluster, those of one Ceph divided among them."""
+    return one_ceph.divide([_cluster(pooled, each, depth) for each in pooled.configured.clusters])
 
 
 def volume(pooled: Connections, handle: VolumeHandle) -> tuple[Volume, dict[str, Node]]:
@@ -78,14 +78,22 @@ def ancestors(pooled: Connections, facts: Volume) -> int | None:
 
 
 def snapshot_record(pooled: Connections, handle: SnapshotHandle) -> SnapshotRecord | None:
-    """Return the record of a snapshot, None if the driver did not take it.
+    """Return the record of a snapshot, None if no driver with a configured clusterID took it.
 
     Raises:
         Failed: it is damaged.
+        Unavailable: a cluster that may have the record does not answer.
     """
-    with pooled.use(handle.volume.location.cluster_id) as connection:
-        stored = Snapshots(connection.home(), connection.cluster_id).of_snapshot(handle)
-        return stored.record if stored else None
+    own_id = handle.volume.location.cluster_id
+    fsid = pooled.get(own_id).fsid
+    others = (each.cluster_id for each in pooled.configured.clusters)
+    for cluster_id in dict.fromkeys([own_id, *others]):
+        with pooled.use(cluster_id) as connection:
+            if connection.fsid == fsid:
+                stored = Snapshots(connection.home(), cluster_id).of_snapshot(handle)
+                if stored:
+                    return stored.record
+    return None
 
 
 def used_bytes(pooled: Connections, handle: VolumeHandle) -> int:
@@ -164,6 +172,7 @@ def _read(
         configured.user,
         configured.pool,
         home_namespace=configured.rados_namespace,
+        fsid=connection.fsid,
         lacks=frozenset(_lacking(connection)) if depth is Depth.ALL else frozenset(),
         locations=tuple(locations),
         volumes=tuple(all_volumes),

@@ -77,9 +77,10 @@ class Snapshots:
         def named(quoted: str | None) -> StoredSnapshot | None:
             stored = self.named(urllib.parse.unquote(quoted)) if quoted else None
             # the name may stand for a newer snapshot by now
-            return stored if stored and stored.record.handle == handle else None
+            return stored if source_key in _keys_beside(stored) else None
 
-        return self._omap.begin_get(_source_key(handle)).then(named)
+        source_key = _source_key(handle)
+        return self._omap.begin_get(source_key).then(named)
 
     def swap(self, name: str, before: StoredSnapshot | None, after: StoredSnapshot | None) -> bool:
         """Replace a record if it is still stored as it was read, and no other has its snapshot.

@@ -67,7 +67,7 @@ def _not_in_force(cluster: Cluster, note: Fence) -> Finding:
 
 def without_note(cluster: Cluster) -> Iterator[Finding]:
     """Find clients of attachments that are on the blocklist without a note of the driver."""
-    noted = {each.address for each in cluster.fences}
+    noted = cluster.noted_addresses()
     for volume in cluster.volumes:
         for node_id, _, client in volume.clients():
             if client.address not in cluster.blocklist or client.address in noted:

@@ -126,7 +126,8 @@ def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
                 f"may not write in {location}",
                 "volumes there are neither created, attached nor deleted",
             )
-    if not cluster.failure and all(each.pool != cluster.home_pool for each in cluster.locations):
+    readable = {location.pool for each in _of_user(cluster) for location in each.locations}
+    if not cluster.failure and cluster.home_pool not in readable:
         yield (
             cluster.home_pool,
             f"may not read {cluster.home_pool}, the configured pool",
@@ -136,14 +137,21 @@ def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
 
 def _pools(cluster: Cluster) -> list[str]:
     """Return the names of the pools that the driver uses: for volumes, and for their data."""
-    names = {location.id.pool_id: location.pool for location in cluster.locations}
-    used = [location.pool for location in cluster.locations if location.prefixes]
-    data_pools = [
-        names[volume.header.data_pool_id]
-        for volume in cluster.volumes
-        if volume.header and volume.header.data_pool_id in names
-    ]
-    return list(dict.fromkeys([cluster.home_pool, *used, *data_pools]))
+    pools = list[str]()
+    for each in _of_user(cluster):
+        names = {location.id.pool_id: location.pool for location in each.locations}
+        pools += [each.home_pool, *(place.pool for place in each.locations if place.prefixes)]
+        pools += [
+            names[volume.header.data_pool_id]
+            for volume in each.volumes
+            if volume.header and volume.header.data_pool_id in names
+        ]
+    return list(dict.fromkeys(pools))
+
+
+def _of_user(cluster: Cluster) -> list[Cluster]:
+    """Return the facts of the clusterIDs of this Ceph that have the same user."""
+    return [each for each in cluster.of_ceph if each.user == cluster.user]
 
 
 def _caps(cluster: Cluster) -> str:

@@ -8,9 +8,9 @@ from rbdcsi.operator.facts import Cluster
 
 def no_living_node(cluster: Cluster) -> Iterator[Finding]:
     """Find attachments of nodes whose plugin does not answer."""
-    for node in cluster.nodes.values():
-        volumes = cluster.volumes_of(node.node_id)
-        if node.lives or not volumes:
+    for node_id in cluster.nodes:
+        volumes, node = cluster.volumes_of(node_id), cluster.node(node_id)
+        if node is None or node.lives or not volumes:
             continue
         silent = "watches, but does not answer" if node.answers.silent else "does not run"
         seen = f" (last seen {node.record.last_seen})" if node.record else ""

@@ -22,10 +22,7 @@ _LOOK_AT_LOG = "see that a controller runs; its log names the cause (`data not r
 def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
     """Find clients that have an image open and are in no record."""
     drivers = {
-        address
-        for node in cluster.nodes.values()
-        if node.record
-        for address in node.record.addresses
+        address for node in cluster.all_nodes() if node.record for address in node.record.addresses
     }
     for volume in cluster.volumes:
         if volume.record.deleting or "record" in volume.damage:
@@ -53,7 +50,7 @@ def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
 
 def _is_allowed(cluster: Cluster, address: str) -> bool:
     """Return whether all node plugins that live allow it (`--allow-foreign-watchers`)."""
-    living = [node.record for node in cluster.nodes.values() if node.lives and node.record]
+    living = [node.record for node in cluster.all_nodes() if node.lives and node.record]
     return bool(living) and all(
         other_clients.is_allowed(address, tuple(map(ip_network, record.allowed_watchers)))
         for record in living
@@ -67,7 +64,7 @@ def staged_without_watcher(cluster: Cluster) -> Iterator[Finding]:
     """
     for volume in cluster.volumes:
         for node_id, attachment in volume.record.attachments.items():
-            node = cluster.nodes.get(node_id)
+            node = cluster.node(node_id)
             addresses = {client.address for client in attachment.clients}
             if (
                 attachment.state is not State.STAGED
@@ -126,7 +123,10 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
             commands = [command("ceph", "osd", "blocklist", "add", each, _DAY) for each in watchers]
         elif foreign := _foreign_snapshots(volume, cluster):
             cause = "it has snapshots that the driver did not take: " + ", ".join(foreign.values())
-            remedy = "look at them (`rbd snap ls`); if they are not needed, remove them"
+            remedy = (
+                "look at them (`rbd snap ls`); if neither another program nor another installation "
+                "of the driver needs them, remove them"
+            )
             commands = [_remove_snapshot(volume, snap_id) for snap_id in foreign]
         elif volume.header and dependants.of_header(volume.header):
             continue  # it goes when its snapshots and clones are deleted
@@ -162,11 +162,7 @@ def _placement_group(volume: Volume) -> str:
 def _foreign_snapshots(volume: Volume, cluster: Cluster) -> dict[int, str]:
     """Return ids and names of the snapshots that other programs took of a volume."""
     recorded = cluster.recorded_snapshots()
-    taking = {
-        each.record.snapshot
-        for each in cluster.snapshots
-        if each.record and each.record.volume == volume.handle
-    }
+    taking = cluster.snapshots_being_taken(volume.handle)
     return {
         each.snap_id: each.name
         for each in (volume.header.user_snapshots() if volume.header else ())

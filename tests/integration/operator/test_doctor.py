@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e import volume
+from e2e import snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps
-from e2e.driver import Driver, Installation
+from e2e.driver import CLUSTER_ID, Driver, Installation
 from rbdcsi.attachments.fences import Fences
 from rbdcsi.runtime import clock
 from tests.integration.controller.view import View
 from tests.integration.operator.conftest import Hold
 from tests.integration.operator.shell import Shell
-from tests.integration.operator.states import MAKERS, NO_CLIENT, Bench, Make
+from tests.integration.operator.states import MAKERS, NO_CLIENT, A, Bench, Make
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_left", "no_fences_left"),
@@ -119,3 +119,38 @@ def test_a_cluster_that_does_not_answer_is_a_finding_and_hides_no_other(
     config.write_text(yaml.safe_dump({"clusters": [other, *settings["clusters"]]}))
     (finding,) = dataclasses.replace(shell, config=config).findings()
     assert (finding["kind"], finding["object"]) == ("unreadable", "other")
+
+
+@pytest.fixture(params=["", "second-home"], ids=["one-home", "two-homes"])
+def twice(
+    request: pytest.FixtureRequest, cluster: Cluster, shell: Shell, pool: str, tmp_path: Path
+) -> Iterator[Shell]:
+    """Give a shell whose configuration has two clusterIDs of the Ceph, the new one first."""
+    namespace = request.param
+    if namespace:
+        cluster.rbd("namespace", "create", f"{pool}/{namespace}")
+    settings = yaml.safe_load(shell.config.read_text())
+    other = {**settings["clusters"][0], "clusterID": "another", "radosNamespace": namespace}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"clusters": [other, *settings["clusters"]]}))
+    yield dataclasses.replace(shell, config=config)
+    if namespace:
+        cluster.rbd("namespace", "remove", f"{pool}/{namespace}")
+
+
+def test_two_cluster_ids_of_one_ceph_are_no_finding(bench: Bench, twice: Shell) -> None:
+    with bench.volume("seen-twice") as made:
+        volume.attach(bench.controller, made, A)
+        asked = twice.run("nodes", "fence", A)
+        assert "all volumes at node node-a (1)" in asked.stderr
+        taken = snapshots.create(bench.controller, "seen-twice", made.id).snapshot_id
+    assert twice.findings() == []
+    (row,) = twice.json("volumes", "ls")
+    assert (row["image"].startswith("rbdcsi.deleted."), row["state"]) == (True, "waiting")
+    (row,) = twice.json("snapshots", "ls")
+    assert (row["name"], row["state"]) == ("seen-twice", "ready")
+    for cluster_id in (CLUSTER_ID, "another"):
+        handle = taken.replace(f":{CLUSTER_ID}:", f":{cluster_id}:")
+        assert twice.json("snapshots", "show", handle)["state"] == "ready"
+    snapshots.delete(bench.controller, taken)
+    bench.view.wait_until_gone(bench.view.image_id(made))
