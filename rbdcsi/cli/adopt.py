@@ -150,8 +150,8 @@ def _next_steps(adopted: Adoption, choices: persistent_volume.Choices) -> Iterat
     )
     if adopted.parent:
         yield (
-            f"note: the image is a clone of {adopted.parent}, which must stay until `rbd flatten "
-            f"{adopted.image}`"
+            f"note: the image is a clone of {adopted.parent}, which must stay: the volume reads "
+            "from it (controllers flatten only an image with many ancestors)"
         )
     if adopted.snapshots:
         yield (

@@ -215,7 +215,7 @@ def test_a_volume_with_as_many_snapshots_as_the_kernel_maps(
     for snap_id in range(1, 501):  # by hand: the monitors need longer
         argument = objects.counted(f"s{snap_id}") + struct.pack("<Q", snap_id)
         _execute(view, header, "snapshot_add", argument)
-    with refused("RESOURCE_EXHAUSTED", "has 500 snapshots and 0 removed ones", "rbd flatten"):
+    with refused("RESOURCE_EXHAUSTED", "has 500 snapshots and 0 removed ones", "or copies of it"):
         snapshots.create(controller, "s", made.id)
     with refused("RESOURCE_EXHAUSTED", "has 500 snapshots"):
         volume.create(controller, "copy", size=16 * MIB, source=made.id)
