@@ -62,7 +62,7 @@ TABLE = (
     Parameter("mounter", "choice", "", "rbd-nbd", _CREATE,
               f"The mapper: {', '.join(_MAPPERS)}. Default: the node's `--mapper`."),
     Parameter("tryOtherMounters", "flag", "false", "true", _CREATE,
-              "Whether another mapper may serve where the node lacks that of `mounter`."),
+              "Whether krbd or nbd may map where that of `mounter` or `--mapper` cannot."),
     Parameter("mapOptions", "options", "", "krbd:queue_depth=256", _BOTH,
               "Options for mapping, by mapper; options without a mapper's name are krbd's."),
     Parameter("unmapOptions", "options", "", "krbd:force", _CREATE,

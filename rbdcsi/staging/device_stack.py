@@ -23,6 +23,7 @@ _log = structlog.get_logger()
 
 MAP_SECONDS = 60.0
 RESIZE_SECONDS = 30.0
+_OTHERS = ("krbd", "nbd")  # for `tryOtherMounters`, also if `--mapper` names one; fuse is for tests
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,10 @@ class Devices:
         return next(m for m in self.mappers if m.name == device.mapper)
 
     def _names(self, options: NodeOptions) -> Sequence[str]:
-        if options.mapper is None:
-            return self.preferred
-        if not options.try_other_mappers:
-            return (options.mapper,)
-        return tuple(dict.fromkeys((options.mapper, *self.preferred)))
+        named = [options.mapper] if options.mapper else []
+        if options.try_other_mappers:
+            return tuple(dict.fromkeys((*named, *self.preferred, *_OTHERS)))
+        return named or self.preferred
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def running_lab(
     directory = Path(tempfile.mkdtemp(prefix="d", dir=temporary))
     with driver.installed(cluster, directory, pool) as installation:
         controller = installation.controller().start()
-        a, b = (Node(machine, cluster, pool, user) for machine in machines)
+        flags = ("--mapper=krbd",)  # as the chart starts it
+        a, b = (Node(machine, cluster, pool, user, flags) for machine in machines)
         with ThreadPoolExecutor() as together:
             list(together.map(Node.start, (a, b)))
         for node in (a, b):

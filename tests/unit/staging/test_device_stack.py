@@ -1,6 +1,7 @@
 """One definition of "this device belongs to that volume": ids, the cluster's among them."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from rbdcsi import errors
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.config.clusters import Cluster, Config
-from rbdcsi.host.mappers.interface import MappedDevice
+from rbdcsi.host.mappers.interface import Image, MappedDevice
 from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.staging import device_stack
 from rbdcsi.staging.device_stack import Devices
 from rbdcsi.staging.notes import Note, Notes
@@ -73,3 +75,41 @@ def test_a_note_knows_the_cluster_and_which_device_is_the_drivers(tmp_path: Path
     devices.notes.write(dataclasses.replace(note, client="another"))
     assert devices.find(HANDLE) is None
     assert devices.others(HANDLE, "fsid-1") == [DEVICE]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A mapper of a host; `lacks` is why it cannot map an image, None if it can."""
+
+    name: str
+    lacks: str | None = None
+
+    def unsupported(self, image: Image | None) -> str | None:
+        return self.lacks if image else None
+
+
+IMAGE = Image("fsid-1", 7, "pool", "", "1a", "csi-a", features=1 << 6)
+LACKS = "krbd", "this kernel does not support the image's feature journaling"
+
+
+def _hosts(tmp_path: Path, preferred: str, *mappers: Host) -> Devices:
+    return dataclasses.replace(_devices(tmp_path, "c"), mappers=mappers, preferred=(preferred,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("named", [None, "krbd"])
+def test_other_mappers_are_tried_also_on_a_node_that_prefers_one(
+    named: str | None, tmp_path: Path
+) -> None:
+    devices = _hosts(tmp_path, "krbd", Host(*LACKS), Host("nbd"), Host("fuse"))
+    others = NodeOptions(mapper=named, try_other_mappers=True)
+    assert devices.mapper_for(IMAGE, others, readonly=False).name == "nbd"
+    assert devices.mapper_for(IMAGE, others, readonly=True).name == "krbd"
+    with pytest.raises(errors.Refused, match="krbd: this kernel does not support"):
+        devices.mapper_for(IMAGE, NodeOptions(mapper=named), readonly=False)
+
+
+def test_no_other_mapper_is_tried_before_the_named_and_the_preferred_one(tmp_path: Path) -> None:
+    lacking = [Host(name, "no") for name in ("krbd", "nbd", "fuse")]
+    devices = _hosts(tmp_path, "fuse", *lacking)
+    with pytest.raises(errors.Refused, match=r"nbd: no\. fuse: no\. krbd: no"):
+        devices.mapper_for(IMAGE, NodeOptions("nbd", try_other_mappers=True), readonly=False)
