@@ -1,6 +1,6 @@
 """The line that makes krbd map an image; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 
 from rbdcsi import errors
 from rbdcsi.config import monitors
@@ -8,12 +8,16 @@ from rbdcsi.host.mappers.interface import Access, Image
 from rbdcsi.model import map_options
 
 _PORTS = {"v1": "6789", "v2": "3300"}
+_VERSIONS = {port: version for version, port in _PORTS.items()}
+_V2 = "ms_mode=prefer-crc"  # Linux 5.11 and later
 
 
 def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> str:
     """Return the line for /sys/bus/rbd/add: monitors, options, pool, image, no snapshot.
 
-    The line names the key, by `key_name`, and does not contain the secret.
+    The line names the key, by `key_name`, and does not contain the secret. Without `ms_mode` among
+    the options the kernel speaks version 1 of Ceph's protocol; if no monitor has an address of that
+    version, the line asks for version 2.
 
     Args:
         image: the image to map.
@@ -23,15 +27,21 @@ def map_line(image: Image, access: Access, *, readonly: bool, options: str) -> s
 
     Raises:
         InvalidRequest: an option that is not allowed, a name with white space, or no monitor
-            address of the protocol that `ms_mode` requires.
+            address of the version that `ms_mode` requires.
     """
     allowed = map_options.parse("krbd", options)
     _check_names(image)
-    is_v2 = any(o.startswith("ms_mode=") and o != "ms_mode=legacy" for o in allowed)
+    of_version = _by_version(access.monitors)
+    mode = next((each for each in reversed(allowed) if each.startswith("ms_mode=")), None)
+    if mode is None and not of_version["v1"]:
+        mode = _V2
+        allowed = (*allowed, mode)
+    version = "v1" if mode in {None, "ms_mode=legacy"} else "v2"
+    _require_addresses(access.monitors, mode, version, of_version)
     own = [f"name={access.user}", *([f"key={key_name(access)}"] if access.key else []), "noshare"]
     own += ["read_only"] if readonly else []
     own += [f"_pool_ns={image.namespace}"] if image.namespace else []
-    addresses = _addresses(access.monitors, "v2" if is_v2 else "v1")
+    addresses = ",".join(of_version[version])
     return f"{addresses} {','.join((*own, *allowed))} {image.pool} {image.image_name} -"
 
 
@@ -49,28 +59,42 @@ def _check_names(image: Image) -> None:
             )
 
 
-def _addresses(text: str, version: str) -> str:
+def _by_version(text: str) -> dict[str, list[str]]:
+    """Return the monitors' addresses by version, in the form that the kernel takes."""
     try:
         entries = monitors.parse(text)
     except ValueError as error:
         raise errors.InvalidRequest(f"monitors {text!r}: {error}") from error
-    addresses = [address for entry in entries for address in _addresses_of(entry, version)]
-    if not addresses:
-        raise errors.InvalidRequest(
-            f"monitors {text}: none has an address of protocol {version}, which krbd needs; "
-            "add v1 addresses, or set the map option ms_mode=prefer-crc for v2"
-        )
-    return ",".join(addresses)
+    alternatives = [each for entry in entries for each in monitors.addresses(entry)]
+    return {
+        version: [
+            address if port else f"{address}:{_PORTS[version]}"
+            for address, port, versions in map(_address, alternatives)
+            if version in versions
+        ]
+        for version in _PORTS
+    }
 
 
-def _addresses_of(entry: str, version: str) -> Iterator[str]:
-    """Yield one monitor's addresses of that protocol, in the form that the kernel takes."""
-    for alternative in monitors.addresses(entry):
-        protocol, _, address = alternative.partition(":")
-        if protocol not in _PORTS:  # an address without a protocol: its port may show it
-            address = alternative
-            protocol = "v2" if address.endswith(f":{_PORTS['v2']}") else version
-        if protocol == version:
-            address = address.partition("/")[0]  # the nonce, always 0 for a monitor
-            has_port = ":" in address.rpartition("]")[2]
-            yield address if has_port else f"{address}:{_PORTS[version]}"
+def _address(text: str) -> tuple[str, str, Collection[str]]:
+    """Return a monitor's address, its port (empty for none), and the versions that it may speak."""
+    version, _, address = text.partition(":")
+    if version not in _PORTS:
+        version, address = "", text
+    address = address.partition("/")[0]  # the nonce, always 0 for a monitor
+    _, colon, port = address.rpartition("]")[2].partition(":")
+    version = version or _VERSIONS.get(port, "")
+    return address, port if colon else "", (version,) if version else tuple(_PORTS)
+
+
+def _require_addresses(
+    text: str, mode: str | None, version: str, of_version: Mapping[str, Collection[str]]
+) -> None:
+    if of_version[version]:
+        return
+    other = "v1" if version == "v2" else "v2"
+    raise errors.InvalidRequest(
+        f"monitors {text}: none has an address of version {version}, which the map option {mode} "
+        f"asks for; leave {mode} out of the StorageClass, or give the monitors' addresses with "
+        f"port {_PORTS[version]} instead of {_PORTS[other]}"
+    )

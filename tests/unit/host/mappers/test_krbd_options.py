@@ -40,7 +40,11 @@ def test_namespace_readonly_and_chosen_options_are_added() -> None:
         ("10.0.0.1,v2:10.0.0.2", "ms_mode=secure", "10.0.0.1:3300,10.0.0.2:3300"),
         ("10.0.0.1:3300,10.0.0.1:6789", "", "10.0.0.1:6789"),
         ("10.0.0.1:3300", "ms_mode=prefer-crc", "10.0.0.1:3300"),
+        ("10.0.0.1:6789,10.0.0.1:3300", "ms_mode=crc", "10.0.0.1:3300"),
+        ("10.0.0.1:3300/0,10.0.0.1:6789/0", "ms_mode=crc", "10.0.0.1:3300"),
+        ("10.0.0.1:3300/0,10.0.0.1:6789/0", "", "10.0.0.1:6789"),
         ("[fd00::1]:6790,[fd00::2]", "", "[fd00::1]:6790,[fd00::2]:6789"),
+        ("[fd00::1]:6789,[fd00::2]", "ms_mode=crc", "[fd00::2]:3300"),
     ],
 )
 def test_monitors_are_given_in_the_protocol_that_is_spoken(
@@ -49,10 +53,42 @@ def test_monitors_are_given_in_the_protocol_that_is_spoken(
     assert _line(monitors, options).split(" ")[0] == expected
 
 
-@pytest.mark.parametrize("monitors", ["v2:10.0.0.1:3300", "10.0.0.1:3300"])
-def test_monitors_that_speak_another_protocol_only_are_refused_with_the_cure(monitors: str) -> None:
-    with pytest.raises(errors.InvalidRequest, match="ms_mode=prefer-crc"):
-        _line(monitors)
+@pytest.mark.parametrize(
+    "monitors", ["v2:10.0.0.1:3300", "10.0.0.1:3300", "10.0.0.1:3300/0", "[v2:10.0.0.1:3300/0]"]
+)
+def test_version_2_is_asked_for_if_no_monitor_has_version_1(monitors: str) -> None:
+    addresses, options, _, _, _ = _line(monitors, "queue_depth=64").split(" ")
+    assert addresses == "10.0.0.1:3300"
+    assert options.endswith(",noshare,queue_depth=64,ms_mode=prefer-crc")
+    chosen = _line(monitors, "ms_mode=secure")
+    assert (chosen.count("ms_mode="), "ms_mode=secure" in chosen) == (1, True)
+
+
+@pytest.mark.parametrize("monitors", ["10.0.0.1", "10.0.0.1:6789", "10.0.0.1:6789,10.0.0.2:3300"])
+def test_version_1_is_spoken_where_a_monitor_may_have_it(monitors: str) -> None:
+    assert "ms_mode" not in _line(monitors)
+
+
+@pytest.mark.parametrize(
+    ("monitors", "mode", "lacking", "instead"),
+    [
+        ("v1:10.0.0.1", "prefer-crc", "v2", "port 3300 instead of 6789"),
+        ("10.0.0.1:6789", "prefer-crc", "v2", "port 3300 instead of 6789"),
+        ("10.0.0.1:6789/0,10.0.0.2:6789", "secure", "v2", "port 3300 instead of 6789"),
+        ("10.0.0.1:3300", "legacy", "v1", "port 6789 instead of 3300"),
+    ],
+)
+def test_monitors_of_another_version_than_asked_for_are_refused_with_the_cure(
+    monitors: str, mode: str, lacking: str, instead: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        _line(monitors, f"ms_mode={mode}")
+    words = (
+        f"none has an address of version {lacking}, which the map option ms_mode={mode} asks for"
+    )
+    assert words in str(caught.value)
+    assert f"leave ms_mode={mode} out" in str(caught.value)
+    assert instead in str(caught.value)
 
 
 @pytest.mark.parametrize(
