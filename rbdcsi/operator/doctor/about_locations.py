@@ -108,8 +108,7 @@ def missing_right(cluster: Cluster) -> Iterator[Finding]:
             f"the user client.{cluster.user} {wrong}",
             hinders,
             "give the user the rights of a controller. The command replaces those that it has, so "
-            f"add what else it needs (`ceph auth get client.{cluster.user}`); then restart the "
-            "driver, whose connections keep the old ones",
+            f"add the others that it needs (`ceph auth get client.{cluster.user}`)",
             (_caps(cluster),),
         )
 
@@ -120,7 +119,7 @@ def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
         if name in cluster.lacks:
             yield name, wrong, hinders
     for location in cluster.locations:
-        if not location.may_change and location.pool in _pools(cluster):
+        if not location.may_change and location.pool in _places(cluster):
             yield (
                 str(location),
                 f"may not write in {location}",
@@ -135,18 +134,23 @@ def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _pools(cluster: Cluster) -> list[str]:
-    """Return the names of the pools that the driver uses: for volumes, and for their data."""
-    pools = list[str]()
+def _places(cluster: Cluster) -> dict[str, set[str]]:
+    """Return the pools that the driver uses for volumes or their data, with the namespaces."""
+    places = dict[str, set[str]]()
     for each in _of_user(cluster):
         names = {location.id.pool_id: location.pool for location in each.locations}
-        pools += [each.home_pool, *(place.pool for place in each.locations if place.prefixes)]
-        pools += [
-            names[volume.header.data_pool_id]
-            for volume in each.volumes
-            if volume.header and volume.header.data_pool_id in names
+        pairs = [
+            (each.home_pool, each.home_namespace),
+            *((place.pool, place.id.namespace) for place in each.locations if place.prefixes),
+            *(
+                (names[volume.header.data_pool_id], volume.location.id.namespace)
+                for volume in each.volumes
+                if volume.header and volume.header.data_pool_id in names
+            ),
         ]
-    return list(dict.fromkeys(pools))
+        for pool, namespace in pairs:
+            places.setdefault(pool, set()).add(namespace)
+    return places
 
 
 def _of_user(cluster: Cluster) -> list[Cluster]:
@@ -156,9 +160,22 @@ def _of_user(cluster: Cluster) -> list[Cluster]:
 
 def _caps(cluster: Cluster) -> str:
     """Return the command that gives the user what a controller needs: see ceph-permissions.md."""
-    osd = ", ".join(f"profile rbd pool={pool}" for pool in _pools(cluster))
+    limits = {each.home_namespace for each in _of_user(cluster)} - {""}
+    osd = ", ".join(
+        grant
+        for pool, namespaces in _places(cluster).items()
+        for grant in _grants(pool, namespaces, limits)
+    )
     mon = 'profile rbd, allow command "osd blocklist" with blocklistop=rm'
     return command("ceph", "auth", "caps", f"client.{cluster.user}", "mon", mon, "osd", osd)
+
+
+def _grants(pool: str, namespaces: set[str], limits: set[str]) -> list[str]:
+    """Return the rights in a pool: in its configured namespaces only, if no other one is used."""
+    grant = f"profile rbd pool={pool}"
+    if namespaces <= limits:
+        return [f"{grant} namespace={namespace}" for namespace in sorted(namespaces)]
+    return [grant]
 
 
 RULES = (unreadable, missing_right, unknown_location, unregistered_location)
