@@ -12,9 +12,10 @@ CONTENT = "csi.storage.k8s.io/volumesnapshotcontent/name"
 
 DEFAULT_PREFIX = "csi-snap-"
 
-# Parameters that change nothing: ceph-csi's `pool`, as a snapshot is in the pool of its volume, and
-# the class's own field, which Kubernetes' suite repeats among the parameters of its group classes.
-WITHOUT_EFFECT = ("pool", "deletionPolicy")
+# Parameters that change nothing: ceph-csi's `pool`, as a snapshot is in the pool of its volume;
+# ceph-csi's `volumeGroupNamePrefix`, as no RBD group is made; and the class's own field, which
+# Kubernetes' suite repeats among the parameters of its group classes.
+WITHOUT_EFFECT = ("pool", "volumeGroupNamePrefix", "deletionPolicy")
 
 _CREATE = "CreateSnapshot"
 _FREEZE = "freeze"

@@ -31,6 +31,17 @@ def test_a_class_of_ceph_csi() -> None:
     )
 
 
+def test_a_group_class_of_ceph_csi() -> None:
+    parameters = {
+        "clusterID": "main",
+        "pool": "kubernetes",
+        "volumeGroupNamePrefix": "team-a-",
+        "csi.storage.k8s.io/group-snapshotter-secret-name": "rbd",
+        "csi.storage.k8s.io/group-snapshotter-secret-namespace": "ceph",
+    }
+    assert snapshot_class.parse(parameters) == SnapshotParameters("main")
+
+
 def test_an_empty_class() -> None:
     assert snapshot_class.parse({}) == SnapshotParameters(None, "csi-snap-", {}, freeze=False)
     empty = dict.fromkeys(snapshot_class.KNOWN, "")
