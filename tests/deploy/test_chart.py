@@ -153,7 +153,7 @@ def test_odd_names_of_release_and_namespace_stay_names(release: str, tmp_path: P
     assert mistakes(file) == ""
     objects = by_kind(file.read_text())
     for each in (each for of_kind in objects.values() for each in of_kind):
-        assert each["metadata"].get("namespace", "0777") == "0777"
+        assert each["metadata"].get("namespace", "0777") in {"0777", "rook-ceph"}
         assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == release
     for service in objects["Service"]:
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service["metadata"]["name"])
@@ -203,6 +203,8 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("node.kubeletDir=/var/../kubelet", "/node/kubeletDir.*does not match pattern"),
         ("node.stateDir=/dev", "/node/stateDir"),
         ("node.podLabels.grafana_dashboard=1", "/node/podLabels"),
+        ("controller.storageClassSecrets[0]=a/b/c", "/controller/storageClassSecrets/0"),
+        ("controller.storageClassSecrets[0]=a.b/c", "/controller/storageClassSecrets/0"),
         ("controller.resources.limits.memory=much", "/controller/resources/limits/memory"),
     ],
 )
@@ -413,6 +415,28 @@ def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
     rules = [rule for role in (*objects["ClusterRole"], *objects["Role"]) for rule in role["rules"]]
     assert not any("*" in word for rule in rules for words in rule.values() for word in words)
     assert not any("secrets" in rule["resources"] for rule in rules)
+
+
+def test_secrets_of_classes_are_read_in_their_namespaces_and_no_others() -> None:
+    listed = "{one,rbdcsi/two,rook-ceph/provisioner,rook-ceph/publisher,1/x.y}"
+    objects = rendered(*MINIMAL, "--set", f"controller.storageClassSecrets={listed}")
+    secrets = {
+        role["metadata"]["namespace"]: (role["metadata"]["name"], rule["resourceNames"])
+        for role in objects["Role"]
+        for rule in role["rules"]
+        if rule["resources"] == ["secrets"] and rule["verbs"] == ["get"]
+    }
+    assert secrets == {
+        "rbdcsi": ("rbdcsi-controller", ["one", "two"]),
+        "rook-ceph": ("rbdcsi-controller-secrets", ["provisioner", "publisher"]),
+        "1": ("rbdcsi-controller-secrets", ["x.y"]),
+    }
+    bound = {
+        each["metadata"]["namespace"]: (each["roleRef"]["name"], each["subjects"])
+        for each in objects["RoleBinding"]
+    }
+    account = {"kind": "ServiceAccount", "name": "rbdcsi-controller", "namespace": "rbdcsi"}
+    assert bound == {namespace: (role, [account]) for namespace, (role, _) in secrets.items()}
 
 
 def test_the_values_of_the_manual_are_taken(tmp_path: Path) -> None:
