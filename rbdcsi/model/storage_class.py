@@ -23,10 +23,7 @@ WITHOUT_EFFECT = ("cephLogDir", "cephLogStrategy", "snapshotNamePrefix")
 _ENCRYPTION = re.compile("encrypt.*|integrityMode")
 _LIMITS = re.compile(r"(?:base|max)(?:Read|Write)?(?:Iops|Bps)|\w*psPerGiB|baseVolSizeBytes")
 _NOT_YET = (
-    (
-        re.compile("topologyConstrainedPools"),
-        "make a StorageClass for each pool, with allowedTopologies",
-    ),
+    (re.compile("topologyConstrainedPools"), "make a StorageClass for each pool"),
     (_ENCRYPTION, "the data would lie in Ceph unencrypted; leave such volumes to ceph-csi"),
     (re.compile("thickProvision"), "all images are thin"),
     (re.compile("imageFormat"), 'images of format 1 are deprecated; write "2"'),

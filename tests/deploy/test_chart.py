@@ -131,6 +131,25 @@ def test_overlay_is_valid_and_lets_its_one_node_be_drained(overlay: Path, tmp_pa
     assert "PodDisruptionBudget" not in objects
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_claims_of_an_overlays_class_can_grow_as_the_base_has_a_resizer(overlay: Path) -> None:
+    objects = by_kind(manifests.kustomized(overlay))
+    containers = objects["StatefulSet"][0]["spec"]["template"]["spec"]["containers"]
+    assert "resizer" in {each["name"] for each in containers}
+    assert all(each["allowVolumeExpansion"] for each in objects.get("StorageClass", ()))
+
+
+def test_the_tutorial_shows_as_many_containers_as_the_chart_makes() -> None:
+    text = (manifests.ROOT / "docs/tutorials/kubernetes.md").read_text()
+    shown = set(re.findall(r"^rbdcsi-(controller|node)-\S+ +(\d+)/(\d+) ", text, re.MULTILINE))
+    objects = rendered(*MINIMAL)
+    made = {
+        (role, *(str(len(objects[kind][0]["spec"]["template"]["spec"]["containers"])),) * 2)
+        for role, kind in (("controller", "StatefulSet"), ("node", "DaemonSet"))
+    }
+    assert shown == made
+
+
 def test_development_overlay_takes_the_mapper_that_needs_no_kernel_module_of_ceph() -> None:
     (development,) = (path for path in OVERLAYS if path.name == "development")
     (workload,) = by_kind(manifests.kustomized(development))["DaemonSet"]

@@ -68,7 +68,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_and_all_that_are_known
     [
         ("encrypted", "true", "would lie in Ceph unencrypted"),
         ("encryptionKMSID", "vault", "would lie in Ceph unencrypted"),
-        ("topologyConstrainedPools", "[]", "a StorageClass for each pool, with allowedTopologies"),
+        ("topologyConstrainedPools", "[]", "make a StorageClass for each pool"),
         ("thickProvision", "true", "all images are thin"),
         ("imageFormat", "1", "deprecated"),
         ("maxReadIops", "100", "limits no I/O"),
