@@ -18,7 +18,11 @@ YAML = blocks("yaml")
 VALUES = [block for block in YAML if block.text.startswith("# values.yaml\n")]
 CONFIGURATIONS = [block for block in YAML if block.text.startswith("clusters:\n")]
 OBJECTS = [block for block in YAML if block.text.startswith("apiVersion:")]
+SCRAPES = [block for block in YAML if block.text.startswith("scrape_configs:\n")]
 KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
+
+
+CHECKED = VALUES + CONFIGURATIONS + OBJECTS + SCRAPES
 
 
 def objects(block: Block) -> list[dict[str, Any]]:
@@ -26,7 +30,7 @@ def objects(block: Block) -> list[dict[str, Any]]:
 
 
 def test_every_block_of_yaml_is_checked_below() -> None:
-    assert [str(block) for block in YAML if block not in VALUES + CONFIGURATIONS + OBJECTS] == []
+    assert [str(block) for block in YAML if block not in CHECKED] == []
 
 
 @pytest.mark.parametrize("block", VALUES, ids=str)
@@ -56,6 +60,28 @@ def test_objects_are_complete(block: Block) -> None:
         if each["kind"] == "StorageClass":
             assert each["provisioner"] == DRIVER_NAME
             sources.PARAMETERS.parse(each["parameters"])
+
+
+def test_a_prometheus_of_ones_own_gives_series_the_labels_of_the_charts_monitor() -> None:
+    (block,) = SCRAPES
+    (job,) = yaml.safe_load(block.text)["scrape_configs"]
+    own = {
+        each["target_label"]: each["source_labels"]
+        for each in job["relabel_configs"]
+        if "target_label" in each
+    }
+    values = "existingSecret=rbdcsi-config,monitoring.podMonitor.enabled=true"
+    rendered = yaml.safe_load_all(manifests.template("--set", values))
+    (monitor,) = (each for each in rendered if each and each["kind"] == "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    of_chart = {
+        each["targetLabel"]: each["sourceLabels"]
+        for each in endpoint["relabelings"]
+        if "sourceLabels" in each
+    }
+    assert own == {**of_chart, "pod": ["__meta_kubernetes_pod_name"]}  # the operator adds that one
+    assert job["honor_labels"] == endpoint["honorLabels"]
+    assert "rbdcsi" in job["job_name"]
 
 
 def test_static_volume_of_the_guide_is_the_example() -> None:
