@@ -12,7 +12,7 @@ import rados
 import rbd
 
 from rbdcsi import errors
-from rbdcsi.ceph import ceph_errors, objects, omap
+from rbdcsi.ceph import ceph_errors, objects, omap, trash
 from rbdcsi.ceph.open_image import OpenImage
 from rbdcsi.model import image_layout
 from rbdcsi.model.image_layout import Layout
@@ -237,7 +237,7 @@ class Images:
             stopping: called now and then; if it returns True, the removal ends before its end.
 
         Raises:
-            NotFound: no such image.
+            NotFound: no such image in the trash.
             Refused: a client has it open.
             Busy: it was stopped.
         """
@@ -245,6 +245,8 @@ class Images:
         with doing, rbd.Image(self._ioctx, image_id=image_id) as image:
             if len(list(image.watchers_list())) > 1:  # one is this client
                 raise errors.Refused(f"image {image_id} is open by a client, its data is kept")
+            # A person may have restored it since its entry was read.
+            trash.begin_removal(self._ioctx, image_id)
             size = image.size()
             while size and not stopping():
                 size = max(0, size - _EMPTIED_BYTES)

@@ -116,19 +116,33 @@ def finish_move(ioctx: rados.Ioctx, image_id: str, name: str) -> None:
     """
     with ceph_errors.translated("finishing the move to the trash of image", image_id):
         names.remove(ioctx, name, image_id)
-        _set_normal(ioctx, image_id)
+        _set_state(ioctx, image_id, State.NORMAL, State.MOVING)  # unless another call was first
 
 
-def _set_normal(ioctx: rados.Ioctx, image_id: str) -> None:
-    """Set the entry's state to `normal` if it is `moving`; otherwise another call was first."""
-    states = bytes((State.NORMAL.value, State.MOVING.value))  # to be set, expected
+def begin_removal(ioctx: rados.Ioctx, image_id: str) -> None:
+    """Note that an image's data is being removed: librbd does not restore the image from then on.
+
+    Raises:
+        NotFound: the image is in the trash no more, or is being restored.
+    """
+    with ceph_errors.translated("beginning the removal of image", image_id):
+        begun = _set_state(ioctx, image_id, State.REMOVING, State.NORMAL)
+    if not begun:
+        raise errors.NotFound(f"image {image_id} is in the trash no more, or is being restored")
+
+
+def _set_state(ioctx: rados.Ioctx, image_id: str, state: State, expected: State) -> bool:
+    """Set the entry's state; return False if there is no entry, or it has neither of the two."""
+    states = bytes((state.value, expected.value))
     try:
         _execute(ioctx, "trash_state_set", objects.counted(image_id) + states)
     except rados.ObjectNotFound:
-        pass
+        return False
     except rados.OSError as error:
         if abs(ceph_errors.errno_of(error)) != errno.ESTALE:
             raise
+        return False
+    return True
 
 
 def _execute(ioctx: rados.Ioctx, method: str, argument: bytes) -> None:

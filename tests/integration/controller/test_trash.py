@@ -59,6 +59,31 @@ def test_a_late_move_leaves_a_newer_image_of_that_name_alone(view: View) -> None
         rbd.RBD().remove(view.ioctx, "again")
 
 
+def test_the_data_of_an_image_that_was_restored_is_kept(view: View) -> None:
+    images, image_id = Images(view.ioctx), created(view, "restored")
+    with rbd.Image(view.ioctx, "restored") as image:
+        image.write(b"data", 0)
+    moves.to_trash(view.ioctx, image_id, "restored")
+    rbd.RBD().trash_restore(view.ioctx, image_id, "restored")
+    with pytest.raises(errors.NotFound, match="in the trash no more"):
+        images.empty_trashed(image_id, lambda: False)
+    with rbd.Image(view.ioctx, "restored", read_only=True) as image:
+        assert (image.size(), image.read(0, 4)) == (SIZE, b"data")
+    rbd.RBD().remove(view.ioctx, "restored")
+
+
+def test_an_image_is_not_restored_without_its_data(view: View) -> None:
+    images, image_id = Images(view.ioctx), created(view, "emptied")
+    moves.to_trash(view.ioctx, image_id, "emptied")
+    with pytest.raises(errors.Busy, match="was stopped"):
+        images.empty_trashed(image_id, lambda: True)
+    with pytest.raises(rbd.ImageBusy):
+        rbd.RBD().trash_restore(view.ioctx, image_id, "emptied")
+    images.empty_trashed(image_id, lambda: False)
+    images.remove_trashed(image_id, lambda: False)
+    assert (view.trashed(), images.exists(image_id)) == ([], False)
+
+
 def test_an_image_in_a_group_stays(view: View) -> None:
     image_id = created(view, "grouped")
     rbd.RBD().group_create(view.ioctx, "group")
