@@ -103,12 +103,15 @@ def flatten(
     writers: frozenset[str],
     stopping: Callable[[], bool],
     at_last: Callable[[], bool],
-) -> None:
+) -> bool:
     """Copy into the clone what it still reads from its parent, and detach it from the parent.
 
     Clients that have the image mapped go on. It takes time by the size of the image, and is broken
     off if another caller of this process wants to change the image. The caller has claimed it, see
     flattening.py. The object map is invalid until this returns, see object_map.py.
+
+    If a client of a node by librbd (rbd-nbd, qemu) has the image's lock, librbd asks that client to
+    do it, which does not break off.
 
     Args:
         ioctx: the location of the clone.
@@ -118,10 +121,12 @@ def flatten(
         at_last: called when the last object is about to be copied; if it returns False, the copying
             ends before its end.
 
+    Returns:
+        False if it was broken off.
+
     Raises:
         NotFound: no such image.
-        Busy: it was stopped, another caller wants to change the image, or one of the writers does
-            not answer.
+        Busy: one of the writers does not answer.
     """
 
     def progress(_done: int, _total: int) -> int:
@@ -139,11 +144,14 @@ def flatten(
     doing = ceph_errors.translated("flattening image", image_id)
     with doing, changes.turn(image_id), rbd.Image(ioctx, image_id=image_id) as image:
         require_answers(ioctx, OpenImage(image_id, image), image_id, writers)
-        object_map.invalidate(ioctx, image)
         try:
+            object_map.invalidate(ioctx, image)
             image.flatten(progress_of_copying)
+        except rbd.OperationCanceled:
+            return False
         finally:
             object_map.rebuild(image)
+    return True
 
 
 def mend_map(ioctx: rados.Ioctx, image_id: str, writers: frozenset[str]) -> None:

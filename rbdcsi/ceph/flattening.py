@@ -12,6 +12,8 @@ its parent, it detaches the new snapshot, too, which may lack what was not copie
 - an image that is being deleted is not flattened any more, and its data is removed only when it has
   no claim, see `require_none`.
 - a claim ends only after the object map is valid again, so that snapshots have a valid one, too.
+- the claim of a process that died is taken over, and the image flattened to its end: a client of a
+  node, which has the lock, may still copy for that process.
 """
 
 import contextlib
@@ -68,9 +70,15 @@ class Claims:
 
     def end(self, image_id: str, client: str) -> None:
         """Remove the client's claim of an image; the claim of another client stays."""
-        for mark in ("", _AT_LAST, _WANTED, _AT_LAST + _WANTED):
-            if self._omap.swap(_CLAIM + image_id, client + mark, None):
-                return
+        self._replace(image_id, client, None)
+
+    def take_over(self, image_id: str, former: str, client: str) -> bool:
+        """Claim an image in the place of a former client; return False if that has no claim."""
+        return self._replace(image_id, former, client)
+
+    def _replace(self, image_id: str, former: str, claim: str | None) -> bool:
+        texts = [former + mark for mark in ("", _AT_LAST, _WANTED, _AT_LAST + _WANTED)]
+        return any(self._omap.swap(_CLAIM + image_id, text, claim) for text in texts)
 
     def all(self) -> dict[str, Claim]:
         """Return the claim of each claimed image."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rbdcsi import errors
 from rbdcsi.attachments import store
@@ -13,6 +14,7 @@ from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.ceph.flattening import Claims
 
 _RENEW_SECONDS = lease.SECONDS / 3
+_Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.5  # between two looks whether to break off
 
 
@@ -33,10 +35,13 @@ class Flattening:
     location_lease: lease.Lease
 
     def run(self, client: str) -> bool:
-        """Flatten; return False if it cannot be now, was to be changed, or the lease was lost.
+        """Flatten; return False if it was broken off, for a change of the image or a lost lease.
 
         Args:
             client: the address of the client that copies, which has claimed the image.
+
+        Raises:
+            Busy: a client that has the image mapped does not answer.
         """
         claims, stopping = Claims(self.location.ioctx), threading.Event()
 
@@ -44,21 +49,17 @@ class Flattening:
             is_there = self.location.images.name_of(self.image_id) is not None
             return is_there and claims.is_undisturbed(self.image_id, client)
 
-        try:
-            self._watched(
-                lambda: cloning.flatten(
-                    self.ioctx,
-                    self.image_id,
-                    self._writers(),
-                    stopping.is_set,
-                    lambda: claims.note_last(self.image_id, client),
-                ),
-                may_go_on,
-                stopping,
-            )
-        except errors.Busy:  # what is copied stays
-            return False
-        return True
+        return self._watched(
+            lambda: cloning.flatten(
+                self.ioctx,
+                self.image_id,
+                self._writers(),
+                stopping.is_set,
+                lambda: claims.note_last(self.image_id, client),
+            ),
+            may_go_on,
+            stopping,
+        )
 
     def mend(self) -> bool:
         """Make the object map valid after a cut-off flattening; return False if it cannot now."""
@@ -73,8 +74,8 @@ class Flattening:
         return True
 
     def _watched(
-        self, work: Callable[[], None], may_go_on: Callable[[], bool], stopping: threading.Event
-    ) -> None:
+        self, work: Callable[[], _Result], may_go_on: Callable[[], bool], stopping: threading.Event
+    ) -> _Result:
         """Do the work; set `stopping` if it may not go on, or the lease is lost."""
         with futures.ThreadPoolExecutor(1, "flatten") as executor:
             working = executor.submit(work)
@@ -89,7 +90,7 @@ class Flattening:
                         stopping.set()
             finally:
                 stopping.set()
-        working.result()
+        return working.result()
 
     def _writers(self) -> frozenset[str]:
         return store.Records(self.location.ioctx).get(self.image_id).writers()

@@ -1,5 +1,6 @@
 """Volumes are used, moved and deleted while their images are flattened."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,10 +13,15 @@ import rbd
 from e2e import driver, groups, leftovers, processes, snapshots, volume
 from e2e.clusters import commands
 from e2e.volume import MIB, Volume
-from rbdcsi.ceph import connections
+from rbdcsi.attachments.attach import Attacher
+from rbdcsi.ceph import connections, objects
 from rbdcsi.ceph.flattening import Claims
+from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Locations
 from rbdcsi.model import ids, storage_class
+from rbdcsi.model.capabilities import AccessMode, Capability
+from rbdcsi.services import convert
+from rbdcsi.volumes import clone_notes
 from rbdcsi.volumes.clone_notes import CloneNotes
 from rbdcsi.volumes.clone_rules import SOFT_DEPTH
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
@@ -23,7 +29,7 @@ from rbdcsi.volumes.create import Provisioner
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
 from tests.integration.controller.at_once import repeated
-from tests.integration.node.lab import Lab
+from tests.integration.node.lab import Lab, take_down
 from tests.refusal import refused
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
@@ -146,6 +152,62 @@ def test_no_data_is_lost_if_the_flattening_process_is_killed(
             image.parent_info()
         assert image.flags() == 0
     lab.cluster.ceph("osd", "blocklist", "rm", client)
+
+
+def test_the_client_of_a_node_that_copies_for_a_process_that_died_detaches_no_snapshot(
+    lab: Lab, chain: list[Volume], tmp_path: Path
+) -> None:
+    pooled, deep, node, claims = lab.pooled(), chain[-1], lab.nodes[0], Claims(lab.ioctx)
+    before, image_id = lab.checksum(deep), lab.image_id(deep)
+    capability = Capability(AccessMode.SINGLE_NODE_WRITER, block=True)
+    attacher = Attacher(pooled, Locations(pooled))  # a controller would flatten the image
+    generation = attacher.attach(ids.parse(deep.id), node.name, capability, readonly=False)
+    deep.publish_context = {convert.GENERATION: str(generation)}
+    volume.stage(node, deep)
+    with volume.publish(node, deep).open("r+b", buffering=0) as device:
+        device.write(b"\x01")  # as before; so the node's client has the lock
+        os.fsync(device.fileno())
+    program = (sys.executable, "-c", _FLATTEN, lab.controller.config, driver.CLUSTER_ID)
+    with processes.start(program, tmp_path / "output") as child:
+        commands.wait_until(lambda: _copied(lab, image_id) > 3, "data is copied", pause=0)
+        child.kill()
+    client = claims.all()[image_id].client
+    lab.ioctx.rm_xattr(clone_notes.OBJECT, "lock.rbdcsi.clones")  # as if its lease had run out
+    working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
+    working.start()
+    commands.wait_until(lambda: not claims.all(), "a snapshot can be taken", pause=0)
+    header = Images(lab.ioctx).header(image_id)
+    assert header
+    assert header.parent is None
+    working.join()
+    lab.controller.start()
+    take_down(node, deep)
+    volume.detach(lab.controller, deep, node.name)
+    assert lab.checksum(deep) == before
+    lab.cluster.ceph("osd", "blocklist", "rm", client)
+
+
+def _copied(lab: Lab, image_id: str) -> int:
+    """Return how many data objects the image has."""
+    prefix = f"rbd_data.{image_id}."
+    return sum(found.key.startswith(prefix) for found in lab.ioctx.list_objects())
+
+
+def test_an_image_that_cannot_be_flattened_keeps_no_other_one_from_it(
+    lab: Lab, chain: list[Volume]
+) -> None:
+    pooled, notes, damaged = lab.pooled(), CloneNotes(lab.ioctx), "0damaged"
+    header = objects.HEADER + damaged
+    with rados.WriteOpCtx() as op:
+        lab.ioctx.set_omap(op, ("size",), (b"no number",))
+        lab.ioctx.operate_write_op(op, header)
+    notes.add_deep(damaged, "2026-01-01T00:00:00Z")  # comes before all others
+    CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run()
+    assert list(notes.deep()) == [damaged]
+    with lab.image(chain[-1]) as image, pytest.raises(rbd.ImageNotFound):
+        image.parent_info()
+    lab.ioctx.remove_object(header)
+    notes.remove_deep(damaged)
 
 
 def test_flattening_is_broken_off_for_a_snapshot_of_another_process(
