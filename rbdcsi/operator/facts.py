@@ -60,6 +60,7 @@ class Volume:
         record: the attachments; empty if it is damaged.
         watchers: the clients that have the image open for writing.
         mirror_daemons: those of them that are rbd-mirror's.
+        flattened: whether a controller has claimed the image to flatten it, if that was looked at.
         empty: whether nothing was written into it; None if that was not tried.
         parent_lost: whether it is a clone whose parent's snapshot is gone, if that was looked at.
         damage: the messages about damaged values, by kind: record, spec, mark, header.
@@ -76,6 +77,7 @@ class Volume:
     record: VolumeRecord = field(default_factory=VolumeRecord)
     watchers: frozenset[str] = frozenset()
     mirror_daemons: frozenset[str] = frozenset()
+    flattened: bool = False
     empty: bool | None = None
     parent_lost: bool = False
     damage: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from rbdcsi import errors
 from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.attachments.store import Records
 from rbdcsi.ceph import ceph_csi, mirroring, trash
+from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.locations import Location
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark
@@ -78,6 +79,7 @@ def read(
         record=record if isinstance(record, VolumeRecord) else VolumeRecord(),
         watchers=watchers,
         mirror_daemons=_mirror_daemons(open_location, image_id, depth, watchers),
+        flattened=_is_flattened(open_location, image_id, depth, watchers),
         empty=_is_empty(open_location, candidate, header) if depth is Depth.ALL else None,
         damage=damage,
         node_keys=tuple(node_keys),
@@ -156,6 +158,15 @@ def _mirror_daemons(
         return mirroring.daemons(open_location.ioctx, image_id)
     except errors.NotFound:
         return frozenset()
+
+
+def _is_flattened(
+    open_location: Location, image_id: str, depth: Depth, watchers: frozenset[str]
+) -> bool:
+    """Return whether a controller has claimed an image that is watched, if that is looked for."""
+    if depth is not Depth.ALL or not watchers:
+        return False
+    return Claims(open_location.ioctx).begin_get(image_id).result() is not None
 
 
 def _is_empty(open_location: Location, candidate: Candidate, header: Header | None) -> bool | None:

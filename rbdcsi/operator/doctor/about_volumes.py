@@ -31,9 +31,14 @@ def foreign_watcher(cluster: Cluster) -> Iterator[Finding]:
         explained = recorded | volume.mirror_daemons | cluster.blocklist | drivers
         if volume.record.rollback:
             explained |= {volume.record.rollback.client}
-        for address in sorted(volume.watchers - explained):
-            if _is_allowed(cluster, address):
-                continue
+        foreign = [
+            address
+            for address in sorted(volume.watchers - explained)
+            if not _is_allowed(cluster, address)
+        ]
+        if volume.flattened and len(foreign) == 1:
+            continue  # the controller that flattens it, as staging takes it, too
+        for address in foreign:
             yield Finding(
                 "foreign-watcher",
                 cluster.cluster_id,
@@ -117,9 +122,12 @@ def stuck_deletion(cluster: Cluster) -> Iterator[Finding]:
         watchers = sorted(volume.watchers - cluster.blocklist)
         too_long = cluster.now - datetime.fromisoformat(since) > _DELETION
         cause, remedy, commands = "the cause is logged", _LOOK_AT_LOG, list[str]()
-        if watchers:
+        if watchers and too_long:
             cause = f"client {', '.join(watchers)} has it open"
-            remedy = "end that client; if its process is gone or cannot be found, shut it out"
+            remedy = (
+                "end that client, unless it is a controller that removes the data; if its process "
+                "is gone or cannot be found, shut it out"
+            )
             commands = [command("ceph", "osd", "blocklist", "add", each, _DAY) for each in watchers]
         elif foreign := _foreign_snapshots(volume, cluster):
             cause = "it has snapshots that the driver did not take: " + ", ".join(foreign.values())

@@ -158,6 +158,11 @@ def stuck_deletion(bench: Bench) -> Iterator[State]:
     made = volume.create(bench.controller, "stuck", size=16 * volume.MIB)
     with bench.hold(made):
         volume.delete(bench.controller, made)
+        long_ago = clock.after(-DAY)
+        store.Records(bench.view.ioctx).change(
+            bench.view.image_id(made),
+            lambda record: dataclasses.replace(record, deleting=long_ago),
+        )
         yield State("stuck-deletion", made.id)
     bench.view.wait_until_gone(bench.view.image_id(made))
 

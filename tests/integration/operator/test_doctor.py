@@ -11,6 +11,7 @@ from e2e import snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps
 from e2e.driver import CLUSTER_ID, Driver, Installation
 from rbdcsi.attachments.fences import Fences
+from rbdcsi.ceph.flattening import Claims
 from rbdcsi.runtime import clock
 from tests.integration.controller.view import View
 from tests.integration.operator.conftest import Hold
@@ -107,6 +108,20 @@ def test_a_healthy_cluster_has_no_findings_while_volumes_are_used(
         done = shell.run("doctor")
         volume.unstage(nodes[0], made)
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing found\n", "")
+
+
+def test_the_controller_that_flattens_an_image_is_no_finding(
+    bench: Bench, shell: Shell, hold: Hold
+) -> None:
+    claims = Claims(bench.view.ioctx)
+    with bench.volume("flattened") as made, hold(made) as address:
+        bench.controller.stop()  # it would end the claim
+        image_id = bench.view.image_id(made)
+        assert claims.begin(image_id, address)
+        assert shell.findings() == []
+        claims.end(image_id, address)
+        (finding,) = shell.findings()
+    assert (finding["kind"], finding["object"]) == ("foreign-watcher", made.id)
 
 
 def test_a_cluster_that_does_not_answer_is_a_finding_and_hides_no_other(

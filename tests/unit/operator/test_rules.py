@@ -31,6 +31,7 @@ from rbdcsi.volumes import spec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 THEN = "2026-01-01T00:00:00+00:00"
+LONG_AGO = (NOW - timedelta(hours=2)).isoformat()
 CLIENT = "10.0.0.1:0/1"
 STRANGER = "10.0.0.9:0/9"
 RECORD = NodeRecord("n", ("10.0.0.1:0/7",), "b-1", "1", THEN, machine_id="m-1")
@@ -102,8 +103,8 @@ def test_nothing_is_found_in_a_healthy_cluster() -> None:
     [
         (changed(watchers=frozenset({CLIENT, STRANGER})), "foreign-watcher"),
         (changed(watchers=frozenset()), "staged-without-watcher"),
-        (deleting(NOW.isoformat(), STRANGER), "stuck-deletion"),
-        (deleting((NOW - timedelta(hours=2)).isoformat()), "stuck-deletion"),
+        (deleting(LONG_AGO, STRANGER), "stuck-deletion"),
+        (deleting(LONG_AGO), "stuck-deletion"),
         (
             dataclasses.replace(
                 deleting(NOW.isoformat()),
@@ -145,7 +146,14 @@ RELEASED = dataclasses.replace(ATTACHMENT, state=State.RELEASED, client=None, re
             changed(watchers=frozenset({CLIENT, STRANGER}), mirror_daemons=frozenset({STRANGER})),
             id="rbd-mirror",
         ),
+        pytest.param(
+            changed(watchers=frozenset({CLIENT, STRANGER}), flattened=True),
+            id="the controller that flattens it",
+        ),
         pytest.param(deleting(NOW.isoformat()), id="a deletion that has just begun"),
+        pytest.param(
+            deleting(NOW.isoformat(), STRANGER), id="the controller that removes its data"
+        ),
         pytest.param(
             changed(record=VolumeRecord(), watchers=frozenset(), empty=False),
             id="an unmanaged image with data",
@@ -158,6 +166,11 @@ RELEASED = dataclasses.replace(ATTACHMENT, state=State.RELEASED, client=None, re
 )
 def test_a_usual_state_of_a_volume_is_no_finding(volume: Volume) -> None:
     assert kinds(cluster(volume)) == []
+
+
+def test_only_one_client_can_be_the_one_that_flattens() -> None:
+    watched = changed(watchers=frozenset({CLIENT, STRANGER, "10.0.0.8:0/8"}), flattened=True)
+    assert kinds(cluster(watched)) == ["foreign-watcher"] * 2
 
 
 def test_a_watcher_that_is_shut_out_already_is_no_finding() -> None:
@@ -231,7 +244,7 @@ def test_a_deleted_volume_that_waits_for_snapshots_of_the_driver_is_no_fault() -
 
 
 def test_a_watch_that_outlives_its_client_is_ended_where_ceph_keeps_it() -> None:
-    volume = deleting((NOW - timedelta(hours=2)).isoformat(), STRANGER)
+    volume = deleting(LONG_AGO, STRANGER)
     (finding,) = examine([cluster(volume, blocklist=frozenset({STRANGER}))], RULES)
     assert finding.kind == "stuck-deletion"
     assert finding.commands == ("ceph osd map p rbd_header.a",)
