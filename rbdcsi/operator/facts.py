@@ -117,11 +117,17 @@ class NotedFence:
 
 @dataclass(frozen=True)
 class NotedSnapshot:
-    """The record of a snapshot by its CSI name, None if it is damaged."""
+    """The record of a snapshot by its CSI name, None if it is damaged.
+
+    The keys beside a damaged record still identify its snapshot: `taken` is the handle; of a
+    snapshot that may not be taken yet, `source` is the volume.
+    """
 
     name: str
     record: SnapshotRecord | None
     damage: str | None = None
+    taken: SnapshotHandle | None = None
+    source: VolumeHandle | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,15 @@ class Cluster:
             for record in self._snapshot_records()
             if self.here(record.volume) == volume
         }
+
+    def has_damaged_record(self, snapshot: SnapshotHandle) -> bool:
+        """Return whether a damaged record is, or may be, that of a snapshot of this clusterID."""
+        return any(
+            (noted.taken and self.snapshot_here(noted.taken) == snapshot)
+            or (noted.source and self.here(noted.source) == snapshot.volume)
+            for each in self.of_ceph
+            for noted in each.snapshots
+        )
 
     def _snapshot_records(self) -> Iterator[SnapshotRecord]:
         for each in self.of_ceph:

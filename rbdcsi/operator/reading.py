@@ -266,11 +266,17 @@ def _fences(connection: Connection, listed: frozenset[str]) -> Iterator[NotedFen
 
 
 def _snapshots(connection: Connection) -> Iterator[NotedSnapshot]:
-    for name, record in Snapshots(connection.home(), connection.cluster_id).each():
+    stored = Snapshots(connection.home(), connection.cluster_id)
+    damaged = dict[str, errors.Failed]()
+    for name, record in stored.each():
         if isinstance(record, SnapshotRecord):
             yield NotedSnapshot(name, record)
         else:
-            yield NotedSnapshot(name, None, str(record))
+            damaged[name] = record
+    taken = {name: handle for handle, name in stored.taken()} if damaged else {}
+    sources = {name: volume for volume, name in stored.all_being_taken()} if damaged else {}
+    for name, error in damaged.items():
+        yield NotedSnapshot(name, None, str(error), taken.get(name), sources.get(name))
 
 
 def _lacking(connection: Connection) -> Iterator[str]:

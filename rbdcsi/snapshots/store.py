@@ -132,10 +132,19 @@ class Snapshots:
         keys = self._omap.items(_TAKING + _volume_key(volume))
         return [urllib.parse.unquote(quoted) for _, quoted in keys]
 
+    def all_being_taken(self) -> Iterator[tuple[ids.VolumeHandle, str]]:
+        """Yield volume and CSI name of each snapshot that may not be taken yet."""
+        for key, quoted in self._omap.items(_TAKING):
+            volume_key, _, _ = key.removeprefix(_TAKING).rpartition("/")
+            yield self._volume(volume_key), urllib.parse.unquote(quoted)
+
     def _handle(self, key: str) -> ids.SnapshotHandle:
-        pool_id, namespace, image_id, snap_id = key.removeprefix(_SOURCE).split("/")
-        location_id = locations.location_id(self._cluster_id, f"{pool_id}/{namespace}")
-        return ids.SnapshotHandle(ids.VolumeHandle(location_id, image_id), int(snap_id, 16))
+        volume_key, _, snap_id = key.removeprefix(_SOURCE).rpartition("/")
+        return ids.SnapshotHandle(self._volume(volume_key), int(snap_id, 16))
+
+    def _volume(self, key: str) -> ids.VolumeHandle:
+        location_key, _, image_id = key.rpartition("/")
+        return ids.VolumeHandle(locations.location_id(self._cluster_id, location_key), image_id)
 
 
 def _stored(key: str, text: str | None) -> StoredSnapshot | None:

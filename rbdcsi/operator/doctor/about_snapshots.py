@@ -20,8 +20,9 @@ def damaged_snapshot(cluster: Cluster) -> Iterator[Finding]:
                 each.damage,
                 "the snapshot cannot be deleted, and no other one can have its name; its volume's "
                 "data stays when the volume is deleted",
-                "remove the record; the snapshot then counts as one that a person took (`rbdcsi "
-                "snapshots ls`: unmanaged), and is removed with `rbd snap rm`",
+                "when no VolumeSnapshotContent needs the snapshot any more, remove the record; the "
+                "snapshot then counts as one that a person took (`rbdcsi snapshots ls`: "
+                "unmanaged), and is removed with `rbd snap rm`",
                 (command("rados", *where, "rmomapkey", store.OBJECT, store.name_key(each.name)),),
             )
 

@@ -174,7 +174,9 @@ def _foreign_snapshots(volume: Volume, cluster: Cluster) -> dict[int, str]:
     return {
         each.snap_id: each.name
         for each in (volume.header.user_snapshots() if volume.header else ())
-        if SnapshotHandle(volume.handle, each.snap_id) not in recorded
+        for handle in (SnapshotHandle(volume.handle, each.snap_id),)
+        if handle not in recorded
+        and not cluster.has_damaged_record(handle)
         and each.name not in taking
         and not each.name.startswith(clone_notes.PREFIX)
     }

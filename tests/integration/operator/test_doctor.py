@@ -11,8 +11,10 @@ from e2e import snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps
 from e2e.driver import CLUSTER_ID, Driver, Installation
 from rbdcsi.attachments.fences import Fences
+from rbdcsi.ceph import omap
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.runtime import clock
+from rbdcsi.snapshots import store
 from tests.integration.controller.view import View
 from tests.integration.operator.conftest import Hold
 from tests.integration.operator.shell import Shell
@@ -122,6 +124,21 @@ def test_the_controller_that_flattens_an_image_is_no_finding(
         claims.end(image_id, address)
         (finding,) = shell.findings()
     assert (finding["kind"], finding["object"]) == ("foreign-watcher", made.id)
+
+
+def test_a_snapshot_whose_record_is_damaged_is_not_to_be_removed(
+    bench: Bench, shell: Shell
+) -> None:
+    with bench.volume("kept") as made:
+        taken = snapshots.create(bench.controller, "kept", made.id).snapshot_id
+    records, key = omap.Omap(bench.view.ioctx, store.OBJECT), store.name_key("kept")
+    intact = records.get(key)
+    records.put(key, "{")
+    (finding,) = shell.findings()
+    assert (finding["kind"], finding["object"]) == ("damaged-record", "snapshot kept")
+    records.put(key, intact)
+    snapshots.delete(bench.controller, taken)
+    bench.view.wait_until_gone(bench.view.image_id(made))
 
 
 def test_a_cluster_that_does_not_answer_is_a_finding_and_hides_no_other(

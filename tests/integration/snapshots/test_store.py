@@ -37,12 +37,14 @@ def test_a_snapshot_is_reserved_taken_and_removed(snapshots: store.Snapshots) ->
     assert not snapshots.swap(NAME, None, reserved)
     assert snapshots.being_taken(VOLUME) == [NAME]
     assert snapshots.being_taken(OTHER) == []
+    assert list(snapshots.all_being_taken()) == [(VOLUME, NAME)]
     assert list(snapshots.taken()) == []
     assert snapshots.named(NAME) == reserved
     taken = _taken(NAME, VOLUME, 18)
     handle = ids.SnapshotHandle(VOLUME, 18)
     assert snapshots.swap(NAME, reserved, taken)
     assert snapshots.being_taken(VOLUME) == []
+    assert list(snapshots.all_being_taken()) == []
     assert list(snapshots.taken()) == [(handle, NAME)]
     assert snapshots.of_snapshot(handle) == taken
     assert snapshots.of_snapshot(ids.SnapshotHandle(VOLUME, 19)) is None

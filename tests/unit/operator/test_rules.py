@@ -11,7 +11,7 @@ from rbdcsi.ceph.lineage import ImageSnapshot, SnapshotKind
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import storage_class
 from rbdcsi.model.capabilities import AccessMode
-from rbdcsi.model.ids import LocationId, VolumeHandle
+from rbdcsi.model.ids import LocationId, SnapshotHandle, VolumeHandle
 from rbdcsi.model.image_layout import Layout
 from rbdcsi.model.node_options import NodeOptions
 from rbdcsi.nodes.presence import Answer, Answers
@@ -241,6 +241,22 @@ def test_a_deleted_volume_that_waits_for_snapshots_of_the_driver_is_no_fault() -
     record = SnapshotRecord("s", str(VOLUME.handle), "csi-snap-s", SNAPSHOT.snap_id)
     assert kinds(cluster(waiting)) == ["stuck-deletion"]
     assert kinds(cluster(waiting, snapshots=(NotedSnapshot("s", record),))) == []
+
+
+@pytest.mark.parametrize(
+    "identified", [{"taken": SnapshotHandle(VOLUME.handle, 4)}, {"source": VOLUME.handle}]
+)
+def test_a_snapshot_whose_record_is_damaged_is_not_to_be_removed(
+    identified: dict[str, object],
+) -> None:
+    header = Header(1, 1, 1, None, None, None, {}, (SNAPSHOT,))
+    waiting = dataclasses.replace(deleting(LONG_AGO), header=header)
+    damaged = NotedSnapshot("s", None, "m", **identified)  # type: ignore[arg-type]
+    assert kinds(cluster(waiting, snapshots=(damaged,))) == ["damaged-record"]
+    other = dataclasses.replace(SNAPSHOT, snap_id=5)
+    waiting = dataclasses.replace(waiting, header=dataclasses.replace(header, snapshots=(other,)))
+    found = kinds(cluster(waiting, snapshots=(damaged,)))
+    assert ("stuck-deletion" in found) == ("taken" in identified)
 
 
 def test_a_watch_that_outlives_its_client_is_ended_where_ceph_keeps_it() -> None:
