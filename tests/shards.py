@@ -34,7 +34,9 @@ FAILOVER = (
 SUITE = "tests/kubernetes/test_suite.py::test_the_chosen_specs_pass"
 SHARDS: Mapping[str, Shard] = {
     "life": Shard("vm", ["tests/vm/test_life.py"]),
-    "faults": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("faults", "krbd", "selinux")]),
+    "faults": Shard(
+        "vm", [f"tests/vm/test_{name}.py" for name in ("faults", "krbd", "nbd", "selinux")]
+    ),
     "failover-krbd": Shard("vm", [f"{FAILOVER}[krbd"]),
     "failover-nbd": Shard("vm", [f"{FAILOVER}[nbd"]),
     "machine": Shard("vm", [f"tests/vm/test_{name}.py" for name in ("machine", "without_cephx")]),

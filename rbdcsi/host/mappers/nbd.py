@@ -2,11 +2,14 @@
 
 For images with features that krbd does not support. Neither the kernel nor rbd-nbd knows an image's
 ids, so the mapper keeps them in a record for each image (`state_dir`). A device is that of a record
-if its rbd-nbd was started with the configuration beside the record.
+if its rbd-nbd was started with the configuration beside the record. An rbd-nbd that hangs before it
+has a device outlives its plugin, too; by its lock on the directory it is found and ended.
 """
 
 import contextlib
 import shutil
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +17,12 @@ from rbdcsi import errors
 from rbdcsi.host import command, undo
 from rbdcsi.host.block import devices
 from rbdcsi.host.kernel import cgroup, memfd, nbd_netlink, sysfs
-from rbdcsi.host.mappers import interface, state_dir
+from rbdcsi.host.mappers import daemons, interface, state_dir
 from rbdcsi.host.mappers.interface import Access, Image, MappedDevice
 from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
+
+_PAUSE = 0.02  # seconds
 
 
 class Nbd:
@@ -110,7 +115,7 @@ class Nbd:
             "rbd_cache = false",
         )
         conf.write_text("\n".join(("[global]", *settings, "")))
-        with memfd.containing(access.secret) as key:
+        with memfd.containing(access.secret) as key, daemons.lock(directory) as lock:
             argv = (
                 *("rbd-nbd", "map", "--try-netlink", "--conf", str(conf), "--id", access.user),
                 *(("--keyfile", memfd.path(key)) if access.key else ()),
@@ -120,7 +125,7 @@ class Nbd:
                 cgroup.command_in(self._group, argv),
                 seconds=seconds,
                 step=f"mapping {image}",
-                pass_fds=(key,),
+                pass_fds=(key, lock),
                 outlives_plugin=True,
             )
         if device := interface.find(self, image):
@@ -134,13 +139,18 @@ class Nbd:
         if not directory.exists():
             return
         self._states.require_intact(directory)
-        if nbd := _device_of(directory, connected()):
-            if not in_use:
-                devices.require_unused(nbd.path, nbd.pid)
-            argv = ("rbd-nbd", "unmap", str(nbd.path))
-            command.run(argv, seconds=seconds, step=f"unmapping {nbd.path}")
-            if _device_of(directory, connected()):
-                raise errors.Busy(f"{nbd.path}: rbd-nbd has not released it yet; repeat the call")
+        _unmap_device(directory, seconds, in_use)
+        while daemons.is_locked(directory):
+            # After an unmapping, rbd-nbd may still have to write; one that starts has nothing.
+            if not _unmapping(directory).exists() and not _unmap_device(directory, seconds, in_use):
+                _end_starting(directory)
+            try:
+                time.sleep(deadlines.remaining(_PAUSE))
+            except errors.DeadlineExceeded as error:
+                raise errors.Busy(
+                    f"{directory}: its rbd-nbd must end, but still runs after {seconds:.0f} s; "
+                    "repeat the call when Ceph works again"
+                ) from error
         self._states.remove(directory)
 
 
@@ -169,17 +179,49 @@ def _conf(directory: Path) -> Path:
     return directory / "ceph.conf"
 
 
+def _unmapping(directory: Path) -> Path:
+    """Return the file that says that the device is being unmapped: rbd-nbd ends by itself then."""
+    return directory / "unmapping"
+
+
 def _device_of(directory: Path, nbd_devices: tuple[NbdDevice, ...]) -> NbdDevice | None:
     """Return the device of this directory's image, by the configuration that its rbd-nbd was given.
 
     Other programs may have mapped an image of the same name.
     """
-    argument = str(_conf(directory)).encode()
-    for nbd in nbd_devices:
-        with contextlib.suppress(OSError):  # it has ended
-            if argument in Path(f"/proc/{nbd.pid}/cmdline").read_bytes().split(b"\0"):
-                return nbd
-    return None
+    return next((nbd for nbd in nbd_devices if _is_for(nbd.pid, directory)), None)
+
+
+def _is_for(pid: int, directory: Path) -> bool:
+    """Return whether a process was given the configuration in this directory."""
+    with contextlib.suppress(OSError):  # it has ended
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(_conf(directory)).encode() in line.split(b"\0")
+    return False
+
+
+def _unmap_device(directory: Path, seconds: float, in_use: bool) -> bool:
+    """Unmap the directory's device; return False if it has none."""
+    nbd = _device_of(directory, connected())
+    if nbd is None:
+        return False
+    if not in_use:
+        devices.require_unused(nbd.path, nbd.pid)
+    _unmapping(directory).touch()
+    command.run(("rbd-nbd", "unmap", str(nbd.path)), seconds=seconds, step=f"unmapping {nbd.path}")
+    return True
+
+
+def _end_starting(directory: Path) -> None:
+    """Ask the directory's rbd-nbd to end; it has no device that a call has returned."""
+    for pid in daemons.pids():
+        if not _is_for(pid, directory):
+            continue
+        with daemons.watched(pid) as pidfd:
+            if pidfd is not None and _is_for(pid, directory):  # the kernel may reuse a pid
+                # One that has just got a device disconnects it on SIGTERM.
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
 
 
 def _require_usable_names(image: Image) -> None:

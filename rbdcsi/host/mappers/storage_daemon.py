@@ -5,8 +5,6 @@ could be wrong after a crash. The daemon runs in a session of its own and outliv
 it starts, it does not have its command line yet; so it has a lock on its directory from the start.
 """
 
-import contextlib
-import fcntl
 import json
 import math
 import os
@@ -20,6 +18,7 @@ from typing import TextIO
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.kernel import cgroup, memfd
+from rbdcsi.host.mappers import daemons
 from rbdcsi.host.mappers.interface import Access, Image
 from rbdcsi.model import map_options
 from rbdcsi.runtime import deadlines
@@ -65,7 +64,7 @@ def start(
     """
     (directory / "ceph.conf").write_text(_conf(access, options, seconds))
     file_in(directory).touch(0o600)
-    with memfd.containing(access.secret) as key, _lock(directory) as lock:
+    with memfd.containing(access.secret) as key, daemons.lock(directory) as lock:
         argv = (PROGRAM, "--daemonize", *_arguments(directory, image, access, key, readonly))
         command.run(
             cgroup.command_in(group, argv),
@@ -95,7 +94,7 @@ def answers(directory: Path) -> bool:
 
 def running() -> dict[Path, int]:
     """Return the process ids of this host's daemons, by exported file."""
-    return {file: pid for pid in _pids() if (file := _exported_by(pid))}
+    return {file: pid for pid in daemons.pids() if (file := _exported_by(pid))}
 
 
 def stop(directory: Path, *, force: bool, seconds: float) -> None:
@@ -111,7 +110,7 @@ def stop(directory: Path, *, force: bool, seconds: float) -> None:
     """
     with deadlines.within(deadlines.remaining(seconds)):
         _end_running(directory, force, seconds)
-        while _is_locked(directory):  # by a daemon that was starting when its driver was killed
+        while daemons.is_locked(directory):  # its daemon was starting when the driver was killed
             time.sleep(deadlines.remaining(_PAUSE))
             _end_running(directory, force, seconds)
 
@@ -119,7 +118,7 @@ def stop(directory: Path, *, force: bool, seconds: float) -> None:
 def _end_running(directory: Path, force: bool, seconds: float) -> None:
     file = file_in(directory)
     for pid in [pid for exported, pid in running().items() if exported == file]:
-        with _watched(pid) as pidfd:
+        with daemons.watched(pid) as pidfd:
             if pidfd is None or _exported_by(pid) != file:
                 continue  # it has ended; the kernel may have reused its pid
             signal.pidfd_send_signal(pidfd, signal.SIGKILL if force else signal.SIGTERM)
@@ -198,11 +197,6 @@ def _conf(access: Access, options: str, seconds: float) -> str:
     return "\n".join((*lines, *(f"{name} = {value}" for name, _, value in settings), ""))
 
 
-def _pids() -> Iterator[int]:
-    names = os.listdir("/proc")  # noqa: PTH208  no Path for each of hundreds
-    return (int(name) for name in names if name.isdecimal())
-
-
 def _exported_by(pid: int) -> Path | None:
     """Return the file that the process exports if it is a daemon of this driver, otherwise None."""
     try:
@@ -216,44 +210,6 @@ def _exported_by(pid: int) -> Path | None:
     except (OSError, ValueError, LookupError):  # it has ended, or is another program's daemon
         return None
     return None
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[int]:
-    """Lock the directory; yield the descriptor, for `pass_fds`.
-
-    The lock lasts until the last process with the descriptor has closed it or ended.
-    """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _is_locked(directory: Path) -> bool:
-    try:
-        with _lock(directory):
-            return False
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-
-
-@contextlib.contextmanager
-def _watched(pid: int) -> Iterator[int | None]:
-    """Yield a pidfd of the process, which is readable once it has ended; None if it has ended."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
 
 
 def _ask(stream: TextIO, name: str, arguments: Mapping[str, object]) -> None:
