@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from rbdcsi import errors
 from rbdcsi.attachments import image_rules, store
-from rbdcsi.ceph import connections, snapshots
+from rbdcsi.ceph import connections, lost_parent, snapshots
+from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.locations import Location, Locations
+from rbdcsi.ceph.objects import Header
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.model import ids
 from rbdcsi.snapshots.group_records import group_of
@@ -42,7 +44,7 @@ class SnapshotDeleter:
         Raises:
             InvalidRequest: it is a member of a group snapshot (CSI: DeleteSnapshot).
             Refused: another program took it, clones of format 1 need it, its volume is being
-                rolled back to it, or a client has locked the image.
+                rolled back to it, a client has locked the image, or no client can open it.
             Busy: a node that has the volume mapped does not answer.
         """
         volume = handle.volume
@@ -66,44 +68,60 @@ class SnapshotDeleter:
                     f"snapshot {handle} is a member of group snapshot {group} and cannot be "
                     "deleted alone; delete the group snapshot"
                 )
-            if location and snapshot:
-                _remove(location, handle)
+            if location and header and snapshot:
+                _remove(connection, location, header, handle)
             if stored:
                 records.swap(stored.record.name, stored, None)  # or its name is in use again
                 steps.done("snapshot.forget", snapshot=str(handle))
         self._on_deleted(volume.location)
 
 
-def _remove(location: Location, handle: ids.SnapshotHandle) -> None:
+def _remove(
+    connection: Connection, location: Location, header: Header, handle: ids.SnapshotHandle
+) -> None:
     try:
-        remove(location, handle)
+        remove(connection, location, header, handle)
     except errors.NotFound:  # by another call
         return
     except errors.Refused as error:
         raise errors.Refused(
             f"snapshot {handle} cannot be removed: it is protected, as clones of format 1 need "
             "it (`rbd children`, `rbd snap unprotect`), its volume is being rolled back to it, "
-            f"or a client keeps the lock of image {handle.volume.image_id} (`rbd status`): {error}"
+            f"or image {handle.volume.image_id} cannot be opened or is locked by a client (`rbd "
+            f"status`): {error}"
         ) from error
     steps.done("snapshot.remove", snapshot=str(handle))
 
 
-def remove(location: Location, handle: ids.SnapshotHandle) -> None:
+def remove(
+    connection: Connection, location: Location, header: Header, handle: ids.SnapshotHandle
+) -> None:
     """Remove a snapshot of a volume, unless the volume is being rolled back to it.
 
     A rollback protects it only after it has written the record, and may have died between: without
     the snapshot, its repeat could not end it.
 
     Args:
+        connection: to the cluster.
         location: where the image is.
+        header: the image's.
         handle: the snapshot.
 
     Raises:
         NotFound, Refused, Busy: see `snapshots.remove`.
-        Refused: the volume is being rolled back to it.
+        Refused: the volume is being rolled back to it, or no client can open the image.
     """
     volume = handle.volume
     record = store.Records(location.ioctx).get(volume.image_id)
     if record.rollback and record.rollback.snap_id == handle.snap_id:
         image_rules.require_whole(record, str(volume))
-    snapshots.remove(location.ioctx, volume.image_id, handle.snap_id, record.writers())
+    is_last = all(each.snap_id == handle.snap_id and not each.children for each in header.snapshots)
+    if record.deleting and is_last and lost_parent.is_lost(connection, header):
+        lost_parent.detach(location.ioctx, volume.image_id)
+    try:
+        snapshots.remove(location.ioctx, volume.image_id, handle.snap_id, record.writers())
+    except errors.NotFound as error:  # librbd says so, too, of an ancestor of the image
+        current = location.images.header(volume.image_id)
+        if current and current.user_snapshot(handle.snap_id):
+            raise lost_parent.unopenable(f"snapshot {handle}") from error
+        raise

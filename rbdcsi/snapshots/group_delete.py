@@ -126,7 +126,8 @@ class GroupCatalogue:
         )
         if snapshot:
             with contextlib.suppress(errors.NotFound):  # by another call
-                remove(location, ids.SnapshotHandle(member.volume, snapshot.snap_id))
+                handle = ids.SnapshotHandle(member.volume, snapshot.snap_id)
+                remove(connection, location, header, handle)
             steps.done("group.remove", snapshot=member.snapshot)
 
 

@@ -54,8 +54,8 @@ class Deleter:
         """Delete the volume; a volume that does not exist is deleted already.
 
         Raises:
-            Refused: the volume is attached, another client has locked its image, or the image is
-                unmanaged.
+            Refused: the volume is attached, another client has locked its image, no client can open
+                the image, or it is unmanaged.
         """
         with self._connections.use(handle.location.cluster_id, credentials) as connection:
             try:
@@ -91,6 +91,8 @@ def _delete(connection: Connection, location: Location, handle: ids.VolumeHandle
         )
     if lost_parent.is_lost(connection, header):  # no client can open it
         rules.begin_delete(stored.record, str(handle), clock.now())  # refuses an attached volume
+        if header.snapshots:  # copies of them would read zeros instead of the lost data
+            raise lost_parent.unopenable(f"image {location.pool}/{name}")
         lost_parent.detach(location.ioctx, image_id)
         steps.done("delete.detach", volume=str(handle))
     _take_away(location, handle, name, stored, cut_off=cut_off is not None)
@@ -115,7 +117,9 @@ def _take_away(
         if not cut_off:
             try:
                 image = locking.enter_context(moves.movable(location.ioctx, image_id, name))
-            except errors.NotFound:
+            except errors.NotFound as error:
+                if _is_in_place(location, image_id, name):
+                    raise lost_parent.unopenable(f"image {location.pool}/{name}") from error
                 return
             except errors.Refused as error:
                 if _is_taken_away(location, image_id):
@@ -143,11 +147,18 @@ def _move(
             image.set_aside(image_names.deleted_name(image_id))
         else:
             image.to_trash()
-    except errors.NotFound:  # it is mirrored, and another call was first
-        return
+    except errors.NotFound as error:  # it is mirrored, and another call was first
+        if _is_in_place(location, image_id, name):
+            records.change(image_id, _not_deleting)
+            raise lost_parent.unopenable(f"image {location.pool}/{name}") from error
     except errors.Refused as error:  # it is mirrored, and locked
-        records.change(image_id, lambda record: dataclasses.replace(record, deleting=None))
+        records.change(image_id, _not_deleting)
         raise _in_use(location, handle, name) from error
+
+
+def _is_in_place(location: Location, image_id: str, name: str) -> bool:
+    """Return whether the image has its name and header, though librbd did not find it."""
+    return location.images.name_of(image_id) == name and location.images.exists(image_id)
 
 
 def _is_taken_away(location: Location, image_id: str) -> bool:
@@ -178,6 +189,10 @@ def _in_use(location: Location, handle: ids.VolumeHandle, name: str) -> errors.R
         f"volume {handle}: image {location.pool}/{name} is locked by {watchers} and is not "
         f"deleted; end what uses it (`rbd status {location.pool}/{name}`)"
     )
+
+
+def _not_deleting(record: VolumeRecord) -> VolumeRecord:
+    return dataclasses.replace(record, deleting=None)
 
 
 def _without_image(record: VolumeRecord) -> VolumeRecord | None:

@@ -259,6 +259,14 @@ def test_a_snapshot_whose_record_is_damaged_is_not_to_be_removed(
     assert ("stuck-deletion" in found) == ("taken" in identified)
 
 
+def test_a_deleted_volume_that_lost_its_parent_is_found_while_it_has_snapshots() -> None:
+    lost = dataclasses.replace(deleting(NOW.isoformat()), parent_lost=True)
+    assert kinds(cluster(lost)) == []
+    of_clone = dataclasses.replace(SNAPSHOT, kind=SnapshotKind.TRASH, children=1)
+    header = Header(1, 1, 1, None, None, None, {}, (of_clone,))
+    assert kinds(cluster(dataclasses.replace(lost, header=header))) == ["lost-parent"]
+
+
 def test_a_watch_that_outlives_its_client_is_ended_where_ceph_keeps_it() -> None:
     volume = deleting(LONG_AGO, STRANGER)
     (finding,) = examine([cluster(volume, blocklist=frozenset({STRANGER}))], RULES)
