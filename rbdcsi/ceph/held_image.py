@@ -9,6 +9,7 @@ import rbd
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors, objects, writers
+from rbdcsi.ceph.forwarding import ForwardingWatch
 from rbdcsi.ceph.open_image import OpenImage
 
 _END_SECONDS = 1.0  # for a thread to close an image whose lock it has
@@ -51,6 +52,11 @@ class HeldImage:
         self._header = objects.HEADER + target.image_id
         with ceph_errors.translated("opening image", target.image_id):
             self._image = rbd.Image(target.ioctx, image_id=target.image_id)
+        try:
+            self._forwarding = ForwardingWatch(target.ioctx, self._header)
+        except BaseException:
+            self._close()
+            raise
         self._opened = OpenImage(target.image_id, self._image)
         self._mutex = threading.Lock()
         self._begun = False
@@ -118,6 +124,10 @@ class HeldImage:
         with ceph_errors.translated("looking at the snapshot of image", self.target.image_id):
             return self._image.snap_get_id(self.target.snapshot)
 
+    def may_be_anothers(self) -> bool:
+        """Return whether another client may have taken the snapshot, when the thread has ended."""
+        return self._forwarding.may_have_seen()
+
     def has_ended(self) -> bool:
         """Return whether the thread has ended.
 
@@ -145,6 +155,12 @@ class HeldImage:
 
     def end(self, *, keep: bool) -> None:
         """Wait for a snapshot that is being taken, remove it unless it is kept, return the lock."""
+        try:
+            self._end(keep=keep)
+        finally:
+            self._forwarding.close()
+
+    def _end(self, *, keep: bool) -> None:
         with self._mutex:
             self._abandoned = True
             waits = self._begun and not self._snapshotting and not self._ended.is_set()

@@ -8,8 +8,9 @@ with EROFS. RBD's own groups let them wait, but librbd cannot clone their snapsh
 and a group has images of one RADOS namespace only. So each lock is taken as a write takes it, by a
 flush, and handed over when another client asks for it; only a running snapshot keeps it. Whether
 that was enough is proved by the versions of the header objects: each change of a lock and each new
-snapshot writes to the header, and Ceph counts the writes. Without the proof, the snapshots are
-removed and taken again.
+snapshot writes to the header, and Ceph counts the writes. A snapshot that librbd left to the client
+which had the lock by then needs too few writes to be excluded so; a watch of the header shows it.
+Without the proof, the snapshots are removed and taken again.
 """
 
 import contextlib
@@ -186,6 +187,8 @@ def _taken_in_time(members: Sequence[HeldImage], locked: Sequence[State]) -> tup
                 if ended or state.newest != old.newest:
                     first[member] = state
         time.sleep(_POLL_SECONDS)
+    if any(member.may_be_anothers() for member in members):
+        return None
     snap_ids = tuple(member.snap_id() for member in members)
     proofs = zip(snap_ids, locked, (first[member] for member in members), strict=True)
     return snap_ids if all(_is_proved(*proof) for proof in proofs) else None

@@ -56,6 +56,10 @@ class Watch:
             return
         self.close()
         omap.touch(ioctx, [self._name])
+        self.begin(ioctx)
+
+    def begin(self, ioctx: Ioctx) -> None:
+        """Watch the object, which must exist."""
         with ceph_errors.translated("watching object", self._name):
             watch = ioctx.watch(self._name, self._notified, self._ended, timeout=_WATCH_SECONDS)
         self._finalizer, self._ioctx = weakref.finalize(self, _close, watch), ioctx

@@ -22,6 +22,7 @@ from e2e.clusters import Cluster
 from rbdcsi import errors
 from rbdcsi.ceph import snapshots_together
 from rbdcsi.ceph.held_image import Target
+from rbdcsi.telemetry import steps
 from tests import faults
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -182,6 +183,43 @@ def test_what_is_not_proved_is_taken_again_and_at_last_refused(
     monkeypatch.setattr(snapshots_together, "_MOST_WRITES", 0)  # the snapshot alone is one
     with written(cluster, pool, group), pytest.raises(errors.Busy, match="could not be taken at"):
         snapshots_together.take(group.targets("s"))
+    assert group.snapshots() == 0
+
+
+def test_a_snapshot_that_another_client_takes_is_not_proved_and_is_taken_again(
+    cluster: Cluster, pool: str, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librbd lets the client that has the lock take it, with no more writes to the header."""
+    held, retries, taken_by_other = threading.Event(), list[str](), list[bool]()
+
+    def done(step: str) -> None:
+        if step == "group.hold":
+            held.set()
+        else:
+            retries.append(step)
+
+    monkeypatch.setattr(steps, "done", done)
+    # In a small pool, writes to objects of the same placement group count with the header's.
+    monkeypatch.setattr(snapshots_together, "_MOST_WRITES", 100)
+    with (
+        cluster.connection() as client,
+        client.open_ioctx(pool) as ioctx,
+        rbd.Image(ioctx, group.names[0]) as other,
+    ):
+
+        class LosesLock(rbd.Image):
+            def create_snap(self, name: str, flags: int = 0) -> None:
+                assert held.wait(30)
+                if self.get_name() == group.names[0] and not taken_by_other:
+                    other.write(b"x", 0)
+                    taken_by_other.append(other.is_exclusive_lock_owner())
+                super().create_snap(name, flags)
+
+        monkeypatch.setattr(rbd, "Image", LosesLock)
+        snapshots_together.take(group.targets("s"))
+    assert taken_by_other == [True]
+    assert set(retries) == {"group.retry"}
+    group.records("s")
     assert group.snapshots() == 0
 
 
