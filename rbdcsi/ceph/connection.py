@@ -56,6 +56,7 @@ class Connection:
         self._ioctxs: dict[tuple[int, str], Ioctx] = {}
         self._pools: frozenset[int] = frozenset()  # that the monitors listed last
         self.last_used = time.monotonic()
+        self._mon_host = str(client.conf_get("mon_host") or "")
 
     @classmethod
     def open(cls, cluster: clusters.Cluster, credentials: Credentials, timeout: float) -> Self:
@@ -68,20 +69,25 @@ class Connection:
 
         Raises:
             Unauthenticated: the user or key is wrong.
-            Unavailable: no monitor answers. A wrong key gives the same error if librados tries a
-                protocol that the monitor does not serve.
+            Unavailable: no monitor answers, or is found by its name. A wrong key gives the same
+                error if librados tries a protocol that the monitor does not serve.
         """
         seconds = math.ceil(timeout)
         settings = _settings(cluster, credentials, seconds)
         target = f"{cluster.cluster_id} as client.{credentials.user}"
         with ceph_errors.translated("connecting to cluster", target):
-            client = rados.Rados(
-                name=f"client.{credentials.user}",
-                conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" would search
-                conf=settings,
-            )
             try:
+                client = rados.Rados(
+                    name=f"client.{credentials.user}",
+                    conffile=str(cluster.conf_file) if cluster.conf_file else None,  # "" searches
+                    conf=settings,
+                )
                 client.connect()
+            except rados.ObjectNotFound as error:
+                raise errors.Unavailable(
+                    f"connecting to cluster {target}: the ceph.conf ({cluster.conf_file}) or the "
+                    "monitors' names are not found; check the file, and the DNS of this Pod"
+                ) from error
             except rados.TimedOut as error:
                 raise errors.Unavailable(
                     f"connecting to cluster {target}: no monitor let the driver in within "
@@ -90,11 +96,24 @@ class Connection:
                     "are given without a port, give IP:3300, where a wrong key is refused at once"
                 ) from error
             except rados.InvalidArgumentError as error:
+                if _has_names(client):
+                    raise errors.Unavailable(
+                        f"connecting to cluster {target}: librados does not find a monitor by its "
+                        "name, or does not accept the configuration; check the DNS of this Pod, "
+                        "and compare the configuration with a ceph.conf that works"
+                    ) from error
                 raise errors.Unauthenticated(
                     f"connecting to cluster {target}: librados does not accept the configuration; "
                     f"{keys.remark(credentials.key) or 'compare it with a ceph.conf that works'}"
                 ) from error
         return cls(client, cluster, credentials)
+
+    def has_other_monitors(self) -> bool:
+        """Return whether the configuration lists other monitors than when this was opened."""
+        with contextlib.suppress(errors.Unavailable):
+            text = self._cluster.mon_host()
+            return text not in {"", self._mon_host}
+        return False
 
     @property
     def monitors(self) -> str:
@@ -223,6 +242,13 @@ class Connection:
             ioctx.close()
         self._ioctxs.clear()
         self._rados.shutdown()
+
+
+def _has_names(client: rados.Rados) -> bool:
+    """Return whether a monitor is given by a name."""
+    with contextlib.suppress(ValueError):
+        return not mon_hosts.without_names(str(client.conf_get("mon_host") or ""))
+    return False
 
 
 def _settings(cluster: clusters.Cluster, credentials: Credentials, seconds: int) -> dict[str, str]:

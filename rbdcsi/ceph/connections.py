@@ -4,6 +4,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import structlog
 
 from rbdcsi import errors
 from rbdcsi.ceph import ceph_errors
@@ -14,10 +17,21 @@ from rbdcsi.config.credentials import Credentials
 from rbdcsi.config.secret import Secret
 from rbdcsi.runtime.turns import Turns
 
+_log = structlog.get_logger()
+
 _IDLE_SECONDS = 600.0  # a connection of a call's own user that is not used for so long is closed
 _LOOK_SECONDS = 60.0
 _RIGHTS_SECONDS = 5.0  # a client that may not do something is replaced at most so often
-_RETIRED_SECONDS = 600.0  # a client that was replaced is closed then; no call takes so long
+_RETIRED_SECONDS = 120.0  # a client that was replaced is closed then: a node's watch has moved on
+_REFUSED_SECONDS = 30.0  # a new key that Ceph refuses is not tried again for so long
+
+
+@dataclass(frozen=True)
+class _RefusedKey:
+    """A new key of a configured user, and when (monotonic) Ceph refused it."""
+
+    key: Secret | None
+    since: float
 
 
 class Connections:
@@ -32,6 +46,7 @@ class Connections:
         self._failures = RecentFailures(timeout)
         self._connecting = Turns(1)
         self._retired: dict[Connection, float] = {}  # with the time when they were replaced
+        self._refused: dict[tuple[str, str], _RefusedKey] = {}
         self._mutex = threading.Lock()  # of the numbers of uses
 
     def get(self, cluster_id: str, credentials: Credentials | None = None) -> Connection:
@@ -39,6 +54,9 @@ class Connections:
 
         A cluster that did not answer is not asked again by each call: for some seconds, and while
         one call tries again, all others fail at once.
+
+        If Ceph refuses a new key of the configured user, the connection by the former key goes on:
+        while a user is replaced, a Pod that is not restarted yet has the next user's key.
 
         Args:
             cluster_id: a configured cluster.
@@ -50,22 +68,30 @@ class Connections:
             DeadlineExceeded: another call still connects.
         """
         cluster = self.configured.cluster(cluster_id)
+        is_configured = credentials is None
         credentials = credentials or cluster.credentials()
         if cluster.without_keys:
             credentials = Credentials(credentials.user, None)
         slot = (cluster_id, credentials.user)
-        connection = self._pooled(slot, credentials.key)
-        if connection:
-            return connection
+        if pooled := self._pooled(slot, credentials.key, is_configured):
+            return pooled
         self._failures.require_none(slot, credentials.key)
         with self._connecting.take(slot, f"another call that connects to cluster {cluster_id}"):
-            connection = self._pooled(slot, credentials.key)
-            if connection:
-                return connection
+            if pooled := self._pooled(slot, credentials.key, is_configured):
+                return pooled
             self._failures.require_none(slot, credentials.key)
-            with self._failures.attempt(slot, credentials.key):
-                connection = Connection.open(cluster, credentials, self.timeout)
-            self._retire(self._open.get(slot))
+            former = self._open.get(slot)
+            try:
+                with self._failures.attempt(slot, credentials.key):
+                    connection = Connection.open(cluster, credentials, self.timeout)
+            except errors.Unauthenticated as error:
+                if former is None or former.key == credentials.key or not is_configured:
+                    raise
+                _log.warning("a new key is refused, the former one stays in use", error=str(error))
+                self._refused[slot] = _RefusedKey(credentials.key, time.monotonic())
+                return former
+            if former:
+                self._retired[former] = time.monotonic()
             self._open[slot] = connection
             self._fsids[cluster_id] = connection.fsid
         return connection
@@ -90,6 +116,11 @@ class Connections:
                 # It is never closed: a watch through it ends later, and the bindings would crash.
                 self._open.pop(slot, None)
             raise
+        except errors.Unavailable:
+            # librados asks only the monitors that it knows from before.
+            if connection.has_other_monitors() and self._open.get(slot) is connection:
+                self._open.pop(slot, None)  # nor is this one closed
+            raise
         except errors.Forbidden:
             connection.lacks_rights = True
             raise
@@ -101,7 +132,7 @@ class Connections:
     def close_idle(self) -> float:
         """Close connections that no call uses any more; return the seconds until the next look.
 
-        Those of the configured users stay: node plugins watch by them.
+        Those of the configured users stay, unless they were replaced: node plugins watch by them.
         """
         configured = {(each.cluster_id, each.user) for each in self.configured.clusters}
         before = time.monotonic() - _IDLE_SECONDS
@@ -112,6 +143,15 @@ class Connections:
                 if slot not in configured and not connection.uses and connection.last_used < before
             ]
             closing = [self._open.pop(slot) for slot in idle]
+            before = time.monotonic() - _RETIRED_SECONDS
+            replaced = [
+                connection
+                for connection, since in self._retired.items()
+                if since <= before and not connection.uses
+            ]
+            for connection in replaced:
+                del self._retired[connection]
+            closing += replaced
         for connection in closing:
             connection.close()
         return _LOOK_SECONDS
@@ -124,20 +164,16 @@ class Connections:
                     connection.uses += 1
                     return connection
 
-    def _pooled(self, slot: tuple[str, str], key: Secret | None) -> Connection | None:
-        connection = self._open.get(slot)
-        if connection is None or connection.key != key:
+    def _pooled(
+        self, slot: tuple[str, str], key: Secret | None, is_configured: bool
+    ) -> Connection | None:
+        connection, now = self._open.get(slot), time.monotonic()
+        if connection is None:
             return None
-        if connection.lacks_rights and time.monotonic() - connection.since > _RIGHTS_SECONDS:
+        if connection.key != key:
+            refused = self._refused.get(slot) if is_configured else None
+            is_refused = refused and refused.key == key and now - refused.since < _REFUSED_SECONDS
+            return connection if is_refused else None
+        if connection.lacks_rights and now - connection.since > _RIGHTS_SECONDS:
             return None
         return connection
-
-    def _retire(self, connection: Connection | None) -> None:
-        """Close a connection later, and now those that nothing has used for long."""
-        now = time.monotonic()
-        if connection:
-            self._retired[connection] = now
-        for retired, since in list(self._retired.items()):
-            is_due = now - since > _RETIRED_SECONDS and not retired.uses
-            if is_due and self._retired.pop(retired, None) is not None:  # not another thread's
-                retired.close()

@@ -99,6 +99,7 @@ def _add_controller(
     application: Application, options: Options, pooled: connections.Connections
 ) -> None:
     for_removal = connections.Connections(pooled.configured, timeout=options.operation_timeout)
+    application.background.append(PeriodicTask("connections", for_removal.close_idle))
     policy = Policy(options.fence == "always", options.detach_grace)
     purgers: dict[str, Purger] = {}
     clones: dict[str, CloneUpkeep] = {}

@@ -11,7 +11,11 @@ import yaml
 from e2e import clusters, driver, volume
 from e2e.clusters import commands
 from e2e.driver import CLUSTER_ID
+from rbdcsi import errors
 from rbdcsi.api import csi_pb2
+from rbdcsi.ceph.connection import Connection
+from rbdcsi.ceph.connections import Connections
+from rbdcsi.config import clusters_file
 from tests.integration.node.conftest import wait_until_registered
 
 NODE = "node-a"
@@ -70,3 +74,23 @@ def test_a_new_connection_takes_the_monitors_that_the_file_has_then(
     assert not ready()
     monitors.write_text(f"b={cluster.monitors}")
     commands.wait_until(ready, "the driver has found the monitor", 60)
+
+
+def test_a_connection_that_does_not_answer_is_replaced_when_the_file_has_other_monitors(
+    cluster: clusters.Cluster, monitors: Path, installation: driver.Installation
+) -> None:
+    pooled = Connections(clusters_file.load(Path(installation.config)), timeout=10)
+
+    def after_a_failure() -> Connection:
+        with pytest.raises(errors.Unavailable), pooled.use(CLUSTER_ID):
+            raise errors.Unavailable("no monitor answers")
+        return pooled.get(CLUSTER_ID)
+
+    first = pooled.get(CLUSTER_ID)
+    assert after_a_failure() is first
+    monitors.write_text(f"b={cluster.monitors},c=127.0.0.1:1")
+    second = after_a_failure()
+    assert second is not first
+    assert after_a_failure() is second
+    for each in (first, second):
+        each.close()
