@@ -27,7 +27,7 @@ def is_lost(connection: Connection, header: Header) -> bool:
         header: the image's.
     """
     parent = header.parent
-    if parent is None:
+    if parent is None or parent.overlap is None:  # librbd opens the image without its parent
         return False
     try:
         images = Images(connection.ioctx(parent.pool_id, parent.namespace))

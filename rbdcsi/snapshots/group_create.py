@@ -184,13 +184,15 @@ class _Call:
             for volume, source in sources.items():
                 source.existing_header()
                 source.require_not_rolled_back(before[volume])
-            record = dataclasses.replace(group.record, taken=True, members=taken)
-            if not self._groups.swap(group, StoredGroup.of(record)):
-                raise _busy(group.record.name)
         except errors.RbdCsiError:
             with contextlib.suppress(errors.RbdCsiError):  # the repeated call removes them, too
                 self._undo(taken, before)
             raise
+        record = dataclasses.replace(group.record, taken=True, members=taken)
+        # After an error it is not known whether Ceph has written it: the snapshots must stay.
+        if not self._groups.swap(group, StoredGroup.of(record)):
+            self._undo(taken, before)
+            raise _busy(group.record.name)
         steps.done("group.record", group=record.name)
         return record, sources
 

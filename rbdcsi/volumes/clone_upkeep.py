@@ -107,7 +107,8 @@ class CloneUpkeep:
                 return len(deep)
             turn = Turn(location, location_lease)
             try:
-                for image_id, claim in claims.items():
+                # Read again: another controller may have ended its own before it gave the lease up.
+                for image_id, claim in Claims(location.ioctx).all().items():
                     turn.take(image_id, self._chains.end_claim, connection, turn, image_id, claim)
                 for token, attempt in over.items():
                     turn.take(token, self._undo, connection, location, notes, token, attempt)

@@ -12,6 +12,7 @@ import rbd
 
 from e2e import driver, groups, leftovers, processes, snapshots, volume
 from e2e.clusters import commands
+from e2e.driver import Driver
 from e2e.volume import MIB, Volume
 from rbdcsi.attachments.attach import Attacher
 from rbdcsi.ceph import connections, objects
@@ -28,7 +29,9 @@ from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from rbdcsi.volumes.create import Provisioner
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
+from tests import faults
 from tests.integration.controller.at_once import repeated
+from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab, take_down
 from tests.refusal import refused
 
@@ -154,19 +157,46 @@ def test_no_data_is_lost_if_the_flattening_process_is_killed(
     lab.cluster.ceph("osd", "blocklist", "rm", client)
 
 
+def _staged_without_controller(lab: Lab, made: Volume) -> Driver:
+    """Stage a volume at a node and write to it; a controller would flatten its image."""
+    pooled, node = lab.pooled(), lab.nodes[0]
+    capability = Capability(AccessMode.SINGLE_NODE_WRITER, block=True)
+    attacher = Attacher(pooled, Locations(pooled))
+    generation = attacher.attach(ids.parse(made.id), node.name, capability, readonly=False)
+    made.publish_context = {convert.GENERATION: str(generation)}
+    volume.stage(node, made)
+    with volume.publish(node, made).open("r+b", buffering=0) as device:
+        device.write(b"\x01")  # as before; so the node's client has the lock
+        os.fsync(device.fileno())
+    return node
+
+
+def test_claim_stays_a_dead_client_s_while_a_client_of_a_node_does_not_answer(
+    lab: Lab, chain: list[Volume], admin: rados.Rados
+) -> None:
+    deep, claims, dead = chain[-1], Claims(lab.ioctx), "127.0.0.1:0/4242"
+    image_id, node = lab.image_id(deep), _staged_without_controller(lab, deep)
+    claims.begin(image_id, dead)
+    (daemon,) = labs.daemons(node).values()
+    with faults.frozen(daemon):
+        for _ in range(2):  # two controllers, one after the other
+            pooled = lab.pooled()
+            CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run()
+            assert claims.all()[image_id].client == dead
+    assert set(leftovers.blocklisted(admin)) == {dead}
+    lab.controller.start()
+    commands.wait_until(lambda: not claims.all(), "it is flattened", timeout=120)
+    take_down(node, deep)
+    volume.detach(lab.controller, deep, node.name)
+    lab.cluster.ceph("osd", "blocklist", "rm", dead)
+
+
 def test_the_client_of_a_node_that_copies_for_a_process_that_died_detaches_no_snapshot(
     lab: Lab, chain: list[Volume], tmp_path: Path
 ) -> None:
-    pooled, deep, node, claims = lab.pooled(), chain[-1], lab.nodes[0], Claims(lab.ioctx)
+    pooled, deep, claims = lab.pooled(), chain[-1], Claims(lab.ioctx)
     before, image_id = lab.checksum(deep), lab.image_id(deep)
-    capability = Capability(AccessMode.SINGLE_NODE_WRITER, block=True)
-    attacher = Attacher(pooled, Locations(pooled))  # a controller would flatten the image
-    generation = attacher.attach(ids.parse(deep.id), node.name, capability, readonly=False)
-    deep.publish_context = {convert.GENERATION: str(generation)}
-    volume.stage(node, deep)
-    with volume.publish(node, deep).open("r+b", buffering=0) as device:
-        device.write(b"\x01")  # as before; so the node's client has the lock
-        os.fsync(device.fileno())
+    node = _staged_without_controller(lab, deep)
     program = (sys.executable, "-c", _FLATTEN, lab.controller.config, driver.CLUSTER_ID)
     with processes.start(program, tmp_path / "output") as child:
         commands.wait_until(lambda: _copied(lab, image_id) > 3, "data is copied", pause=0)

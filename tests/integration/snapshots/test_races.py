@@ -20,6 +20,7 @@ from rbdcsi.config import clusters_file
 from rbdcsi.model import ids, snapshot_class
 from rbdcsi.snapshots import group_create
 from rbdcsi.snapshots.group_create import GroupRequest
+from rbdcsi.snapshots.group_records import StoredGroup
 from tests.integration.controller import at_once
 from tests.integration.controller.view import View
 
@@ -173,6 +174,33 @@ def test_a_call_that_another_controller_has_overtaken_leaves_its_snapshots_alone
         with pytest.raises(errors.Busy, match="by another call"):
             late._taken(*begun)  # now it takes its own, and finds that it is late
         assert [_names(view, each) for each in volumes] == [["renamed"], ["renamed"]]
+    groups.delete(controller, group.group_snapshot_id)
+    for made in volumes:
+        volume.delete(controller, made)
+
+
+def test_snapshots_of_a_group_stay_if_its_record_may_have_been_written(
+    controller: Driver, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooled = Connections(clusters_file.load(controller.config), timeout=10)
+    volumes = [volume.create(controller, f"v{number}", size=16 * MIB) for number in range(2)]
+    names = [each.id for each in volumes]
+    request = GroupRequest("g", list(map(ids.parse, names)), snapshot_class.parse({}))
+    with pooled.use(driver.CLUSTER_ID) as connection:
+        home = connection.home()
+        call = group_create._Call(Locations(pooled), connection, home, driver.CLUSTER_ID)
+        begun = call._begun(request, sorted(names), None)
+        swap = call._groups.swap
+
+        def swap_without_an_answer(*arguments: StoredGroup | None) -> bool:
+            assert swap(*arguments)
+            raise errors.Unavailable("the answer is late")
+
+        monkeypatch.setattr(call._groups, "swap", swap_without_an_answer)
+        with pytest.raises(errors.Unavailable):
+            call._taken(*begun)
+    group = groups.create(controller, "g", names)
+    assert [len(_names(view, each)) for each in volumes] == [1, 1]
     groups.delete(controller, group.group_snapshot_id)
     for made in volumes:
         volume.delete(controller, made)
