@@ -44,10 +44,10 @@ def test_group_snapshots_of_written_volumes_are_of_one_moment(lab: Lab, mapper: 
         for each in made:
             volume.stage(node, each)
             targets.append(str(volume.publish(node, each)))
-        node.run(f"cat >/run/writer.py <<'END'\n{WRITER}\nEND")
+        node.run(f"cat >/run/group.py <<'END'\n{WRITER}\nEND")
         node.run(
-            f"rm -f /run/stop; setsid python3 /run/writer.py /run/stop {' '.join(targets)} "
-            ">/run/writer.log 2>&1 &"
+            f"rm -f /run/stop; setsid python3 /run/group.py /run/stop {' '.join(targets)} "
+            ">/run/group.log 2>&1 &"
         )
         lengths = []
         for attempt in range(TRIES):
@@ -62,7 +62,7 @@ def test_group_snapshots_of_written_volumes_are_of_one_moment(lab: Lab, mapper: 
         assert lengths[-1] > lengths[0]
         node.run("touch /run/stop")
         commands.wait_until(
-            lambda: "ended at" in node.run("cat /run/writer.log"), "the writer has ended well"
+            lambda: "ended at" in node.run("cat /run/group.log"), "the writer has ended well"
         )
         assert "error" not in node.run("dmesg | grep -i rbd || true").lower()
     assert labs.held_at(node) == []
