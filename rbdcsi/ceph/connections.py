@@ -104,22 +104,21 @@ class Connections:
     def use(self, cluster_id: str, credentials: Credentials | None = None) -> Iterator[Connection]:
         """Yield a connection, and replace it later if the body shows that it is of no use.
 
-        After `ConnectionLost` the next call opens a new one. After `Forbidden`, too, if some
-        seconds have passed: OSDs and monitors know a client's rights from its authentication.
+        After `ConnectionLost` the next call opens a new one, and after `Unavailable` if the
+        configuration lists other monitors. After `Forbidden`, too, if some seconds have passed:
+        OSDs and monitors know a client's rights from its authentication.
         """
         connection = self._begin_use(cluster_id, credentials)
         slot = (cluster_id, connection.user)
         try:
             yield connection
-        except ceph_errors.ConnectionLost:
-            if self._open.get(slot) is connection:  # another call may have opened a new one
+        except errors.Unavailable as error:
+            is_lost = isinstance(error, ceph_errors.ConnectionLost)
+            # librados asks only the monitors that it knows from before.
+            is_useless = is_lost or connection.has_other_monitors()
+            if is_useless and self._open.get(slot) is connection:  # not one of another call
                 # It is never closed: a watch through it ends later, and the bindings would crash.
                 self._open.pop(slot, None)
-            raise
-        except errors.Unavailable:
-            # librados asks only the monitors that it knows from before.
-            if connection.has_other_monitors() and self._open.get(slot) is connection:
-                self._open.pop(slot, None)  # nor is this one closed
             raise
         except errors.Forbidden:
             connection.lacks_rights = True

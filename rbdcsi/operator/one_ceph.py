@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from rbdcsi.operator.facts import Cluster, LocationFacts
 
-_Place: TypeAlias = tuple[str | None, int, str]  # fsid, pool number, RADOS namespace
+_Key: TypeAlias = tuple[str | None, int, str]  # fsid, pool number, RADOS namespace
 _Home: TypeAlias = tuple[str | None, str, str]  # fsid, pool, RADOS namespace
 
 
@@ -20,18 +20,18 @@ def divide(clusters: Sequence[Cluster]) -> list[Cluster]:
     is none, it belongs to the first one that can read it. If several clusterIDs share a home
     location, the records there belong to the first one.
     """
-    owners: dict[_Place, tuple[tuple[bool, ...], str]] = {}
+    owners: dict[_Key, tuple[tuple[bool, ...], str]] = {}
     homes: dict[_Home, str] = {}
     for cluster in clusters:
         homes.setdefault(_home(cluster), cluster.cluster_id)
         for location in cluster.locations:
             faults = (bool(location.failure), not location.registered, not location.may_change)
-            place = _place(cluster, location)
-            if place not in owners or faults < owners[place][0]:
-                owners[place] = faults, cluster.cluster_id
-    own = {place: cluster_id for place, (_, cluster_id) in owners.items()}
+            key = _key(cluster, location)
+            if key not in owners or faults < owners[key][0]:
+                owners[key] = faults, cluster.cluster_id
+    owner_ids = {key: cluster_id for key, (_, cluster_id) in owners.items()}
     return [
-        _divided(cluster, clusters, own, has_home=homes[_home(cluster)] == cluster.cluster_id)
+        _divided(cluster, clusters, owner_ids, has_home=homes[_home(cluster)] == cluster.cluster_id)
         if cluster.fsid
         else cluster
         for cluster in clusters
@@ -39,16 +39,16 @@ def divide(clusters: Sequence[Cluster]) -> list[Cluster]:
 
 
 def _divided(
-    cluster: Cluster, clusters: Sequence[Cluster], owners: Mapping[_Place, str], *, has_home: bool
+    cluster: Cluster, clusters: Sequence[Cluster], owner_ids: Mapping[_Key, str], *, has_home: bool
 ) -> Cluster:
-    own = [
-        each for each in cluster.locations if owners[_place(cluster, each)] == cluster.cluster_id
+    locations = [
+        each for each in cluster.locations if owner_ids[_key(cluster, each)] == cluster.cluster_id
     ]
-    volumes = [each for each in cluster.volumes if each.location in own]
+    volumes = [each for each in cluster.volumes if each.location in locations]
     attached = {node_id for each in volumes for node_id in each.record.attachments}
     return dataclasses.replace(
         cluster,
-        locations=tuple(own),
+        locations=tuple(locations),
         volumes=tuple(volumes),
         nodes={k: v for k, v in cluster.nodes.items() if has_home or k in attached},
         fences=cluster.fences if has_home else (),
@@ -57,7 +57,7 @@ def _divided(
     )
 
 
-def _place(cluster: Cluster, location: LocationFacts) -> _Place:
+def _key(cluster: Cluster, location: LocationFacts) -> _Key:
     return cluster.fsid, location.id.pool_id, location.id.namespace
 
 

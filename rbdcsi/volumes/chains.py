@@ -158,9 +158,7 @@ def _flatten_claimed(
                 claims.end(image_id, client)
             raise
         except errors.Busy:  # a client does not answer, so nothing was begun
-            if (
-                former
-            ):  # as it was: another controller would put this living client on the blocklist
+            if former:  # or another controller would put this living client on the blocklist
                 claims.take_over(image_id, client, former)
             else:
                 claims.end(image_id, client)

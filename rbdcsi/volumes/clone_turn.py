@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import TypeVarTuple
 
 import structlog
 
@@ -10,7 +10,7 @@ from rbdcsi import errors
 from rbdcsi.ceph import lease, locations
 
 _log = structlog.get_logger()
-_Arguments = ParamSpec("_Arguments")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,13 @@ class Turn:
     location: locations.Location
     lease: lease.Lease
 
-    def take(
-        self,
-        clone: str,
-        step: Callable[_Arguments, bool],
-        *args: _Arguments.args,
-        **kwargs: _Arguments.kwargs,
-    ) -> bool:
+    def take(self, clone: str, step: Callable[[*_Arguments], bool], *args: *_Arguments) -> bool:
         """Do one step; an error is logged, and keeps no other clone from its step.
 
         Args:
             clone: an image, or the token of an attempt, for the log.
             step: returns False if it has to be repeated soon.
             args: of the step.
-            kwargs: of the step.
 
         Returns:
             The result of the step, False after an error.
@@ -45,7 +38,7 @@ class Turn:
         if not lease.renewed(self.lease):
             raise errors.Busy("another controller looks after the clones now")
         try:
-            return step(*args, **kwargs)
+            return step(*args)
         except errors.Unavailable:
             raise
         except errors.RbdCsiError as error:

@@ -141,7 +141,7 @@ def _places(cluster: Cluster) -> dict[str, set[str]]:
         names = {location.id.pool_id: location.pool for location in each.locations}
         pairs = [
             (each.home_pool, each.home_namespace),
-            *((place.pool, place.id.namespace) for place in each.locations if place.prefixes),
+            *((used.pool, used.id.namespace) for used in each.locations if used.prefixes),
             *(
                 (names[volume.header.data_pool_id], volume.location.id.namespace)
                 for volume in each.volumes

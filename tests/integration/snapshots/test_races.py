@@ -1,8 +1,9 @@
 """Many callers and two controllers at once: the records in Ceph decide."""
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import grpc
@@ -153,17 +154,25 @@ def test_sixteen_at_once_are_taken_together(controllers: tuple[Driver, Driver], 
         volume.delete(controllers[0], made)
 
 
+@contextlib.contextmanager
+def _begun_group(
+    controller: Driver, names: Sequence[str]
+) -> Iterator[tuple[group_create._Call, tuple[StoredGroup, group_create._Sources]]]:
+    """Begin to take group snapshot `g` in this process; give the call, and what it has begun."""
+    pooled = Connections(clusters_file.load(controller.config), timeout=10)
+    request = GroupRequest("g", list(map(ids.parse, names)), snapshot_class.parse({}))
+    with pooled.use(driver.CLUSTER_ID) as connection:
+        home, volume_locations = connection.home(), Locations(pooled)
+        call = group_create._Call(volume_locations, connection, home, driver.CLUSTER_ID)
+        yield call, call._begun(request, sorted(names), None)
+
+
 def test_a_call_that_another_controller_has_overtaken_leaves_its_snapshots_alone(
     controller: Driver, view: View
 ) -> None:
-    pooled = Connections(clusters_file.load(controller.config), timeout=10)
     volumes = [volume.create(controller, f"v{number}", size=16 * MIB) for number in range(2)]
     names = [each.id for each in volumes]
-    request = GroupRequest("g", list(map(ids.parse, names)), snapshot_class.parse({}))
-    with pooled.use(driver.CLUSTER_ID) as connection:
-        home = connection.home()
-        late = group_create._Call(Locations(pooled), connection, home, driver.CLUSTER_ID)
-        begun = late._begun(request, sorted(names), None)
+    with _begun_group(controller, names) as (late, begun):
         group = groups.create(controller, "g", names)
         with pytest.raises(errors.Busy, match="took snapshot"):
             late._taken(*begun)
@@ -182,14 +191,9 @@ def test_a_call_that_another_controller_has_overtaken_leaves_its_snapshots_alone
 def test_snapshots_of_a_group_stay_if_its_record_may_have_been_written(
     controller: Driver, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pooled = Connections(clusters_file.load(controller.config), timeout=10)
     volumes = [volume.create(controller, f"v{number}", size=16 * MIB) for number in range(2)]
     names = [each.id for each in volumes]
-    request = GroupRequest("g", list(map(ids.parse, names)), snapshot_class.parse({}))
-    with pooled.use(driver.CLUSTER_ID) as connection:
-        home = connection.home()
-        call = group_create._Call(Locations(pooled), connection, home, driver.CLUSTER_ID)
-        begun = call._begun(request, sorted(names), None)
+    with _begun_group(controller, names) as (call, begun):
         swap = call._groups.swap
 
         def swap_without_an_answer(*arguments: StoredGroup | None) -> bool:

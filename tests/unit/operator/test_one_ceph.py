@@ -41,8 +41,8 @@ SHARED, APART = "home", "another home"
 
 
 def location(cluster_id: str, **facts: object) -> LocationFacts:
-    place = LocationFacts(LocationId(cluster_id, 1, ""), "p", ("csi-",))
-    return dataclasses.replace(place, **facts)  # type: ignore[arg-type]
+    whole = LocationFacts(LocationId(cluster_id, 1, ""), "p", ("csi-",))
+    return dataclasses.replace(whole, **facts)  # type: ignore[arg-type]
 
 
 def volume(cluster_id: str, record: VolumeRecord, **facts: object) -> Volume:
