@@ -5,11 +5,13 @@ a whole. The OSDs say which bytes of an object changed, one request for each obj
 maps choose the parts of the image about which the OSDs are asked, if the image has such maps.
 
 librbd reports a whole range from threads that all images of a connection share, and those must not
-wait for a slow reader. So it is asked about one small range after another, which bounds the memory,
-too, and nothing runs while the reader does something else.
+wait for a slow reader. So it is asked about one range after another, and nothing runs while the
+reader does something else. Each question takes half a millisecond beside its answer, so the ranges
+are large, until an answer has so many extents that it would take too much memory.
 """
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 import rados
@@ -19,8 +21,11 @@ from rbdcsi.ceph import ceph_errors
 from rbdcsi.model import extents, image_layout
 from rbdcsi.model.extents import Extent
 
-# The OSDs are asked about so many bytes at once. At worst every second sector of them changed,
-# which makes 65536 extents. librbd sends up to 10 requests at a time, for 16 objects by default.
+# The OSDs are asked about so many bytes at once. librbd sends up to 10 requests at a time.
+_MOST_BYTES = 1 << 30
+# If an answer has more extents, they are asked about so many bytes. At worst every second sector of
+# these changed, which makes 65536 extents.
+_MOST_EXTENTS = 8192
 _PIECE_BYTES = 64 << 20
 _OBJECTS = 32768  # of the object maps at once; librbd loads all of each map every time
 
@@ -39,6 +44,7 @@ class SnapshotDiff:
         self._on = on
         self._mapped = bool(image.features() & image_layout.BITS["fast-diff"]) and not image.flags()
         self._window = image.stat()["obj_size"] * _OBJECTS
+        self._at_once = _MOST_BYTES
 
     def changed(self, start: int, end: int, since: int | None) -> Iterator[list[Extent]]:
         """Yield the changed extents between two offsets, list by list, in ascending order.
@@ -58,7 +64,7 @@ class SnapshotDiff:
             base = None if since is None else self._image.snap_get_name(since)
         for offset, length in extents.windows(start, end, self._window):
             for part in self._touched(offset, length, base):
-                yield self._exact(*part, base)
+                yield from self._exact(*part, base)
 
     def _touched(self, offset: int, length: int, base: str | None) -> list[Extent]:
         """Return the parts of the range that the OSDs need to be asked about."""
@@ -74,17 +80,34 @@ class SnapshotDiff:
                 )
         else:
             touched.add(offset, length)
-        return touched.parts()
+        return extents.joined(touched.parts(), _PIECE_BYTES)
 
-    def _exact(self, offset: int, length: int, base: str | None) -> list[Extent]:
+    def _exact(self, offset: int, length: int, base: str | None) -> Iterator[list[Extent]]:
+        """Yield the extents that the OSDs know; see `changed`."""
+        for part in extents.windows(offset, offset + length, self._at_once):
+            changed = self._asked(*part, base)
+            if changed is None:
+                self._at_once = _PIECE_BYTES  # the rest of the image is much like this part
+                yield from self._exact(*part, base)
+            else:
+                yield changed
+
+    def _asked(self, offset: int, length: int, base: str | None) -> list[Extent] | None:
+        """Ask the OSDs; return None if it is about more than a piece, and there are too many."""
         changed: list[Extent] = []
 
-        def add(start: int, size: int, exists: bool) -> None:
+        def add(start: int, size: int, exists: bool) -> int:
+            if length > _PIECE_BYTES and len(changed) == _MOST_EXTENTS:
+                return -errno.ECANCELED  # librbd ends, after the requests that are under way
             if exists or base is not None:  # a hole in a single snapshot is no data
                 changed.append((start, size))
+            return 0
 
         with ceph_errors.translated("comparing objects of", self._on):
-            self._image.diff_iterate(offset, length, base, add)
+            try:
+                self._image.diff_iterate(offset, length, base, add)
+            except rbd.OperationCanceled:
+                return None
         return extents.merged(changed)
 
 

@@ -51,6 +51,18 @@ def merged(extents: Iterable[Extent]) -> list[Extent]:
     return result
 
 
+def joined(extents: Iterable[Extent], gap: int) -> list[Extent]:
+    """Return ascending extents, those with less than `gap` bytes between them joined to one."""
+    result: list[Extent] = []
+    for offset, length in extents:
+        if result and offset - sum(result[-1]) < gap:
+            first, _ = result[-1]
+            result[-1] = (first, offset + length - first)
+        else:
+            result.append((offset, length))
+    return result
+
+
 def common(extent: Extent, start: int, end: int) -> list[Extent]:
     """Return the part of the extent from `start` to `end`, an empty list if there is none."""
     first, last = max(extent[0], start), min(sum(extent), end)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import rados
+import rbd
 
 from e2e import driver
 from e2e.clusters import Cluster
@@ -23,6 +24,7 @@ from rbdcsi.snapshots.changed_blocks import ChangedBlocks
 from tests.integration.snapshots import random_image
 from tests.integration.snapshots.random_image import OBJECT
 
+_MOST_EXTENTS = 20
 _Content = tuple[ids.SnapshotHandle, bytes]
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -44,7 +46,9 @@ def writer(cluster: Cluster, pool: str) -> Iterator[rados.Ioctx]:
 def blocks(
     installation: driver.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ChangedBlocks]:
+    monkeypatch.setattr(snapshot_diff, "_MOST_BYTES", 8 * OBJECT)
     monkeypatch.setattr(snapshot_diff, "_PIECE_BYTES", 3 * OBJECT // 2)
+    monkeypatch.setattr(snapshot_diff, "_MOST_EXTENTS", _MOST_EXTENTS)
     monkeypatch.setattr(snapshot_diff, "_OBJECTS", 5)
     pooled = connections.Connections(clusters_file.load(Path(installation.config)), timeout=10)
     yield ChangedBlocks(pooled, Locations(pooled))
@@ -103,6 +107,33 @@ def test_blocks_rebuild_the_snapshots(
     blocks: ChangedBlocks, writer: rados.Ioctx, seed: int
 ) -> None:
     _check(blocks, writer, seed)
+
+
+def test_an_answer_with_too_many_extents_is_broken_off(
+    blocks: ChangedBlocks, writer: rados.Ioctx
+) -> None:
+    name, sector = "many-extents", 512
+    chosen = range(0, 8 * OBJECT, OBJECT // 8)  # at most 12 in a piece, 64 in all
+    rbd.RBD().create(writer, name, 8 * OBJECT, order=OBJECT.bit_length() - 1, old_format=False)
+    try:
+        with rbd.Image(writer, name) as image:
+            image.write(b"o" * image.size(), 0)  # a new object counts as a whole
+            image.create_snap("base")
+            for offset in chosen:
+                image.write(b"x" * sector, offset)
+            image.create_snap("target")
+            base, target = (
+                _handle(writer, image.id(), each["id"])
+                for each in sorted(image.list_snaps(), key=lambda each: int(each["id"]))
+            )
+        lists = [each.extents for each in blocks.between(base, target, 0)]
+        assert [extent for each in lists for extent in each] == [(at, sector) for at in chosen]
+        assert max(map(len, lists)) <= _MOST_EXTENTS
+    finally:
+        with rbd.Image(writer, name) as image:
+            for snapshot in image.list_snaps():
+                image.remove_snap(snapshot["name"])
+        rbd.RBD().remove(writer, name)
 
 
 @pytest.mark.long

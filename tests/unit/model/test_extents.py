@@ -36,6 +36,21 @@ def test_the_part_of_a_piece_reaches_from_its_first_byte_to_its_last(
     ]
 
 
+@given(EXTENTS, st.integers(1, 50))
+def test_joined_extents_have_the_same_bytes_and_the_short_gaps(
+    parts: list[Extent], gap: int
+) -> None:
+    apart = extents.merged(parts)
+    gaps = [
+        (sum(one), other[0] - sum(one))
+        for one, other in itertools.pairwise(apart)
+        if other[0] - sum(one) < gap
+    ]
+    result = extents.joined(apart, gap)
+    assert covered(result) == covered([*apart, *gaps])
+    assert all(other[0] - sum(one) >= gap for one, other in itertools.pairwise(result))
+
+
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(1, 40))
 def test_windows_cover_a_range_once(start: int, end: int, most: int) -> None:
     windows = list(extents.windows(start, end, most))
