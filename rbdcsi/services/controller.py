@@ -53,7 +53,7 @@ class Controller(snapshots.SnapshotCalls):
             pooled: the connections.
             policy: of detaching.
             deleted: called with its location after a deletion, when there is data to remove.
-            deep: called with the location of an image that has too many ancestors.
+            deep: called with the location of an image that is to be flattened.
         """
         volume_locations = locations.Locations(pooled)
         super().__init__(pooled, volume_locations, deleted)

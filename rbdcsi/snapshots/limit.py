@@ -27,5 +27,6 @@ def require_room(header: Header, volume: object) -> None:
         raise errors.Exhausted(
             f"volume {volume} has {users} snapshots and {existing - users} removed ones that its "
             f"copies need, and the kernel maps no image with many more than {MOST}: delete "
-            "snapshots of it, or copies of it (`rbd children --all` lists them)"
+            "snapshots of it, or copies of it (`rbd children --all` lists them), or wait until its "
+            "newest copies are flattened in the background (the metric rbdcsi_clones_deep)"
         )

@@ -165,7 +165,13 @@ POOL_AVAILABLE = SnapshotGauge(
 )
 CLONES_DEEP = SnapshotGauge(
     "rbdcsi_clones_deep",
-    "Images with so many ancestors that they are being flattened in the background.",
+    "Copies that are being flattened in the background: they have too many ancestors, or their "
+    "source has too many snapshots.",
+    ("cluster",),
+)
+CLONES_WAITING = SnapshotGauge(
+    "rbdcsi_clones_waiting",
+    "Copies that are to be flattened, once their snapshots, or those that they read, are deleted.",
     ("cluster",),
 )
 # Of these, a controller counts the deletions that it has tried to finish: use `max` and `min`.

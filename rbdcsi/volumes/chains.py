@@ -1,9 +1,9 @@
-"""Keeps chains of clones short, in the background of a controller.
+"""Keeps chains of clones short, and the number of snapshots for clones low, in the background.
 
 A chain is cut by flattening the image at its end: librbd copies into the image what it still reads
-from its ancestors. An image with snapshots is left as it is until they are gone, see
-`ceph/flattening.py`. The manager's module rbd_support could do it, too, but no call could make it
-pause.
+from its ancestors. With the last clone of a removed snapshot, librbd removes that snapshot. An
+image with snapshots is left as it is until they are gone, see `ceph/flattening.py`. The manager's
+module rbd_support could do it, too, but no call could make it pause.
 """
 
 import time
@@ -15,6 +15,7 @@ from rbdcsi.attachments import store
 from rbdcsi.ceph import blocklist, connections, locations, lost_parent
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.flattening import Claim, Claims
+from rbdcsi.ceph.lineage import SnapshotKind
 from rbdcsi.model import ids
 from rbdcsi.telemetry import steps
 from rbdcsi.volumes import ancestry, clone_notes
@@ -87,15 +88,20 @@ class Chains:
         return Flattening(location, ioctx, image_id, turn.lease)
 
     def shorten(self, connection: Connection, turn: Turn, image_id: str) -> bool:
-        """Flatten an image if it has too many ancestors; return False if it shall be soon."""
+        """Flatten a noted image if that is still due; return False if it shall be soon.
+
+        Its note stays while it waits for snapshots, its own or that of its parent, to be deleted.
+        """
         location, notes = turn.location, CloneNotes(turn.location.ioctx)
         header, name = location.images.header(image_id), location.images.name_of(image_id)
+        is_deep = header is not None and ancestry.depth(connection, header) > SOFT_DEPTH
+        crowding = ancestry.crowding(connection, header) if header and not is_deep else None
         # An image in the trash cannot be flattened, and is in no call's way.
-        if header is None or name is None or ancestry.depth(connection, header) <= SOFT_DEPTH:
+        if header is None or name is None or not (is_deep or crowding):
             notes.remove_deep(image_id)
             return True
-        if header.snapshots:
-            return True  # the note stays until they are gone
+        if header.snapshots or (crowding and crowding.kind is SnapshotKind.USER):
+            return True
         if name.startswith(clone_notes.PREFIX):
             return False  # it is about to be renamed
         if self._is_quiet(location, image_id) or not self._flatten(turn, image_id):

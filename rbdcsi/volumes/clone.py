@@ -44,7 +44,7 @@ class Cloner:
             connection: that of the call's user.
             all_locations: of volumes.
             target: the location of the copies.
-            on_deep: called with the location of an image that has too many ancestors.
+            on_deep: called with the location of an image that is to be flattened.
         """
         self._own_connection = own_connection
         self._connection = connection
@@ -95,12 +95,14 @@ class Cloner:
             self._describe(
                 image_id, header, new_spec, clone_rules.mark(source.spec, mark, fs_type), request
             )
-            if depth > clone_rules.SOFT_DEPTH:
+            siblings = len(source.header.snapshots)
+            is_noted = depth > clone_rules.SOFT_DEPTH or siblings >= clone_rules.CROWDED
+            if is_noted:
                 CloneNotes(self._target.ioctx).add_deep(image_id, clock.now())
-                steps.done("clone.deep", image=name, ancestors=depth)
+                steps.done("clone.deep", image=name, ancestors=depth, siblings=siblings)
             names.rename(self._target.ioctx, clone_notes.name(token), name, image_id)
             steps.done("clone.name", image=name)
-        if depth > clone_rules.SOFT_DEPTH:
+        if is_noted:
             self._on_deep(self._target.id)
         return image_id, size
 

@@ -1,8 +1,9 @@
 """Notes about clones, kept at the location of the clone, so that no crash leaves anything for ever.
 
 `made/TOKEN` is written before a call makes anything of a clone, and removed when the volume exists.
-It leads to the temporary names that the call uses. `deep/IMAGE_ID` is a volume with too many
-ancestors. No note says that something exists: an entry without anything behind it is removed.
+It leads to the temporary names that the call uses. `deep/IMAGE_ID` is a volume that is to be
+flattened: it has too many ancestors, or its parent has too many snapshots. No note says that
+something exists: an entry without anything behind it is removed.
 """
 
 import uuid
@@ -79,16 +80,16 @@ class CloneNotes:
         return attempts
 
     def add_deep(self, image_id: str, now: str) -> None:
-        """Note that an image has too many ancestors."""
+        """Note that an image is to be flattened."""
         if self._omap.get(_DEEP + image_id) is None:
             self._omap.put(_DEEP + image_id, now)
 
     def remove_deep(self, image_id: str) -> None:
-        """Remove the note of an image that has few ancestors, or is gone."""
+        """Remove the note of an image that is not to be flattened any more, or is gone."""
         self._omap.put(_DEEP + image_id, None)
 
     def deep(self) -> dict[str, str]:
-        """Return the images that are noted as too deep, with the time since when."""
+        """Return the images that are to be flattened, with the time since when."""
         return {key.removeprefix(_DEEP): since for key, since in self._omap.items(_DEEP)}
 
 

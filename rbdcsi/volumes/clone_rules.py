@@ -16,6 +16,10 @@ from rbdcsi.volumes.spec import VolumeSpec
 SOFT_DEPTH = 4  # ancestors above which an image is flattened in the background
 HARD_DEPTH = 14  # no volume is made with more: the rest is for what other programs clone from it
 
+# A copy of a volume needs a snapshot of it. Once the source has so many, further copies are
+# flattened in the background, so that there is room for more (snapshots/limit.py).
+CROWDED = 400
+
 
 def filesystem(
     source: VolumeSpec | None, mark: Mark | None, asked: str | None, *, named: bool

@@ -1,9 +1,10 @@
-"""Background work of a controller for clones: keep chains short, remove what attempts have left.
+"""A controller's background work for clones: flatten the noted ones, remove what attempts left.
 
 A lease lets one controller work on a location; see `chains.py` for the chains.
 """
 
 import time
+from dataclasses import dataclass
 
 import structlog
 
@@ -24,6 +25,14 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
 _ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """How many images of a location are to be flattened: soon, or when snapshots are deleted."""
+
+    soon: int
+    waiting: int
 
 
 class CloneUpkeep:
@@ -56,10 +65,10 @@ class CloneUpkeep:
         self._round_seconds = round_seconds
         self._all_due = 0.0  # monotonic
         self._due: set[ids.LocationId] = set()  # to be looked at soon
-        self._deep: dict[ids.LocationId, int] = {}  # how many images, where there are some
+        self._noted: dict[ids.LocationId, _Noted] = {}
 
     def add(self, location_id: ids.LocationId) -> None:
-        """Look at a location soon, because an image there has too many ancestors."""
+        """Look at a location soon, because an image there is to be flattened."""
         self._due.add(location_id)
 
     def run(self) -> float:
@@ -68,15 +77,15 @@ class CloneUpkeep:
         due = sorted(self._due)
         if now >= self._all_due:
             due, self._all_due = self._locations.known(self._cluster_id), now + self._round_seconds
-            self._deep = {each: deep for each, deep in self._deep.items() if each in due}
+            self._noted = {each: noted for each, noted in self._noted.items() if each in due}
         for location_id in due:
             if location_id in sick:
                 continue
             self._due.discard(location_id)
             try:
-                self._deep[location_id] = self._tend(location_id)
+                self._noted[location_id] = self._tend(location_id)
             except errors.Unavailable as error:
-                self._deep.pop(location_id, None)
+                self._noted.pop(location_id, None)
                 sick.add(location_id, error, "left-overs of clones, and long chains of them")
             except errors.RbdCsiError as error:
                 _log.warning(
@@ -85,26 +94,32 @@ class CloneUpkeep:
                     pool=location_id.pool_id,
                     error=str(error),
                 )
-        self._due |= {location_id for location_id, deep in self._deep.items() if deep}
-        cluster: tuple[str, ...] = (self._cluster_id,)
-        metrics.CLONES_DEEP.replace(self._cluster_id, {cluster: sum(self._deep.values())})
+        self._due |= {location_id for location_id, noted in self._noted.items() if noted.soon}
+        self._report()
         return _DEEP_PAUSE_SECONDS if self._due else max(0.0, self._all_due - time.monotonic())
 
-    def _tend(self, location_id: ids.LocationId) -> int:
-        """Look at one location; return how many of its images are still too deep."""
+    def _report(self) -> None:
+        cluster: tuple[str, ...] = (self._cluster_id,)
+        noted = self._noted.values()
+        metrics.CLONES_DEEP.replace(self._cluster_id, {cluster: sum(each.soon for each in noted)})
+        waiting = {cluster: sum(each.waiting for each in noted)}
+        metrics.CLONES_WAITING.replace(self._cluster_id, waiting)
+
+    def _tend(self, location_id: ids.LocationId) -> _Noted:
+        """Look at one location; return how many of its images are still to be flattened."""
         with self._connections.use(self._cluster_id) as connection:
             try:
                 location = self._locations.open(connection, location_id)
             except errors.NotFound:  # the pool is gone
-                return 0
+                return _Noted(0, 0)
             notes = CloneNotes(location.ioctx)
             over, deep = self._over(location_id, notes), notes.deep()
             claims = Claims(location.ioctx).all()
             if not over and not deep and not claims:
-                return 0
+                return _Noted(0, 0)
             location_lease = lease.Lease(location.ioctx, clone_notes.OBJECT, "rbdcsi.clones")
             if not location_lease.take():
-                return len(deep)
+                return _Noted(len(deep), 0)
             turn = Turn(location, location_lease)
             try:
                 # Read again: another controller may have ended its own before it gave the lease up.
@@ -112,10 +127,11 @@ class CloneUpkeep:
                     turn.take(image_id, self._chains.end_claim, connection, turn, image_id, claim)
                 for token, attempt in over.items():
                     turn.take(token, self._undo, connection, location, notes, token, attempt)
-                return sum(
+                soon = sum(
                     not turn.take(image_id, self._chains.shorten, connection, turn, image_id)
                     for image_id in deep
                 )
+                return _Noted(soon, max(0, len(notes.deep()) - soon) if deep else 0)
             finally:
                 location_lease.release()
 

@@ -52,7 +52,7 @@ class Provisioner:
         Args:
             pooled: the connections to the clusters.
             placement: chooses the location of a volume.
-            on_deep: called with the location of an image that has too many ancestors.
+            on_deep: called with the location of an image that is to be flattened.
             creation_seconds: a creation that stays unchanged for so long was cut off; None takes
                 it from the time that an operation may take.
         """

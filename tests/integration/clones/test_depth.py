@@ -1,7 +1,9 @@
 """Chains of clones: bounded, at the speed of the first one, cut in the background."""
 
+import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import rbd
@@ -10,13 +12,14 @@ from e2e import driver, snapshots, volume
 from e2e.clusters import Cluster, commands
 from e2e.driver import CLUSTER_ID, Driver
 from e2e.volume import MIB, Volume
-from rbdcsi.ceph import connections
+from rbdcsi.ceph import connections, objects
 from rbdcsi.ceph.images import Images
 from rbdcsi.config import clusters_file
 from rbdcsi.model import ids
+from rbdcsi.runtime import clock
 from rbdcsi.volumes import ancestry
 from rbdcsi.volumes.clone_notes import CloneNotes
-from rbdcsi.volumes.clone_rules import HARD_DEPTH, SOFT_DEPTH
+from rbdcsi.volumes.clone_rules import CROWDED, HARD_DEPTH, SOFT_DEPTH
 from tests.integration.controller.at_once import repeated
 from tests.integration.controller.scrape import Scrape
 from tests.integration.controller.view import View
@@ -165,10 +168,66 @@ def test_source_at_the_limit_is_refused_until_it_is_flattened(
     view.wait_until_gone(view.image_id(made))
 
 
-def test_depth_is_shown(watched: tuple[Driver, Scrape], deep: Volume, cluster: Cluster) -> None:
-    controller, get = watched
+def test_deep_image_with_a_snapshot_waits_for_its_deletion_and_the_metrics_say_so(
+    controller: Driver,
+    watched: tuple[Driver, Scrape],
+    view: View,
+    deep: Volume,
+    cluster: Cluster,
+) -> None:
     shell = Shell(driver.PROGRAM, controller.config, cluster)
     assert shell.json("volumes", "show", deep.id)["ancestors"] == HARD_DEPTH
-    controller.start()
-    gauge = f'rbdcsi_clones_deep{{cluster="{CLUSTER_ID}"}} 0'
-    commands.wait_until(lambda: gauge in get("metrics"), "the metric is there")
+    taken = snapshots.create(controller, "kept", deep.id)
+    with refused("FAILED_PRECONDITION", "is not flattened while it has snapshots"):
+        volume.create(controller, "copy", size=SIZE, source=deep.id)
+    CloneNotes(view.ioctx).add_deep(ids.parse(deep.id).image_id, clock.now())
+    looking, get = watched
+    looking.start()
+    waiting = f'rbdcsi_clones_waiting{{cluster="{CLUSTER_ID}"}}'
+    commands.wait_until(lambda: f"{waiting} 1" in get("metrics"), "it waits")
+    assert f'rbdcsi_clones_deep{{cluster="{CLUSTER_ID}"}} 0' in get("metrics")
+    snapshots.delete(controller, taken.snapshot_id)
+    commands.wait_until(lambda: f"{waiting} 0" in get("metrics"), "it is flattened", timeout=120)
+    with view.image(deep) as image, pytest.raises(rbd.ImageNotFound):
+        image.parent_info()
+
+
+@pytest.fixture
+def crowded(controller: Driver, view: View) -> Iterator[Volume]:
+    """Give a volume that has nearly as many snapshots as an image may have."""
+    made = volume.create(controller, "crowded", size=SIZE)
+    header = objects.HEADER + view.image_id(made)
+    with ThreadPoolExecutor(32) as threads:  # the monitors take several in one round
+        snap_ids = threads.map(lambda _: view.ioctx.create_self_managed_snap(), range(CROWDED))
+    taken = sorted(snap_ids)
+    for snap_id in taken:
+        argument = objects.counted(f"s{snap_id}") + struct.pack("<Q", snap_id)
+        view.execute(header, "snapshot_add", argument)
+    yield made
+    for snap_id in taken:
+        view.execute(header, "snapshot_remove", struct.pack("<Q", snap_id))
+        view.ioctx.remove_self_managed_snap(snap_id)
+    volume.delete(controller, made)
+    _all_gone(view)
+
+
+def test_copies_of_a_volume_with_many_snapshots_make_room_again(
+    controller: Driver, view: View, crowded: Volume
+) -> None:
+    _write(view, crowded, 0)
+    copy = volume.create(controller, "copy", size=SIZE, source=crowded.id)
+    taken = snapshots.create(controller, "taken", crowded.id)
+    restored = volume.create(controller, "restored", size=SIZE, source=taken.snapshot_id)
+    notes = CloneNotes(view.ioctx)
+    commands.wait_until(lambda: view.image_id(copy) not in notes.deep(), "it is flattened")
+    with view.image(crowded) as image:  # librbd has removed the snapshot with its last clone
+        assert [each["name"] for each in image.list_snaps()][CROWDED:] == ["csi-snap-taken"]
+    with view.image(restored) as image:  # its snapshot is in use anyhow
+        assert image.parent_info()
+    snapshots.delete(controller, taken.snapshot_id)
+    commands.wait_until(lambda: not notes.deep(), "it is flattened, too", timeout=120)
+    with view.image(crowded) as image:
+        assert len(list(image.list_snaps())) == CROWDED
+    for each in (copy, restored):
+        _holds(view, each, 1)
+        volume.delete(controller, each)

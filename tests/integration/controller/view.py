@@ -38,6 +38,12 @@ class View(PoolView):
         """Return the names of all objects of the image of that id."""
         return sorted(each.key for each in self.ioctx.list_objects() if found in each.key)
 
+    def execute(self, name: str, method: str, argument: bytes) -> None:
+        """Call a method of the OSD's class rbd on an object, to write."""
+        with rados.WriteOpCtx() as op:
+            op.execute("rbd", method, argument)
+            self.ioctx.operate_write_op(op, name)
+
     def tell_osd_the_newest_map(self, admin: rados.Rados) -> None:
         """Let the OSD know what the monitors have just decided: it learns it from its clients."""
         admin.wait_for_latest_osdmap()

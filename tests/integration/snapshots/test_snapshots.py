@@ -4,7 +4,6 @@ import struct
 import time
 
 import pytest
-import rados
 import rbd
 
 from e2e import driver, snapshots, volume
@@ -214,7 +213,7 @@ def test_a_volume_with_as_many_snapshots_as_the_kernel_maps(
     header = objects.HEADER + image_id(made)
     for snap_id in range(1, 501):  # by hand: the monitors need longer
         argument = objects.counted(f"s{snap_id}") + struct.pack("<Q", snap_id)
-        _execute(view, header, "snapshot_add", argument)
+        view.execute(header, "snapshot_add", argument)
     with refused("RESOURCE_EXHAUSTED", "has 500 snapshots and 0 removed ones", "or copies of it"):
         snapshots.create(controller, "s", made.id)
     with refused("RESOURCE_EXHAUSTED", "has 500 snapshots"):
@@ -223,10 +222,4 @@ def test_a_volume_with_as_many_snapshots_as_the_kernel_maps(
     request = csi_pb2.ControllerGetVolumeRequest(volume_id=made.id)
     assert controller.controller.ControllerGetVolume(request).volume.volume_id == made.id
     for snap_id in range(1, 501):
-        _execute(view, header, "snapshot_remove", struct.pack("<Q", snap_id))
-
-
-def _execute(view: View, name: str, method: str, argument: bytes) -> None:
-    with rados.WriteOpCtx() as op:
-        op.execute("rbd", method, argument)
-        view.ioctx.operate_write_op(op, name)
+        view.execute(header, "snapshot_remove", struct.pack("<Q", snap_id))
