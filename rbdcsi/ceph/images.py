@@ -167,12 +167,11 @@ class Images:
         """
         doing = ceph_errors.translated("breaking the lock of image", image_id)
         with doing, rbd.Image(self._ioctx, image_id=image_id) as image:
-            try:
-                owners = [owner["owner"] for owner in image.lock_get_owners()]
-                if address in owners:
-                    image.lock_break(rbd.RBD_LOCK_MODE_EXCLUSIVE, address)
-            except (rbd.OperationNotSupported, rbd.FunctionNotSupported):  # no such lock
+            if not image.features() & image_layout.BITS["exclusive-lock"]:
                 return
+            owners = [owner["owner"] for owner in image.lock_get_owners()]
+            if address in owners:
+                image.lock_break(rbd.RBD_LOCK_MODE_EXCLUSIVE, address)
 
     def holds_data(self, image_id: str) -> bool:
         """Return whether anything was written into the image; see `OpenImage.holds_data`."""
