@@ -36,7 +36,10 @@ class Client:
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
     def has_ended(self, machine_id: str, boot_id: str) -> bool:
-        """Return whether the client ended with its boot: its machine runs another one."""
+        """Return whether the client ended with its boot, as its machine runs another one now.
+
+        Only that machine itself is sure of its present boot; others ask `NodeRecord.has_ended`.
+        """
         return self.machine_id == machine_id != "" and self.boot_id != boot_id != ""
 
 
@@ -97,6 +100,7 @@ class Rollback:
         snapshot: the name of the snapshot, for messages.
         size: the size of the image in bytes before.
         since: when it began.
+        protected: RBD's ids of other snapshots that rollbacks protected and were cut off.
     """
 
     client: str
@@ -104,6 +108,7 @@ class Rollback:
     snapshot: str
     size: int
     since: str
+    protected: tuple[int, ...] = stored.later(())
     unknown: Mapping[str, Any] = stored.unknown_fields()
 
 

@@ -126,6 +126,7 @@ class _Work:
         self._records = Records(location.ioctx)
         self._client = connection.address()
         self._earlier: Rollback | None = None
+        self._protected: tuple[int, ...] = ()
         self._ended: frozenset[str] = frozenset()
 
     def begin(self, image: ChangingImage) -> None:
@@ -134,7 +135,17 @@ class _Work:
         header = self._header()
         self._require_possible(header, stored.record)
         self._ended = self._end_others(image, stored, header)
-        own = Rollback(self._client, snapshot.snap_id, snapshot.name, header.size, clock.now())
+        if earlier := self._earlier:
+            others = {earlier.snap_id, *earlier.protected} - {snapshot.snap_id}
+            self._protected = tuple(sorted(others))
+        own = Rollback(
+            self._client,
+            snapshot.snap_id,
+            snapshot.name,
+            header.size,
+            clock.now(),
+            self._protected,
+        )
         stored = self._records.change(
             self._image_id,
             lambda record: image_rules.begin_rollback(
@@ -173,8 +184,8 @@ class _Work:
         """Change the image, its mark, and the protection of its snapshots."""
         snapshot, ioctx = self._plan.snapshot, self._location.ioctx
         with self._reverting():
-            if self._earlier and self._earlier.snap_id != snapshot.snap_id:
-                rollback.unprotect(ioctx, self._image_id, self._earlier.snap_id)
+            for snap_id in self._protected:
+                rollback.unprotect(ioctx, self._image_id, snap_id)
             rollback.protect(ioctx, self._image_id, snapshot.snap_id)
             steps.done("rollback.protect", snapshot=snapshot.name)
             with flattening.excluded([(ioctx, self._image_id)]):

@@ -21,7 +21,7 @@ from rbdcsi.ceph import connections, snapshots
 from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.ceph.locations import Location, Locations
 from rbdcsi.config.credentials import Credentials
-from rbdcsi.model import format_mark, ids, image_names
+from rbdcsi.model import ids, image_names
 from rbdcsi.model.snapshot_class import SnapshotParameters
 from rbdcsi.runtime import deadlines
 from rbdcsi.snapshots import limit
@@ -232,7 +232,8 @@ def _confirm(
     source, record = Source.read(location, before.handle), reserved.record
     # The mark is read after the snapshot was taken: if a node formatted the volume at that moment,
     # a clone is taken for formatted, and is never formatted again.
-    mark = source.existing_header().metadata.get(format_mark.KEY)
+    source.existing_header()
+    mark = source.mark
     source.require_not_rolled_back(before)
     snapshot = source.snapshot_of(record)
     if snapshot:

@@ -58,7 +58,7 @@ def frozen(home: Ioctx, volumes: Sequence[Volume]) -> Iterator[None]:
         _Freeze(home, volume.handle, node, attachment)
         for volume, record in zip(volumes, before, strict=True)
         for node, attachment in record.attachments.items()
-        if attachment.clients and not attachment.readonly
+        if attachment.clients and (not attachment.readonly or attachment.settles)
     ]
     try:
         _freeze(freezes)

@@ -188,6 +188,7 @@ class _Call:
             with contextlib.suppress(errors.RbdCsiError):  # the repeated call removes them, too
                 self._undo(taken, before)
             raise
+        taken = tuple(dataclasses.replace(each, mark=sources[each.volume].mark) for each in taken)
         record = dataclasses.replace(group.record, taken=True, members=taken)
         # After an error it is not known whether Ceph has written it: the snapshots must stay.
         if not self._groups.swap(group, StoredGroup.of(record)):

@@ -7,7 +7,6 @@ import dataclasses
 
 from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.ceph.lineage import ImageSnapshot
-from rbdcsi.model import format_mark
 from rbdcsi.model.snapshot_class import SnapshotParameters
 from rbdcsi.snapshots.group_records import GroupRecord, Member
 from rbdcsi.snapshots.records import SnapshotRecord
@@ -54,8 +53,9 @@ class MemberRecords:
         before = self._records.named(name)
         if before and before.record.snap_id:
             return True
-        # as CreateSnapshot does: the mark is read after the snapshot was taken
-        mark = source.header.metadata.get(format_mark.KEY) if source.header else None
+        # The volume's present mark may be that of a rollback since; it is all that is known of a
+        # group of an older driver.
+        mark = member.mark or source.mark
         record = before.record if before else SnapshotRecord(name, member.source, member.snapshot)
         taken = dataclasses.replace(
             record,

@@ -21,11 +21,16 @@ _TOKEN = "group-token/"  # the CSI name, by the token in the group's id  # noqa:
 
 @dataclass(frozen=True)
 class Member:
-    """A member: the volume_id, the name of the RBD snapshot, and its id when it is taken."""
+    """A member: the volume_id, the name of the RBD snapshot, and its id when it is taken.
+
+    `mark` is the volume's mark after that, as it is stored; see SnapshotRecord.
+    """
 
     source: str
     snapshot: str
     snap_id: int | None = None
+    mark: str | None = stored.later(None)
+    unknown: Mapping[str, Any] = stored.unknown_fields()
 
     @property
     def volume(self) -> ids.VolumeHandle:

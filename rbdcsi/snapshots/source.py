@@ -9,7 +9,7 @@ from rbdcsi.attachments.records import VolumeRecord
 from rbdcsi.ceph.lineage import ImageSnapshot
 from rbdcsi.ceph.locations import Location
 from rbdcsi.ceph.objects import Header
-from rbdcsi.model import ids
+from rbdcsi.model import format_mark, ids
 from rbdcsi.snapshots.records import SnapshotRecord
 
 
@@ -29,6 +29,11 @@ class Source:
         reading_name = location.images.begin_name_of(handle.image_id)
         header = location.images.header(handle.image_id)
         return cls(handle, header, reading_record.result().record, reading_name.result())
+
+    @property
+    def mark(self) -> str | None:
+        """The volume's mark as it is stored, None if it has none."""
+        return self.header.metadata.get(format_mark.KEY) if self.header else None
 
     def existing_header(self) -> Header:
         """Return the header.

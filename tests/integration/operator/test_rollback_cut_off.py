@@ -103,6 +103,16 @@ def test_it_is_shown_and_may_end_at_another_snapshot(bed: Bed, raw: Volume) -> N
     assert bed.view.content(raw, 0, len(NEW)) == NEW
 
 
+def test_no_snapshot_stays_protected_after_two_that_were_cut_off(bed: Bed, raw: Volume) -> None:
+    bed.put(raw, OLD, 0)
+    first, second = bed.snapshot(raw, "first of two"), bed.snapshot(raw, "second of two")
+    assert bed.run(raw, first, kill_after="rollback.protect").returncode == -signal.SIGKILL
+    assert bed.run(raw, second, kill_after="rollback.record").returncode == -signal.SIGKILL
+    bed.roll_back(raw, second)
+    for taken in (first, second):
+        snapshots.delete(bed.controller, taken)
+
+
 def test_it_is_killed_anywhere_inside_librbd(bed: Bed) -> None:
     made = volume.create(bed.controller, "anywhere", size=256 * MIB, capability=volume.raw())
     bed.put(made, OLD, *range(0, made.size, 8 * MIB))

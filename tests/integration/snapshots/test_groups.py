@@ -17,6 +17,8 @@ from e2e.pool import image_id
 from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.ceph import objects
+from rbdcsi.model import format_mark
+from rbdcsi.model.format_mark import Mark, Phase
 from rbdcsi.snapshots import limit
 from tests.integration.controller.view import View
 from tests.refusal import refused
@@ -266,6 +268,31 @@ def test_a_killed_creation_is_finished_by_the_repeated_call(
     assert len(list(snapshots.listed(mortal))) == 2
     groups.delete(mortal, group.group_snapshot_id)
     _delete(mortal, view, made)
+
+
+def test_a_member_has_the_mark_of_its_content_after_a_killed_creation_and_a_rollback(
+    mortal: Driver, view: View
+) -> None:
+    made = _two(mortal.start())
+    formatted, formatting = Mark(Phase.FORMATTED, "ext4"), Mark(Phase.FORMATTING, "ext4")
+    _set_mark(view, made[0], formatted)
+    _die(mortal, "group.record", lambda: groups.create(mortal, "g", _ids(made)))
+    _set_mark(view, made[0], formatting)  # it was rolled back, and mkfs was cut off
+    mortal.start()
+    group = _created(mortal, made)
+    (taken,) = (each for each in group.snapshots if each.source_volume_id == made[0].id)
+    copy = volume.create(mortal, "copy", size=made[0].size, source=taken.snapshot_id)
+    with view.image(copy) as image:
+        mark = format_mark.read_mark(image.metadata_get(format_mark.KEY), "copy")
+    assert mark
+    assert mark.phase is Phase.FORMATTED
+    groups.delete(mortal, group.group_snapshot_id)
+    _delete(mortal, view, [copy, *made])
+
+
+def _set_mark(view: View, made: Volume, mark: Mark) -> None:
+    with view.image(made, readonly=False) as image:
+        image.metadata_set(format_mark.KEY, format_mark.MARK.encode(mark))
 
 
 @pytest.mark.parametrize("step", ["group.reserve", "group.take"])
