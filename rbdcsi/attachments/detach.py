@@ -126,7 +126,8 @@ class _Detachment:
             return stored
         gone, fenced = self._ended(node_id, attachment), set[str]()
         if len(gone) < len(attachment.clients):
-            if self.images.name_of(image_id) is None:  # no image is left to protect
+            # One in the trash may be restored, and its client may live.
+            if not self.images.exists(image_id):
                 gone = {client.address for client in attachment.clients}
             else:
                 fenced = self._end_clients(node_id, attachment, gone)
@@ -156,7 +157,7 @@ class _Detachment:
         return {
             client.address
             for client in attachment.clients
-            if client.has_ended(node.machine_id, node.boot_id)
+            if node.has_ended(client.machine_id, client.boot_id)
         }
 
     def _end_clients(self, node_id: str, attachment: Attachment, gone: set[str]) -> set[str]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rbdcsi import errors
-from rbdcsi.attachments.records import Client
 from rbdcsi.ceph import omap
 from rbdcsi.ceph.connection import Ioctx
 from rbdcsi.model import stored
@@ -26,7 +25,7 @@ class Fence:
     `machine_id` and `boot_id` are empty if they were not recorded. `epoch` is that of an OSD map
     with the entry; 0 if the entry was not made yet. `until` is when the entry ends unless it is
     renewed, in ISO 8601 and UTC. `gone` is the time at which the node reported that it has no
-    device of this client any more.
+    device of this client any more. `retired` means that the node was retired, with its machine.
     """
 
     address: str
@@ -38,12 +37,8 @@ class Fence:
     until: str
     epoch: int = 0
     gone: str | None = stored.later(None)
+    retired: bool = stored.later(False)
     unknown: Mapping[str, Any] = stored.unknown_fields()
-
-    def has_ended(self, machine_id: str, boot_id: str) -> bool:
-        """Return whether the client ended with its boot; see `Client.has_ended`."""
-        client = Client(self.address, self.machine_id, self.boot_id)
-        return client.has_ended(machine_id, boot_id)
 
 
 FENCE = stored.Kind(

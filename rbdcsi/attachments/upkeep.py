@@ -36,7 +36,13 @@ class Action(enum.Enum):
     FORGET = "forget"  # the entry has run out, and nothing is left to renew it for
 
 
-def next_action(fence: Fence, node: NodeRecord | errors.Failed | None, now: datetime) -> Action:
+def next_action(
+    fence: Fence,
+    node: NodeRecord | errors.Failed | None,
+    now: datetime,
+    *,
+    is_listed: bool,
+) -> Action:
     """Decide what to do with a fence; pure.
 
     Args:
@@ -44,15 +50,16 @@ def next_action(fence: Fence, node: NodeRecord | errors.Failed | None, now: date
         node: the record of its node, or the error that it is damaged, which proves nothing; None
             if the node was removed, because its machine is gone.
         now: the time in UTC.
+        is_listed: whether Ceph has the client on its blocklist.
     """
     if fence.gone or (
-        isinstance(node, NodeRecord) and fence.has_ended(node.machine_id, node.boot_id)
+        isinstance(node, NodeRecord) and node.has_ended(fence.machine_id, fence.boot_id)
     ):
         return Action.LIFT
     until = datetime.fromisoformat(fence.until)
-    if node is None and fence.epoch:
+    if (node is None or fence.retired) and fence.epoch:
         return Action.FORGET if now >= until else Action.KEEP
-    if not fence.epoch or not _RENEW <= until - now <= _LONGEST:
+    if not fence.epoch or not is_listed or not _RENEW <= until - now <= _LONGEST:
         return Action.RENEW
     return Action.KEEP
 
@@ -89,20 +96,21 @@ def _keep_up(connection: Connection) -> int:
     own_lease = lease.Lease(home, fences.OBJECT, "rbdcsi.upkeep")
     if own_lease.take():
         try:
+            listed = blocklist.addresses(connection)
             for fence in noted:
                 if isinstance(fence, errors.Failed):
                     _log.warning("fence not kept up", error=str(fence))
                 else:
-                    _act(connection, fence)
+                    _act(connection, fence, is_listed=fence.address in listed)
         finally:
             own_lease.release()
     return len(noted)
 
 
-def _act(connection: Connection, fence: Fence) -> None:
+def _act(connection: Connection, fence: Fence, *, is_listed: bool) -> None:
     try:
         node = _node(connection.home(), fence.node_id)
-        match next_action(fence, node, datetime.now(UTC)):
+        match next_action(fence, node, datetime.now(UTC), is_listed=is_listed):
             case Action.RENEW:
                 fencing.enter(connection, Fences(connection.home()), fence)
                 steps.done("fence.renew", volume=fence.volume, client=fence.address)

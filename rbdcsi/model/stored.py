@@ -137,13 +137,14 @@ def _versions_in_use(record: Any) -> list[int]:
 def _plain(value: Any) -> Any:
     """Return the value as dicts, lists, strings and numbers, which JSON can express."""
     if dataclasses.is_dataclass(value):
-        facts = dict(getattr(value, _UNKNOWN, {}))
+        facts: dict[str, Any] = {}
         for field in dataclasses.fields(value):
             content = getattr(value, field.name)
             is_default = field.metadata.get("later") and content == field.default
             if field.name != _UNKNOWN and not is_default:
                 facts[field.metadata.get("key") or field.name] = _plain(content)
-        return facts
+        # Last, as a newer driver wrote them: so the text stays the same, and a swap finds it.
+        return {**facts, **getattr(value, _UNKNOWN, {})}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

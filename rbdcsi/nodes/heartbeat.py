@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 _HEARTBEAT_SECONDS = 60.0
 _RETRY_SECONDS = 2.0
 _TRIES = 5
+_BOOTS = 16  # that the record keeps
 _REFUSED_AGAIN = timedelta(seconds=60)  # a machine that is refused notes it so often
 _REFUSED_LATELY = timedelta(seconds=150)  # an older note is removed
 
@@ -161,7 +162,17 @@ class Registration:
             machine_id=facts.machine.machine_id,
             allowed_watchers=facts.allowed_watchers,
             refused=refused if refused and _since(refused) < _REFUSED_LATELY else None,
+            ended_boots=_ended_boots(before, facts.machine.boot_id),
         )
+
+
+def _ended_boots(before: registry.NodeRecord | None, boot_id: str) -> tuple[str, ...]:
+    """Return the boots of this machine that have ended, by its record from before."""
+    if before is None or not before.machine_id:  # an older driver's may be of another machine
+        return ()
+    others = (each for each in before.ended_boots if each not in {before.boot_id, boot_id})
+    latest = (before.boot_id,) if before.boot_id not in {"", boot_id} else ()
+    return (*others, *latest)[-_BOOTS:]
 
 
 def _decoded(node_id: str, text: str | None) -> registry.NodeRecord | None:

@@ -32,7 +32,8 @@ class NodeRecord:
 
     `addresses` are those of the plugin's own Ceph clients. `machine_id` is empty in records of a
     driver that did not note it. `last_seen` is in ISO 8601 and UTC. `max_volumes` is 0 if there is
-    no limit. `allowed_watchers` are the networks of `--allow-foreign-watchers`.
+    no limit. `allowed_watchers` are the networks of `--allow-foreign-watchers`. `ended_boots` are
+    the boots of this machine that registered before, the newest last.
     """
 
     node_id: str
@@ -46,7 +47,16 @@ class NodeRecord:
     machine_id: str = stored.later("", key="machine")
     allowed_watchers: tuple[str, ...] = stored.later(())
     refused: Refused | None = stored.later(None)
+    ended_boots: tuple[str, ...] = stored.later(())
     unknown: Mapping[str, Any] = stored.unknown_fields()
+
+    def has_ended(self, machine_id: str, boot_id: str) -> bool:
+        """Return whether that boot of that machine has certainly ended, with its Ceph clients.
+
+        A boot that the record does not have proves nothing: the record may be older than that boot,
+        as it is after a restore, or where the machine could not register.
+        """
+        return self.machine_id == machine_id != "" and boot_id in self.ended_boots
 
 
 RECORD = stored.Kind(

@@ -13,7 +13,7 @@ def proof_of_end(fence: Fence, node: NodeRecord | None) -> str | None:
     """Return why the fence's client is certainly gone, None if it may still live."""
     if fence.gone:
         return f"its node reported at {fence.gone} that it has no device of this client any more"
-    if node and fence.has_ended(node.machine_id, node.boot_id):
+    if node and node.has_ended(fence.machine_id, fence.boot_id):
         return "its machine has been restarted"
     return None
 

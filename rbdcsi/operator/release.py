@@ -1,10 +1,12 @@
 """Ends what a lost node has: one attachment, all of them, or the node itself."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from rbdcsi import errors
 from rbdcsi.attachments.detach import Detacher
+from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.connections import Connections
 from rbdcsi.model.ids import VolumeHandle
@@ -61,6 +63,8 @@ def require_gone(connection: Connection, node_id: str) -> None:
 def retire(pooled: Connections, cluster_id: str, node_id: str) -> bool:
     """Remove the record and the object of a node that has no attachments.
 
+    Its fences are marked: if a new machine takes the node's name, they still end by themselves.
+
     Args:
         pooled: the connections.
         cluster_id: the cluster.
@@ -70,11 +74,16 @@ def retire(pooled: Connections, cluster_id: str, node_id: str) -> bool:
         Whether there was a record.
 
     Raises:
+        Refused: a plugin of the node runs.
         Busy: the record changed at that moment: a plugin of the node runs.
     """
     with pooled.use(cluster_id) as connection:
-        nodes = Nodes(connection.home())
+        nodes, fences = Nodes(connection.home()), Fences(connection.home())
         text = nodes.text(node_id)
+        require_gone(connection, node_id)  # it may have been started since
+        for fence in fences.all():
+            if isinstance(fence, Fence) and fence.node_id == node_id:
+                fences.change(fence, dataclasses.replace(fence, retired=True))
         if text is not None and not nodes.remove(node_id, text):
             raise errors.Busy(f"node {node_id!r}: its record has just changed; is its plugin up?")
         presence.retire(connection.home(), node_id)

@@ -33,6 +33,8 @@ def client_of_new(
     """
     others = {c.address for each in record.attachments.values() for c in each.clients}
     candidates = watchers - before - others
+    if device.readonly and device.mapper == "nbd":
+        return None
     if device.client:
         candidates = watchers & {device.client}
     if device.readonly and not candidates:

@@ -12,7 +12,7 @@ from rbdcsi.ceph.connection import Connection
 from rbdcsi.host.mappers.interface import MappedDevice
 from rbdcsi.model import ids
 from rbdcsi.runtime import clock
-from rbdcsi.staging.device_stack import shows
+from rbdcsi.staging.device_stack import belongs_to, shows
 from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import MOUNT_SECONDS, ThisNode
 from rbdcsi.telemetry import metrics, steps
@@ -54,9 +54,14 @@ def discard(node: ThisNode, connection: Connection, fence: Fence) -> None:
     """
     handle = ids.parse(fence.volume)
     _thaw(node, handle)
+    for each in node.devices.all():  # the note may be about a newer one
+        if each.client == fence.address and belongs_to(each, handle, connection.fsid):
+            _discard(node, handle, each, fence)
     device, note = node.devices.find(handle), node.devices.note(handle)
     client = (device.client if device else None) or (note.client if note else None)
-    if client in {fence.address, None}:
+    # A read-only device may need no client; then it is of a later attachment.
+    is_other = device is not None and device.readonly and note is not None and client is None
+    if client in {fence.address, None} and not is_other:
         if device:
             _discard(node, handle, device, fence)
         else:

@@ -206,6 +206,8 @@ def _client(
     """Return the device's client, after proof that it watches the image with the volume's id."""
     volume, image_id = call.volume, call.handle.image_id
     record, ends_at = call.stored.record, time.monotonic() + _WATCH_SECONDS
+    if device.readonly:  # other nodes may use the image at the same time
+        record = volume.records.get(image_id)
     while True:
         try:
             client = clients.client_of_new(device, record, list_watchers(), before)

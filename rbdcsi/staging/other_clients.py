@@ -10,9 +10,8 @@ from collections.abc import Callable, Set
 
 from rbdcsi import errors
 from rbdcsi.attachments import fencing
-from rbdcsi.attachments.fences import Fences
 from rbdcsi.attachments.records import Attachment, Client
-from rbdcsi.ceph import mirroring, rights
+from rbdcsi.ceph import blocklist, mirroring, rights
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.model.capabilities import AccessMode
 from rbdcsi.runtime import deadlines
@@ -122,8 +121,8 @@ def wait_until_alone(
 def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     """Refuse to stage a volume with one writer while a client that is in no record has it open.
 
-    rbd-mirror daemons, fenced clients and what `--allow-foreign-watchers` names may watch, and one
-    client while the image is claimed: a controller flattens it.
+    rbd-mirror daemons, clients on the blocklist, and what `--allow-foreign-watchers` names may
+    watch, and one client while the image is claimed: a controller flattens it.
 
     Raises:
         ForeignWatcher: there is such a client; the message names it.
@@ -132,12 +131,15 @@ def require_no_others(call: StageCall, watchers: Set[str]) -> None:
     if attachment.readonly or attachment.mode is AccessMode.MULTI_NODE_MULTI_WRITER:
         return
     recorded = {c.address for each in call.stored.record.attachments.values() for c in each.clients}
-    fences = Fences(call.connection.home())
     foreign = [
         address
         for address in sorted(watchers - recorded)
-        if not is_allowed(address, call.node.allowed_watchers) and not fences.get(address)
+        if not is_allowed(address, call.node.allowed_watchers)
     ]
+    if foreign:
+        # The note of a fence is no proof: its entry may have been removed by hand.
+        shut_out = blocklist.addresses(call.connection)
+        foreign = [address for address in foreign if address not in shut_out]
     if foreign:
         daemons = mirroring.daemons(call.volume.ioctx, image.image_id)
         foreign = [address for address in foreign if address not in daemons]

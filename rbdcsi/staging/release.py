@@ -66,8 +66,9 @@ def _ended(
 ) -> set[str]:
     """Return those of the clients that are gone, after the volume's daemons here are stopped.
 
-    A client of an unknown machine is fenced, unless it watches the image or the operator forbids
-    it. Those of other machines are theirs to release.
+    That a client does not watch the image proves nothing: it may have lost Ceph for a while. So one
+    of this machine is fenced, unless the operator forbids it, and one of an unknown machine, too.
+    Those of other machines are theirs to release.
 
     Raises:
         Busy: a client of this machine watches the image still.
@@ -85,12 +86,11 @@ def _ended(
             "still has its image open, and this node has no device of it; if that client has just "
             "ended, Ceph forgets it within a minute; otherwise a detach fences it"
         )
+    unknown = {c.address for c in clients if not c.machine_id} - watchers
     for client in clients:
-        is_unknown = not client.machine_id and client.address not in watchers
-        if is_unknown and node.may_fence:
+        if node.may_fence and client.address in own | unknown:
             _fence(node, connection, handle, client)
-            own.add(client.address)
-    return own
+    return own | unknown if node.may_fence else own
 
 
 def _end_watches(

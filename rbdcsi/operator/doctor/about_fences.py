@@ -1,13 +1,16 @@
 """Rules about fences. Pure."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from rbdcsi.attachments.fences import Fence
+from rbdcsi.nodes.registry import NodeRecord
 from rbdcsi.operator.doctor.findings import Finding, command
 from rbdcsi.operator.facts import Cluster
 from rbdcsi.operator.fences import proof_of_end
 
 _DAY = "86400"
+_FORMER = timedelta(days=1)  # a machine that was replaced just now is none to be looked for
 
 
 def fence_state(cluster: Cluster) -> Iterator[Finding]:
@@ -21,10 +24,12 @@ def fence_state(cluster: Cluster) -> Iterator[Finding]:
             continue  # the driver cannot lift it, and it ends by itself
         if proof:
             yield _needless(cluster, each.note, proof)
-        elif node is None:
+        elif node is None or each.note.retired:
             yield _of_retired_node(cluster, each.note)
         elif not each.in_force:
             yield _not_in_force(cluster, each.note)
+        elif _is_former_machines(each.note, node.record, cluster.now):
+            yield _of_former_machine(cluster, each.note)
 
 
 def _needless(cluster: Cluster, note: Fence, proof: str) -> Finding:
@@ -44,10 +49,26 @@ def _of_retired_node(cluster: Cluster, note: Fence) -> Finding:
         "fence-of-retired-node",
         cluster.cluster_id,
         note.address,
-        f"{_described(note)} is not renewed, because the node has no record any more; it ends "
-        f"{note.until}",
+        f"{_described(note)} is not renewed, because the node was retired; it ends {note.until}",
         f"a machine that comes back after that can write to {note.volume}",
         "see that the machine is switched off for good, then lift the fence",
+        (command("rbdcsi", "fences", "lift", note.address),),
+    )
+
+
+def _is_former_machines(note: Fence, node: NodeRecord | None, now: datetime) -> bool:
+    is_old = now - datetime.fromisoformat(note.since) > _FORMER
+    return is_old and node is not None and note.machine_id not in {"", node.machine_id}
+
+
+def _of_former_machine(cluster: Cluster, note: Fence) -> Finding:
+    return Finding(
+        "fence-of-former-machine",
+        cluster.cluster_id,
+        note.address,
+        f"{_described(note)} is of a machine that is not the node's any more ({note.machine_id})",
+        "nothing while the fence is renewed, which goes on until the machine is known to be gone",
+        "if that machine is switched off for good, or was installed again, lift the fence",
         (command("rbdcsi", "fences", "lift", note.address),),
     )
 

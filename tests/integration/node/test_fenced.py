@@ -6,6 +6,7 @@ from typing import IO
 
 import pytest
 import rados
+import rbd
 
 from e2e import driver, volume
 from e2e.clusters import Cluster, commands
@@ -52,6 +53,46 @@ def test_node_whose_client_was_fenced_cleans_itself_up(lab: Lab, victim: Driver,
         assert moved_file.read_bytes()[:12] == b"acknowledged"
         labs.take_down(other, moved)
         volume.detach(lab.controller, moved, labs.node_id(other))
+    lab.lift_fences()
+
+
+def test_a_volume_without_exclusive_lock_is_taken_from_a_lost_node(
+    lab: Lab, victim: Driver
+) -> None:
+    """StorageClasses of ceph-csi's and Rook's examples have such images."""
+    other, parameters = lab.nodes[1], {"imageFeatures": "layering"}
+    with lab.volume("fenced-layering", at=victim, parameters=parameters) as made:
+        volume.stage(victim, made)
+        with (volume.publish(victim, made) / "file").open("wb", buffering=0) as opened:
+            _write_synced(opened, b"acknowledged")
+        volume.detach(lab.controller, made, labs.node_id(victim))
+        assert len(lab.fences()) == 1
+        moved = lab.again_attached(made, other)
+        volume.stage(other, moved)
+        assert (volume.publish(other, moved) / "file").read_bytes()[:12] == b"acknowledged"
+        commands.wait_until(lab.all_fenced_are_gone, "the node reports")
+        volume.unpublish(victim, made)
+        volume.unstage(victim, made)
+        labs.wait_until_free(victim)
+        labs.take_down(other, moved)
+        volume.detach(lab.controller, moved, labs.node_id(other))
+    lab.lift_fences()
+
+
+def test_the_client_of_an_image_in_the_trash_is_fenced(lab: Lab, victim: Driver) -> None:
+    """A person may restore the image, and the node would write to it then."""
+    with lab.volume("fenced-trash", at=victim) as made:
+        name = made.context["imageName"]
+        volume.stage(victim, made)
+        volume.publish(victim, made)
+        rbd.RBD().trash_move(lab.ioctx, name)
+        volume.detach(lab.controller, made, labs.node_id(victim))
+        assert len(lab.fences()) == 1
+        rbd.RBD().trash_restore(lab.ioctx, lab.image_id(made), name)
+        commands.wait_until(lab.all_fenced_are_gone, "the node reports")
+        volume.unpublish(victim, made)
+        volume.unstage(victim, made)
+        labs.wait_until_free(victim)
     lab.lift_fences()
 
 

@@ -14,8 +14,11 @@ from e2e import driver, volume
 from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.volume import Volume
+from rbdcsi.attachments import fences
 from rbdcsi.ceph import mirroring
 from rbdcsi.host.mappers import storage_daemon
+from rbdcsi.nodes import registry
+from rbdcsi.runtime import clock
 from tests import faults
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
@@ -168,6 +171,31 @@ def test_client_of_another_machine_that_comes_during_the_call_is_named_and_refus
         assert [each.address for each in lab.record(made, node).clients] == [other]
         volume.stage(node, made)  # now it is fenced
         assert [each.address for each in lab.fences()] == [other]
+    lab.lift_fences()
+
+
+def test_a_fence_that_was_removed_by_hand_lets_nothing_pass_and_is_made_again(
+    lab: Lab, cluster: Cluster, pool: str
+) -> None:
+    node = lab.nodes[0]
+    with lab.volume("fence-removed", at=node) as made, opened_by(lab, made, cluster, pool):
+        lab.controller.stop()
+        try:
+            (address,) = lab.watchers(made)
+            since, until = clock.now(), clock.after(24 * 3600.0)
+            noted = fences.Fence(address, made.id, "node-x", "m", "b", since, until, epoch=1)
+            registry.Nodes(lab.ioctx).swap(
+                None, registry.NodeRecord("node-x", (), "b", "0", since, machine_id="m")
+            )
+            fences.Fences(lab.ioctx).put(noted)
+            with refused("FAILED_PRECONDITION", address, "no attachment accounts for"):
+                volume.stage(node, made)
+        finally:
+            lab.controller.start()
+        listed = ("osd", "blocklist", "ls")
+        commands.wait_until(lambda: address in cluster.ceph(*listed), "it is listed again")
+        volume.stage(node, made)
+        registry.Nodes(lab.ioctx).remove("node-x", registry.Nodes(lab.ioctx).text("node-x") or "")
     lab.lift_fences()
 
 

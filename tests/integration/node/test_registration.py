@@ -95,6 +95,17 @@ def test_node_that_has_not_registered_since_its_boot_stages_nothing(lab: Lab) ->
         assert lab.record(made, node).clients[0].boot_id == record.boot_id
 
 
+def test_the_record_keeps_the_boots_that_have_ended(lab: Lab, victim: Driver) -> None:
+    nodes, node_id = registry.Nodes(lab.ioctx), victim.name
+    victim.stop()
+    record = nodes.get(node_id)
+    earlier = dataclasses.replace(record, boot_id="b-2", ended_boots=("b-1",))
+    nodes.swap(nodes.text(node_id), earlier)
+    victim.start()
+    commands.wait_until(lambda: nodes.get(node_id).boot_id == record.boot_id, "it registers")
+    assert nodes.get(node_id).ended_boots == ("b-1", "b-2")
+
+
 def test_one_process_serves_all(installation: driver.Installation, ioctx: rados.Ioctx) -> None:
     whole = installation.whole("node-all").start()
     wait_until_registered(ioctx, whole)

@@ -205,8 +205,10 @@ def _rest(name: str) -> Make:
 
 @contextlib.contextmanager
 def fence_not_in_force(bench: Bench) -> Iterator[State]:
-    bench.fence()
+    bench.controller.stop()  # it would make the entry again
+    bench.fence(machine_id=registry.Nodes(bench.view.ioctx).get(A).machine_id)
     yield State("fence-not-in-force", NO_CLIENT)
+    bench.controller.start()
 
 
 @contextlib.contextmanager
@@ -214,6 +216,13 @@ def fence_of_retired_node(bench: Bench) -> Iterator[State]:
     bench.fence(node_id="node-retired")
     bench.shell.cluster.ceph("osd", "blocklist", "add", NO_CLIENT, "3600")
     yield State("fence-of-retired-node", NO_CLIENT)
+
+
+@contextlib.contextmanager
+def fence_of_former_machine(bench: Bench) -> Iterator[State]:
+    bench.fence(since="2026-01-01T00:00:00+00:00")
+    bench.shell.cluster.ceph("osd", "blocklist", "add", NO_CLIENT, "3600")
+    yield State("fence-of-former-machine", NO_CLIENT)
 
 
 @contextlib.contextmanager
@@ -335,6 +344,7 @@ MAKERS: tuple[Make, ...] = (
     *map(_rest, ("name object", "header", "stripes", "object map")),
     fence_not_in_force,
     fence_of_retired_node,
+    fence_of_former_machine,
     fence_past_its_time,
     node_id_twice,
     damaged_attachments,

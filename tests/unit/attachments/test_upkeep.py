@@ -24,47 +24,72 @@ FENCE = Fence(
 NODE = NodeRecord("n", (), "b-1", "1", "2026-01-01T00:00:00+00:00", machine_id="m-1")
 
 
+def _action(
+    fence: Fence, node: NodeRecord | errors.Failed | None, now: datetime, *, is_listed: bool = True
+) -> Action:
+    return next_action(fence, node, now, is_listed=is_listed)
+
+
 def test_a_fence_in_force_is_kept() -> None:
-    assert next_action(FENCE, NODE, NOW) is Action.KEEP
+    assert _action(FENCE, NODE, NOW) is Action.KEEP
 
 
 @pytest.mark.parametrize("hours", [11, 0, -5])
 def test_it_is_renewed_long_before_its_end_and_after_it(hours: int) -> None:
     fence = dataclasses.replace(FENCE, until=(NOW + timedelta(hours=hours)).isoformat())
-    assert next_action(fence, NODE, NOW) is Action.RENEW
+    assert _action(fence, NODE, NOW) is Action.RENEW
 
 
 def test_it_is_renewed_when_the_clock_that_noted_its_end_was_ahead() -> None:
     fence = dataclasses.replace(FENCE, until=(NOW + timedelta(days=2)).isoformat())
-    assert next_action(fence, NODE, NOW) is Action.RENEW
+    assert _action(fence, NODE, NOW) is Action.RENEW
 
 
 @pytest.mark.parametrize(("hours", "action"), [(20, Action.KEEP), (11, Action.RENEW)])
 def test_it_is_kept_up_while_the_record_of_its_node_is_damaged(hours: int, action: Action) -> None:
     fence = dataclasses.replace(FENCE, until=(NOW + timedelta(hours=hours)).isoformat())
-    assert next_action(fence, errors.Failed("damaged"), NOW) is action
+    assert _action(fence, errors.Failed("damaged"), NOW) is action
 
 
 def test_one_that_was_noted_only_is_made() -> None:
     fence = dataclasses.replace(FENCE, epoch=0, until=FENCE.since)
-    assert next_action(fence, NODE, NOW) is Action.RENEW
-    assert next_action(fence, None, NOW) is Action.RENEW
+    assert _action(fence, NODE, NOW) is Action.RENEW
+    assert _action(fence, None, NOW) is Action.RENEW
 
 
 def test_it_is_lifted_when_the_node_reports_that_the_client_is_gone() -> None:
-    assert next_action(dataclasses.replace(FENCE, gone="2026"), NODE, NOW) is Action.LIFT
+    assert _action(dataclasses.replace(FENCE, gone="2026"), NODE, NOW) is Action.LIFT
 
 
-def test_another_boot_of_the_same_machine_proves_the_client_gone() -> None:
-    assert next_action(FENCE, dataclasses.replace(NODE, boot_id="b-2"), NOW) is Action.LIFT
+def test_one_that_ceph_does_not_list_is_made_again() -> None:
+    assert _action(FENCE, NODE, NOW, is_listed=False) is Action.RENEW
 
 
-@pytest.mark.parametrize(("machine", "boot"), [("m-2", "b-2"), ("", "b-2"), ("m-1", "")])
-def test_another_machine_or_an_unknown_one_proves_nothing(machine: str, boot: str) -> None:
-    node = dataclasses.replace(NODE, machine_id=machine, boot_id=boot)
-    assert next_action(FENCE, node, NOW) is Action.KEEP
+def test_a_later_boot_of_the_same_machine_proves_the_client_gone() -> None:
+    node = dataclasses.replace(NODE, boot_id="b-2", ended_boots=("b-0", "b-1"))
+    assert _action(FENCE, node, NOW) is Action.LIFT
+
+
+@pytest.mark.parametrize(
+    ("machine", "boot", "ended"),
+    [("m-2", "b-2", ("b-1",)), ("", "b-2", ("b-1",)), ("m-1", "", ()), ("m-1", "b-0", ())],
+)
+def test_another_machine_or_a_boot_that_the_record_does_not_know_proves_nothing(
+    machine: str, boot: str, ended: tuple[str, ...]
+) -> None:
+    node = dataclasses.replace(NODE, machine_id=machine, boot_id=boot, ended_boots=ended)
+    assert _action(FENCE, node, NOW) is Action.KEEP
 
 
 def test_the_fence_of_a_node_that_was_retired_runs_out() -> None:
-    assert next_action(FENCE, None, NOW) is Action.KEEP
-    assert next_action(FENCE, None, NOW + timedelta(hours=21)) is Action.FORGET
+    assert _action(FENCE, None, NOW) is Action.KEEP
+    assert _action(FENCE, None, NOW + timedelta(hours=21)) is Action.FORGET
+
+
+def test_the_fence_of_a_retired_node_runs_out_although_a_new_machine_has_its_name() -> None:
+    fence, node = (
+        dataclasses.replace(FENCE, retired=True),
+        dataclasses.replace(NODE, machine_id="m"),
+    )
+    assert _action(fence, node, NOW) is Action.KEEP
+    assert _action(fence, node, NOW + timedelta(hours=21)) is Action.FORGET

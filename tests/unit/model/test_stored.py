@@ -86,6 +86,12 @@ def test_a_rewrite_by_an_older_driver_loses_nothing_of_a_newer_one(thing: New, n
 
 
 @given(THINGS)
+def test_an_older_driver_writes_a_newer_one_s_text_as_it_was(thing: New) -> None:
+    text = NEW.encode(thing)
+    assert OLD.encode(OLD.decode(text, "here")) == text  # a compare-and-swap finds it
+
+
+@given(THINGS)
 def test_a_newer_driver_reads_what_an_older_one_wrote(thing: New) -> None:
     older = Old(thing.name, thing.part, thing.parts, thing.colours, thing.size)
     newer = dataclasses.replace(thing, owner=None, rank=0)

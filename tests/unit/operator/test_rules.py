@@ -31,10 +31,13 @@ from rbdcsi.volumes import spec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 THEN = "2026-01-01T00:00:00+00:00"
+LAST_MONTH = "2025-12-01T00:00:00+00:00"
 LONG_AGO = (NOW - timedelta(hours=2)).isoformat()
 CLIENT = "10.0.0.1:0/1"
 STRANGER = "10.0.0.9:0/9"
-RECORD = NodeRecord("n", ("10.0.0.1:0/7",), "b-1", "1", THEN, machine_id="m-1")
+RECORD = NodeRecord(
+    "n", ("10.0.0.1:0/7",), "b-1", "1", THEN, machine_id="m-1", ended_boots=("b-0",)
+)
 NODE = Node("n", RECORD, Answers((Answer("m-1", "b-1"),), 0))
 SILENT = dataclasses.replace(NODE, answers=Answers((), 1))
 LOCATION = LocationFacts(LocationId("c", 1, ""), "p", ("csi-",))
@@ -221,6 +224,10 @@ def test_a_watcher_that_all_living_nodes_allow_is_no_finding() -> None:
         ({"note": dataclasses.replace(NOTE, gone=THEN)}, "fence-past-its-time"),
         ({"note": dataclasses.replace(NOTE, boot_id="b-0")}, "fence-past-its-time"),
         ({"note": dataclasses.replace(NOTE, node_id="x")}, "fence-of-retired-node"),
+        (
+            {"note": dataclasses.replace(NOTE, machine_id="m-0", since=LAST_MONTH)},
+            "fence-of-former-machine",
+        ),
         ({"note": None, "damage": "m"}, "damaged-record"),
     ],
 )
