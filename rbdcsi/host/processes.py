@@ -46,7 +46,9 @@ def mounts_of_device(major_minor: str) -> str:
 def _shortened(descriptions: Iterator[str]) -> str:
     lines = list(dict.fromkeys(descriptions))
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(lines[:_SHOWN]) + more
+    text = "; ".join(lines[:_SHOWN]) + more
+    # A path need not be UTF-8, but a message must be.
+    return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def _processes() -> Iterator[Path]:
@@ -86,11 +88,11 @@ def _descriptors(directory: str) -> list[str]:
 
 def _mounts(process: Path) -> tuple[mountinfo.MountEntry, ...]:
     with contextlib.suppress(OSError):
-        return mountinfo.parse((process / "mountinfo").read_text())
+        return mountinfo.parse(os.fsdecode((process / "mountinfo").read_bytes()))
     return ()
 
 
 def _name(process: Path) -> str:
     with contextlib.suppress(OSError):
-        return (process / "comm").read_text().strip()
+        return (process / "comm").read_text(errors="replace").strip()
     return "ended"

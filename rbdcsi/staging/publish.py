@@ -115,11 +115,11 @@ class Publisher:
         """Let SINGLE_NODE_SINGLE_WRITER (ReadWriteOncePod) be published at one path only."""
         if request.capability.mode is not capabilities.AccessMode.SINGLE_NODE_SINGLE_WRITER:
             return
-        staged = (request.staging_path, request.staging_path / BLOCK_FILE)
+        staged = {each.mount_id for each in self._node.mounts.mounts_below(request.staging_path)}
         node_name = f"/{device.path.name}"
         for entry in self._node.mounts.mounts_below(self._node.kubelet_dir):
             is_shown = entry.source == str(device.path) or entry.root == node_name
-            if is_shown and entry.target not in staged:
+            if is_shown and entry.mount_id not in staged:
                 raise errors.Refused(
                     f"volume {request.handle} is published at {entry.target}, and "
                     "SINGLE_NODE_SINGLE_WRITER allows one; unpublish it there first"

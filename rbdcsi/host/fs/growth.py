@@ -4,12 +4,17 @@ The kernel does it, and its journal or copy-on-write makes it safe to cut off. T
 mount as an open descriptor, so it works on this mount, which stays until the program has ended.
 """
 
+import re
 from pathlib import Path
 
 from rbdcsi import errors
 from rbdcsi.host import command
 from rbdcsi.host.fs import paths
 from rbdcsi.host.fs.filesystems import Runner
+
+_REFUSALS = range(1, 126)  # others: the program was killed, or could not be started
+# Another growth or a balance runs; the kubelet gives up at FAILED_PRECONDITION, but not at ABORTED.
+_PASSING = re.compile("busy|temporarily unavailable|in progress", re.IGNORECASE)
 
 
 def grow(device: Path, fs_type: str, mount: paths.Target, runner: Runner) -> None:
@@ -24,6 +29,7 @@ def grow(device: Path, fs_type: str, mount: paths.Target, runner: Runner) -> Non
 
     Raises:
         Refused: kernel or program refuse; the filesystem is used on as it is.
+        Busy: the program was cut off, or something else works on the filesystem.
         ChildAlive: the growth runs on; a repeat takes its result.
     """
     children, work = runner.children, runner.work
@@ -33,6 +39,8 @@ def grow(device: Path, fs_type: str, mount: paths.Target, runner: Runner) -> Non
             argv = _arguments(device, fs_type, mount)
             children.run(work, argv, step=step, pass_fds=(mount.fd,))
     except command.CommandFailed as error:
+        if error.exit_code not in _REFUSALS or _PASSING.search(error.stderr):
+            raise errors.Busy(f"{error}; its data is as it was; try again") from error
         raise errors.Refused(
             f"{error}; its data is as it was, and it can be used with its old size. `dmesg` may "
             "name the cause; damage is repaired when the volume is staged next (delete the Pod), "
