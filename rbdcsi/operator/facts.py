@@ -30,14 +30,16 @@ class LocationFacts:
     """A pool and RADOS namespace.
 
     `prefixes` are those of its volumes' names; if there are none, the driver does not know that it
-    holds volumes. `failure` is why it could not be read. `registered` is whether the object of
-    known locations has it, so that the driver looks into it.
+    holds volumes. `failure` is why it could not be read. `may_read` is False only for one that the
+    driver knows. `registered` is whether the object of known locations has it, so that the driver
+    looks into it.
     """
 
     id: LocationId
     pool: str
     prefixes: tuple[str, ...] = ()
     failure: str | None = None
+    may_read: bool = True
     may_change: bool = True
     registered: bool = True
 

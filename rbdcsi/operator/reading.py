@@ -206,7 +206,10 @@ def _locations(
                     registered=registered is None or location_id in registered,
                 )
                 yield facts, open_location
-            except (errors.Forbidden, errors.NotFound):  # not the driver's, or just removed
+            except errors.Forbidden:
+                if location_id in (registered or ()):  # otherwise it is not the driver's
+                    yield LocationFacts(location_id, pool.name, may_read=False), None
+            except errors.NotFound:  # it was removed just now
                 continue
             except errors.RbdCsiError as error:
                 yield LocationFacts(location_id, pool.name, failure=str(error)), None

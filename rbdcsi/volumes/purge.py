@@ -154,8 +154,15 @@ class Purger:
                 return self._purge(self._locations.open(connection, location_id))
             except errors.NotFound:
                 self._remove_lost(connection, location_id)
-            except errors.Forbidden:  # the configured user may not read it
-                pass
+            except errors.Forbidden as error:
+                _log.warning(
+                    "deleted data is not removed, because the configured user may not read a "
+                    "pool that holds volumes; to be repeated",
+                    cluster=self._cluster_id,
+                    pool=location_id.pool_id,
+                    namespace=location_id.namespace,
+                    error=str(error),
+                )
         return True
 
     def _remove_lost(self, connection: Connection, location_id: ids.LocationId) -> None:

@@ -12,7 +12,7 @@ from rbdcsi.attachments.records import State
 from rbdcsi.ceph import ceph_errors, connections, locations
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.sick_pools import SickPools
-from rbdcsi.model import image_names
+from rbdcsi.model import ids, image_names
 from rbdcsi.nodes import presence
 from rbdcsi.telemetry import metrics
 from rbdcsi.volumes import capacity
@@ -79,25 +79,37 @@ class Census:
             if name is None:  # the pool is gone
                 continue
             labels = self._cluster_id, name, location_id.namespace
-            count.ready[labels] = 0
-            if location_id in sick:
-                continue
             try:
-                _count_volumes(self._locations.open(connection, location_id), labels, count)
-            except ceph_errors.ConnectionLost:
-                raise
-            except errors.Unavailable as error:
-                sick.add(location_id, error, "its volumes are not counted")
+                count.ready[labels] = self._count_at(connection, location_id, labels, count, sick)
+            except errors.NotFound:  # the pool is gone by now
                 continue
-            except (errors.Forbidden, errors.NotFound):
-                del count.ready[labels]
-                continue
-            except errors.Failed as error:  # a damaged record
-                _log.warning("volumes of a pool not counted", pool=name, error=str(error))
-            count.ready[labels] = 1
-            pools[location_id.pool_id] = name
+            if count.ready[labels]:
+                pools[location_id.pool_id] = name
         self._count_bytes(connection, pools, count)
         self._count_without_node(connection, count)
+
+    def _count_at(
+        self,
+        connection: Connection,
+        location_id: ids.LocationId,
+        labels: tuple[str, str, str],
+        count: _Count,
+        sick: SickPools,
+    ) -> bool:
+        """Count the volumes of a location; return whether it can be read."""
+        if location_id in sick:
+            return False
+        try:
+            _count_volumes(self._locations.open(connection, location_id), labels, count)
+        except ceph_errors.ConnectionLost:
+            raise
+        except errors.Unavailable as error:
+            sick.add(location_id, error, "its volumes are not counted")
+            return False
+        except (errors.Forbidden, errors.Failed) as error:  # a record may be damaged
+            _log.warning("volumes of a pool not counted", pool=labels[1], error=str(error))
+            return isinstance(error, errors.Failed)
+        return True
 
     def _count_bytes(self, connection: Connection, pools: dict[int, str], count: _Count) -> None:
         usages = capacity.usages(connection) if pools else {}

@@ -16,8 +16,11 @@ import rados
 from e2e import driver, snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps, node_caps
 from e2e.driver import Driver, Installation
+from tests.integration.controller.conftest import watched as watched
+from tests.integration.controller.scrape import Scrape
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
+from tests.integration.operator.shell import Shell
 from tests.integration.whole_life import Class, live
 from tests.refusal import refused
 
@@ -219,6 +222,36 @@ def test_rights_that_are_mended_are_taken_by_the_next_call(
     volume.delete(bed.controller, made, secrets=secrets)
     tenant.wait_until_gone(tenant.image_id(made))
     live(bed.controller, bed.node, tenant, by_tenant, "tenant")
+
+
+def test_rights_that_are_taken_away_are_named(
+    home: tuple[Bed, Installation],
+    cluster: Cluster,
+    tenant: View,
+    pool: str,
+    tenant_pool: str,
+    make_user: MakeUser,
+    let: Callable[[Path, Mapping[str, str]], None],
+    watched: tuple[Driver, Scrape],
+) -> None:
+    """A deletion by the Secret's user goes on, and its data waits for the configured user."""
+    (bed, installation), secrets = home, make_user(controller_caps(tenant_pool))
+    let(installation.config, controller_caps(pool, tenant_pool))
+    time.sleep(PATIENCE)
+    made = volume.create(bed.controller, "kept", parameters={"pool": tenant_pool}, secrets=secrets)
+    let(installation.config, controller_caps(pool))
+    looking, get = watched
+    looking.start()
+    ready = f'rbdcsi_location_ready{{cluster="local",namespace="",pool="{tenant_pool}"}}'
+    commands.wait_until(lambda: f"{ready} 0" in get("metrics"), "the metric says so")
+    commands.wait_until(lambda: "may not read a pool" in looking.words(), "the log says so")
+    (finding,) = Shell(driver.PROGRAM, installation.config, cluster).findings()
+    assert finding["kind"] == "missing-right"
+    assert finding["object"] == tenant_pool
+    assert f"pool={tenant_pool}" in finding["commands"][0]
+    let(installation.config, controller_caps(pool, tenant_pool))
+    volume.delete(bed.controller, made, secrets=secrets)
+    tenant.wait_until_gone(tenant.image_id(made))
 
 
 def test_rights_of_a_secret_s_user_are_taken_by_the_next_call_too(

@@ -119,7 +119,13 @@ def _lacks(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
         if name in cluster.lacks:
             yield name, wrong, hinders
     for location in cluster.locations:
-        if not location.may_change and location.pool in _places(cluster):
+        if not location.may_read:
+            yield (
+                str(location),
+                f"may not read {location}, which holds volumes",
+                "volumes there are neither created nor attached, and data of deleted ones stays",
+            )
+        elif not location.may_change and location.pool in _places(cluster):
             yield (
                 str(location),
                 f"may not write in {location}",
@@ -141,7 +147,11 @@ def _places(cluster: Cluster) -> dict[str, set[str]]:
         names = {location.id.pool_id: location.pool for location in each.locations}
         pairs = [
             (each.home_pool, each.home_namespace),
-            *((used.pool, used.id.namespace) for used in each.locations if used.prefixes),
+            *(
+                (used.pool, used.id.namespace)
+                for used in each.locations
+                if used.prefixes or not used.may_read
+            ),
             *(
                 (names[volume.header.data_pool_id], volume.location.id.namespace)
                 for volume in each.volumes

@@ -206,7 +206,7 @@ def _rest(name: str) -> Make:
 @contextlib.contextmanager
 def fence_not_in_force(bench: Bench) -> Iterator[State]:
     bench.controller.stop()  # it would make the entry again
-    bench.fence(machine_id=registry.Nodes(bench.view.ioctx).get(A).machine_id)
+    bench.fence()
     yield State("fence-not-in-force", NO_CLIENT)
     bench.controller.start()
 
