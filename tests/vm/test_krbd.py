@@ -3,6 +3,7 @@
 import pytest
 
 from e2e import volume
+from e2e.clusters import commands
 from e2e.vm.node import Node
 from rbdcsi.model import image_layout
 from tests.refusal import refused
@@ -45,6 +46,25 @@ def test_each_device_has_a_client_of_its_own(lab: Lab) -> None:
 
         assert len({attribute(node, device, "client_id") for device in devices}) == 2
         assert len({lab.record(made, node).client for made in (one, two)}) == 2
+
+
+def test_a_fenced_device_goes_although_the_note_is_about_another_one(lab: Lab) -> None:
+    """As if the volume was staged again by a plugin that did not know the first device."""
+    node = lab.nodes[0]
+    with lab.volume("krbd") as made:
+        volume.stage(node, made)
+        volume.publish(node, made)
+        node.kill()
+        node.run(
+            """sed -i -E 's#"device":"[^"]*"#"device":"/dev/rbd99"#;"""
+            """ s#"client":"[^"]*"#"client":"10.9.9.9:0/1"#' /run/rbdcsi/notes/*"""
+        )
+        volume.detach(lab.controller, made, node.name)
+        node.start()
+        commands.wait_until(lambda: not node.run("ls /sys/bus/rbd/devices"), "it is unmapped")
+        volume.unpublish(node, made)
+        volume.unstage(node, made)
+        assert labs.held_at(node) == []
 
 
 @pytest.mark.smoke
