@@ -1,11 +1,9 @@
 """The chart: what it renders and refuses; plain manifests, overlays and examples follow it."""
 
-import base64
 import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,11 +17,10 @@ from rbdcsi.config.clusters import Config
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.config.secret import Secret
 from rbdcsi.model import storage_class
+from tests.deploy.renderings import EVERYTHING, MINIMAL, Object, by_kind, rendered, sidecars
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
 
-MINIMAL = ("--set", "existingSecret=rbdcsi-config")
-EVERYTHING = ("--values", str(manifests.EVERYTHING))
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 VALUES = sorted((manifests.ROOT / "deploy/examples/values").glob("*.yaml"))
 OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
@@ -33,8 +30,6 @@ FOREIGN = (
     "VolumeGroupSnapshotClass,VolumeGroupSnapshot"
 )
 
-Object = dict[str, Any]
-
 KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
 NODE_KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcQ=="
 # The objects of a CephCluster of Rook that the driver reads, with what it needs of them.
@@ -43,18 +38,6 @@ ROOK = {
     ("secret", "rook-csi-rbd-provisioner"): {"userID": "csi-rbd-provisioner", "userKey": KEY},
     ("secret", "rook-csi-rbd-node"): {"userID": "csi-rbd-node", "userKey": NODE_KEY},
 }
-
-
-def rendered(*flags: str) -> dict[str, list[Object]]:
-    """Return the chart's objects by kind."""
-    return by_kind(manifests.template(*flags))
-
-
-def by_kind(text: str) -> dict[str, list[Object]]:
-    found: dict[str, list[Object]] = {}
-    for each in filter(None, yaml.safe_load_all(text)):
-        found.setdefault(each["kind"], []).append(each)
-    return found
 
 
 def driver_args(workload: Object) -> list[str]:
@@ -406,26 +389,6 @@ def test_capacity_is_published_unless_nodes_have_no_topology() -> None:
         assert ("--enable-capacity" in args) is published
 
 
-def test_changed_blocks_are_served_if_there_is_a_certificate() -> None:
-    service = ("--set", "sidecars.snapshotMetadata.enabled=true")
-    with pytest.raises(errors.Failed, match="tlsSecret"):
-        rendered(*MINIMAL, *service)
-    certificate = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
-    values = {"enabled": True, "tlsSecret": "mine", "caCert": certificate}
-    objects = rendered(*MINIMAL, "--set-json", f"sidecars.snapshotMetadata={json.dumps(values)}")
-    (found,) = objects["SnapshotMetadataService"]
-    assert found["metadata"]["name"] == rbdcsi.DRIVER_NAME
-    assert base64.b64decode(found["spec"]["caCert"]).decode() == certificate
-    host, _, port = found["spec"]["address"].partition(":")
-    (behind,) = (s for s in objects["Service"] if s["metadata"]["name"] == host.split(".")[0])
-    assert [each["port"] for each in behind["spec"]["ports"]] == [int(port)]
-    pod = objects["StatefulSet"][0]["spec"]["template"]["spec"]
-    (sidecar,) = (each for each in pod["containers"] if each["name"] == "snapshot-metadata")
-    assert sidecar["ports"][0]["name"] == behind["spec"]["ports"][0]["targetPort"]
-    assert f"--audience={found['spec']['audience']}" in sidecar["args"]
-    assert "SnapshotMetadataService" not in rendered(*MINIMAL)
-
-
 def test_node_plugin_has_no_rights_and_the_controller_no_secrets() -> None:
     objects = rendered(*MINIMAL)
     bindings = (*objects["ClusterRoleBinding"], *objects["RoleBinding"])
@@ -476,40 +439,6 @@ def test_every_storage_class_is_one_that_the_driver_takes() -> None:
     for found in classes:
         assert found["provisioner"] == rbdcsi.DRIVER_NAME
         storage_class.parse(found.get("parameters", {}))
-
-
-SNAPSHOT_API = ("--api-versions", "snapshot.storage.k8s.io/v1")
-SNAPSHOT_CLASS = (
-    "--set=volumeSnapshotClasses[0].name=rbd",
-    "--set=volumeGroupSnapshotClasses[0].name=rbd",
-)
-
-
-def sidecars(*flags: str) -> set[str]:
-    (workload,) = rendered(*MINIMAL, *flags)["StatefulSet"]
-    return {each["name"] for each in workload["spec"]["template"]["spec"]["containers"]}
-
-
-@pytest.mark.parametrize(
-    ("flags", "on"),
-    [
-        ((), False),
-        (SNAPSHOT_API, True),
-        ((*SNAPSHOT_API, "--set", "sidecars.snapshotter.enabled=false"), False),
-        (("--set", "sidecars.snapshotter.enabled=true"), True),
-    ],
-)
-def test_snapshots_are_served_where_their_api_is_or_by_force(
-    flags: tuple[str, ...], on: bool
-) -> None:
-    assert ("snapshotter" in sidecars(*flags)) is on
-    objects = rendered(*MINIMAL, *SNAPSHOT_CLASS, *flags)
-    assert ("VolumeSnapshotClass" in objects) is on
-    assert ("VolumeGroupSnapshotClass" in objects) is on
-    (role,) = objects["ClusterRole"]
-    groups = {group for rule in role["rules"] for group in rule["apiGroups"]}
-    assert ("snapshot.storage.k8s.io" in groups) is on
-    assert ("groupsnapshot.storage.k8s.io" in groups) is on
 
 
 def test_claims_can_grow_unless_the_resizer_is_off() -> None:
