@@ -1,12 +1,12 @@
 """Changed blocks as backup programs get them: by the real sidecar, with the rights of the chart.
 
 Its own library for such programs finds the service by the chart's object, proves itself by a token
-for a ServiceAccount, and checks the certificate.
+for a ServiceAccount, and checks the certificate. The account has the rights of the example.
 """
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,8 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 _SNAPSHOTS = "snapshot.storage.k8s.io"
 _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 _SERVICE = "SnapshotMetadataService"
-_PLURAL = f"{_SERVICE.lower()}s"
-# docs/how-to/incremental-backup.md says what a backup program may have to do.
-_OF_BACKUPS = [
-    {
-        "apiGroups": [_SNAPSHOTS],
-        "resources": ["volumesnapshots", "volumesnapshotcontents"],
-        "verbs": ["get"],
-    },
-    {"apiGroups": ["cbt.storage.k8s.io"], "resources": [_PLURAL], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
-]
+_EXAMPLE = manifests.ROOT / "deploy/examples/snapshot-metadata.yaml"
+_ACCOUNT = "backup"  # that of the example
 
 
 @dataclass(frozen=True)
@@ -88,12 +79,14 @@ def service(controller: Driver, temporary: Path) -> Iterator[Service]:
         made = Service(running.client, directory)
         kubernetes = made.kubernetes
         api.add_api(kubernetes)
-        definitions.add(kubernetes, "cbt.storage.k8s.io", "v1beta1", "Cluster", [_SERVICE])
+        definitions.add_snapshot_metadata(kubernetes)
         certificate = running.authority.issue("metadata", "/CN=metadata", "IP:127.0.0.1")
         ca = running.authority.root.certificate.read_text()
         _install(kubernetes, f"127.0.0.1:{port}", ca)
-        _allow(kubernetes, "backup", _OF_BACKUPS)
-        _allow(kubernetes, "stranger", _OF_BACKUPS[1:])
+        text = _EXAMPLE.read_text()
+        kubernetes.apply(*yaml.safe_load_all(text))
+        stranger = text.replace(_ACCOUNT, "stranger").replace("[volumesnapshots]", "[others]")
+        kubernetes.apply(*yaml.safe_load_all(stranger))
         running.parts.start(api.CONTROLLER, api.controller(kubernetes.kubeconfig))
         kubeconfig = made.kubeconfig("rbdcsi-controller", "rbdcsi")
         flags = [f"--kubeconfig={kubeconfig}", f"--csi-address={controller.socket}"]
@@ -124,11 +117,20 @@ def test_a_backup_program_gets_the_blocks_of_a_snapshot_and_what_changed(
     for name, each in zip(("monday", "tuesday"), taken, strict=True):
         _publish(service.kubernetes, name, each)
 
-    assert service.blocks("backup", "--snapshot=monday") == [(0, 4096), (20 * MIB, 8192)]
-    changed = service.blocks("backup", "--snapshot=tuesday", "--previous=monday")
+    assert service.blocks(_ACCOUNT, "--snapshot=monday") == [(0, 4096), (20 * MIB, 8192)]
+    changed = service.blocks(_ACCOUNT, "--snapshot=tuesday", "--previous=monday")
     assert changed == [(20 * MIB + 4096, 4096), (40 * MIB, 512)]
     with pytest.raises(errors.Failed, match=r"forbidden|PermissionDenied"):
         service.blocks("stranger", "--snapshot=monday")
+    with pytest.raises(errors.Failed, match=r"cannot create resource .serviceaccounts/token"):
+        service.kubernetes.kubectl(
+            "create",
+            "token",
+            "default",
+            "-n",
+            "default",
+            f"--as=system:serviceaccount:default:{_ACCOUNT}",
+        )
 
     for each in taken:
         snapshots.delete(controller, each.snapshot_id)
@@ -180,15 +182,3 @@ def _install(kubernetes: Kubernetes, address: str, ca: str) -> None:
             described["spec"]["address"] = address
         if described["kind"] in (*_RIGHTS, _SERVICE, "VolumeSnapshotClass"):
             kubernetes.apply(described)
-
-
-def _allow(kubernetes: Kubernetes, account: str, rules: Sequence[dict[str, Any]]) -> None:
-    """Make a ServiceAccount with these rights."""
-    rights = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": account}}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": account}
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": "default"}
-    kubernetes.kubectl("create", "serviceaccount", account, "-n", "default")
-    kubernetes.apply(
-        {**rights, "kind": "ClusterRole", "rules": list(rules)},
-        {**rights, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": [subject]},
-    )

@@ -15,7 +15,8 @@ from tests.kubernetes.conftest import Rbd
 
 EXAMPLES = sorted((manifests.ROOT / "deploy/examples").glob("*.yaml"))
 CLASSES = manifests.ROOT / "deploy/examples/storageclasses.yaml"
-_NOT_ALONE = ("static", "snapshot", "group-snapshot", "clone")
+# snapshot-metadata: tests/integration/test_metadata_sidecar.py asks with its rights.
+_NOT_ALONE = ("static", "snapshot", "group-snapshot", "clone", "snapshot-metadata")
 OF_THEIR_OWN = {CLASSES, *map(CLASSES.with_stem, _NOT_ALONE)}
 
 
