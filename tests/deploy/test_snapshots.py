@@ -1,13 +1,17 @@
 """Snapshots in the chart: their sidecar, their classes, and the service of changed blocks."""
 
 import base64
+import contextlib
 import json
+import ssl
+from pathlib import Path
 
 import pytest
 
 import rbdcsi
 from e2e import errors
-from tests.deploy.renderings import MINIMAL, rendered, sidecars
+from e2e.release import manifests
+from tests.deploy.renderings import MINIMAL, Object, by_kind, rendered, sidecars
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
@@ -40,21 +44,92 @@ def test_snapshots_are_served_where_their_api_is_or_by_force(
     assert ("groupsnapshot.storage.k8s.io" in groups) is on
 
 
-def test_changed_blocks_are_served_if_there_is_a_certificate() -> None:
-    service = ("--set", "sidecars.snapshotMetadata.enabled=true")
-    with pytest.raises(errors.Failed, match="tlsSecret"):
-        rendered(*MINIMAL, *service)
-    certificate = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
-    values = {"enabled": True, "tlsSecret": "mine", "caCert": certificate}
-    objects = rendered(*MINIMAL, "--set-json", f"sidecars.snapshotMetadata={json.dumps(values)}")
-    (found,) = objects["SnapshotMetadataService"]
-    assert found["metadata"]["name"] == rbdcsi.DRIVER_NAME
-    assert base64.b64decode(found["spec"]["caCert"]).decode() == certificate
-    host, _, port = found["spec"]["address"].partition(":")
+CHANGED_BLOCKS = (
+    *("--set", "sidecars.snapshotter.enabled=true"),
+    *("--set", "sidecars.snapshotMetadata.enabled=true"),
+)
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
+
+
+def certified(**values: str) -> tuple[str, ...]:
+    """Return the flags for a certificate of one's own."""
+    return (*CHANGED_BLOCKS, "--set-json", f"sidecars.snapshotMetadata={json.dumps(values)}")
+
+
+def test_changed_blocks_are_served_where_their_object_says() -> None:
+    objects = rendered(*MINIMAL, *certified(tlsSecret="mine", caCert=CERTIFICATE))
+    (service,) = objects["SnapshotMetadataService"]
+    assert service["metadata"]["name"] == rbdcsi.DRIVER_NAME
+    assert base64.b64decode(service["spec"]["caCert"]).decode() == CERTIFICATE
+    host, _, port = service["spec"]["address"].partition(":")
     (behind,) = (s for s in objects["Service"] if s["metadata"]["name"] == host.split(".")[0])
     assert [each["port"] for each in behind["spec"]["ports"]] == [int(port)]
+    sidecar = metadata_sidecar(objects)
+    assert sidecar["ports"][0]["name"] == behind["spec"]["ports"][0]["targetPort"]
+    assert f"--audience={service['spec']['audience']}" in sidecar["args"]
+    assert certificate_secret(objects) == "mine"
+    assert "Secret" not in objects
+    assert "SnapshotMetadataService" not in rendered(*MINIMAL)
+
+
+def metadata_sidecar(objects: dict[str, list[Object]]) -> Object:
     pod = objects["StatefulSet"][0]["spec"]["template"]["spec"]
     (sidecar,) = (each for each in pod["containers"] if each["name"] == "snapshot-metadata")
-    assert sidecar["ports"][0]["name"] == behind["spec"]["ports"][0]["targetPort"]
-    assert f"--audience={found['spec']['audience']}" in sidecar["args"]
-    assert "SnapshotMetadataService" not in rendered(*MINIMAL)
+    return dict(sidecar)
+
+
+def certificate_secret(objects: dict[str, list[Object]]) -> str:
+    """Return the name of the Secret that is mounted where the sidecar looks for its certificate."""
+    pod = objects["StatefulSet"][0]["spec"]["template"]["spec"]
+    (mount,) = (
+        each
+        for each in metadata_sidecar(objects)["volumeMounts"]
+        if f"--tls-cert={each['mountPath']}/tls.crt" in metadata_sidecar(objects)["args"]
+    )
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    return str(volume["secret"]["secretName"])
+
+
+@pytest.mark.parametrize(("release", "namespace"), [("rbdcsi", "rbdcsi"), ("a" * 53, "n" * 63)])
+def test_a_client_trusts_the_certificate_of_the_chart_by_its_object(
+    release: str, namespace: str, tmp_path: Path
+) -> None:
+    text = manifests.template(*MINIMAL, *CHANGED_BLOCKS, release=release, namespace=namespace)
+    objects = by_kind(text)
+    (secret,), (service,) = objects["Secret"], objects["SnapshotMetadataService"]
+    assert certificate_secret(objects) == secret["metadata"]["name"]
+    assert (secret["type"], secret["metadata"]["namespace"]) == ("kubernetes.io/tls", namespace)
+    for name, content in secret["data"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(content))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    host = service["spec"]["address"].partition(":")[0]
+    trusted = base64.b64decode(service["spec"]["caCert"]).decode()
+    shake_hands(server, ssl.create_default_context(cadata=trusted), host)
+    shake_hands(server, ssl.create_default_context(cadata=trusted), f"{host}.svc")
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        shake_hands(server, ssl.create_default_context(cadata=trusted), "another.rbdcsi")
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        shake_hands(server, ssl.create_default_context(), host)
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None:
+    """Let a client of that host check the server's certificate, without a network."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server, server_hostname=host)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asking, answering, asking, answering):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert asking.getpeercert()
+
+
+@pytest.mark.parametrize("values", [{"tlsSecret": "mine"}, {"caCert": CERTIFICATE}], ids=str)
+def test_half_of_a_certificate_is_refused(values: dict[str, str]) -> None:
+    with pytest.raises(errors.Failed, match="give tlsSecret together with caCert, or neither"):
+        rendered(*MINIMAL, *certified(**values))
+
+
+def test_a_ca_in_another_form_than_pem_is_refused() -> None:
+    with pytest.raises(errors.Failed, match="/sidecars/snapshotMetadata/caCert"):
+        rendered(*MINIMAL, *certified(tlsSecret="mine", caCert="MAo="))

@@ -1,10 +1,12 @@
 """Commands that the documents show exist, and those that can run without a Kubernetes do run."""
 
+import base64
 import itertools
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import click
 import pytest
@@ -48,7 +50,16 @@ def rows(program: str) -> list[object]:
 
 def test_every_program_is_checked_here() -> None:
     named = {each[0] for command in ALL for each in words(command)}
-    assert named - ELSEWHERE == {"make", "rbdcsi", "helm", "rbd", "ceph", "base64", "grep"}
+    assert named - ELSEWHERE == {
+        "make",
+        "rbdcsi",
+        "helm",
+        "rbd",
+        "ceph",
+        "base64",
+        "grep",
+        "openssl",
+    }
 
 
 @pytest.mark.parametrize("command", ALL, ids=str)
@@ -138,6 +149,26 @@ def test_workloads_given_to_kubectl_are_those_of_the_chart() -> None:
     pages = " ".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"\b(?:statefulset|daemonset|deployment|ds|sts)/[\w-]+", pages))
     assert {name.replace("ds/", "daemonset/") for name in named} <= made
+
+
+def test_openssl_makes_a_certificate_for_the_address_of_changed_blocks(tmp_path: Path) -> None:
+    for line in invocations("openssl"):
+        subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
+    flags = ("existingSecret=x", "sidecars.snapshotter.enabled=true")
+    enabled = ("sidecars.snapshotMetadata.enabled=true", "sidecars.snapshotMetadata.tlsSecret=x")
+    text = manifests.template(
+        *(f"--set={each}" for each in (*flags, *enabled)),
+        f"--set-file=sidecars.snapshotMetadata.caCert={tmp_path}/ca.crt",
+    )
+    (service,) = (
+        each
+        for each in filter(None, yaml.safe_load_all(text))
+        if each["kind"] == "SnapshotMetadataService"
+    )
+    (tmp_path / "trusted.crt").write_bytes(base64.b64decode(service["spec"]["caCert"]))
+    host = service["spec"]["address"].partition(":")[0]
+    trust = ("-CAfile", "trusted.crt", "-purpose", "sslserver", "-verify_hostname", host)
+    subprocess.run(["openssl", "verify", *trust, "tls.crt"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("line", rows("rbd"))

@@ -124,6 +124,11 @@ readinessProbe:
 {{- if or (eq $enabled "true") (and (eq $enabled "auto") $has) }}true{{ end -}}
 {{- end }}
 
+{{/* The name of the service of changed blocks, and of the Secret with the chart's own certificate. */}}
+{{- define "rbdcsi.snapshotMetadata" -}}
+{{ include "rbdcsi.name" . }}-snapshot-metadata
+{{- end }}
+
 {{/* The parameters of a class. Helm reads each number of a file as a float, and would print
      4.194304e+06; JSON does not. */}}
 {{- define "rbdcsi.parameters" -}}
