@@ -27,7 +27,7 @@ OVERLAYS = sorted((manifests.ROOT / "deploy/kubernetes/overlays").iterdir())
 # Kubernetes has no schema of these.
 FOREIGN = (
     "PodMonitor,ServiceMonitor,PrometheusRule,VolumeSnapshotClass,VolumeSnapshot,"
-    "VolumeGroupSnapshotClass,VolumeGroupSnapshot"
+    "VolumeGroupSnapshotClass,VolumeGroupSnapshot,SnapshotMetadataService"
 )
 
 KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
@@ -63,7 +63,7 @@ def checksum(kind: str, *flags: str) -> str:
 def configurations(directory: Path, *flags: str) -> dict[str, Config]:
     """Return what the driver reads in each Pod: from the Secret that its workload mounts."""
     objects = rendered(*flags)
-    secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in objects["Secret"]}
+    secrets = {each["metadata"]["name"]: each.get("stringData", {}) for each in objects["Secret"]}
     found = {}
     for kind in ("StatefulSet", "DaemonSet"):
         (directory / kind).mkdir()

@@ -4,7 +4,7 @@ Parts that the schema leaves to Kubernetes (`type: object` without properties) h
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ _QUANTITIES: Mapping[str, SearchStrategy[Any]] = {
     "memory": st.sampled_from(["96Mi", 134217728, "1e8", "0.1Gi"]),
 }
 
+_CA = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
+
 # By the path of a value, or by its name.
 _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
     "global": st.just({}),
@@ -76,7 +78,7 @@ _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
     "requests": st.fixed_dictionaries({}, optional=_QUANTITIES),
     "limits": st.fixed_dictionaries({}, optional={"ephemeral-storage": st.just("1Gi")}),
     "claims": st.just([]),
-    "snapshotMetadata": st.just({}),  # the API server of the dry run does not know its kind
+    "caCert": st.just(_CA),
 }
 
 
@@ -84,7 +86,22 @@ def values() -> SearchStrategy[Values]:
     """Return the strategy of the values of a release."""
     with_secret = _object(SCHEMA, ["existingSecret"]).filter(lambda each: each["existingSecret"])
     with_clusters = _object(SCHEMA, ["clusters"]).filter(_has_clusters)
-    return st.one_of(with_secret, with_clusters)
+    return st.one_of(
+        with_secret, with_clusters, st.tuples(with_secret, _changed_blocks()).map(_both)
+    )
+
+
+def _changed_blocks() -> SearchStrategy[Values]:
+    """Return the strategy of sidecars that serve changed blocks, which few drawn values have."""
+    schema = SCHEMA["properties"]["sidecars"]["properties"]["snapshotMetadata"]
+    drawn = st.one_of(_object(schema, ["tlsSecret"]), _object(schema, ["audience", "extraArgs"]))
+    enabled = drawn.map(lambda metadata: {**metadata, "enabled": True})
+    return enabled.map(lambda metadata: _with_snapshots({"snapshotMetadata": metadata}))
+
+
+def _both(drawn: tuple[Values, Values]) -> Values:
+    values, sidecars = drawn
+    return {**values, "sidecars": {**values.get("sidecars", {}), **sidecars}}
 
 
 def _has_clusters(drawn: Values) -> bool:
@@ -171,7 +188,9 @@ def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy
     mandatory = {name: drawn[name] for name in required}
     optional = {name: each for name, each in drawn.items() if name not in mandatory}
     objects = st.fixed_dictionaries(mandatory, optional=optional)
-    return objects.map(_with_one_origin) if "monitorsFrom" in drawn else objects
+    for name, mended in _MENDED.items():
+        objects = objects.map(mended) if name in drawn else objects
+    return objects
 
 
 def _with_one_origin(cluster: Values) -> Values:
@@ -194,6 +213,28 @@ def _with_one_origin(cluster: Values) -> Values:
     else:
         cluster.setdefault("nodeKey", "AQ==")
     return cluster
+
+
+def _with_a_whole_certificate(metadata: Values) -> Values:
+    """Return the service of changed blocks with both a Secret and its CA, or with none of them."""
+    if metadata.get("tlsSecret"):
+        return {**metadata, "caCert": _CA}
+    return {k: v for k, v in metadata.items() if k not in {"tlsSecret", "caCert"}}
+
+
+def _with_snapshots(sidecars: Values) -> Values:
+    """Return sidecars of which that of snapshots is on if that of changed blocks is."""
+    if not sidecars.get("snapshotMetadata", {}).get("enabled"):
+        return sidecars
+    return {**sidecars, "snapshotter": {**sidecars.get("snapshotter", {}), "enabled": True}}
+
+
+# By a value that such an object may have.
+_MENDED: Mapping[str, Callable[[Values], Values]] = {
+    "monitorsFrom": _with_one_origin,
+    "tlsSecret": _with_a_whole_certificate,
+    "snapshotMetadata": _with_snapshots,
+}
 
 
 def file(directory: Path, drawn: Values) -> Path:

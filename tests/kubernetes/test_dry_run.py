@@ -1,7 +1,7 @@
 """Whatever the chart's schema allows, a real API server takes: server-side dry runs, no machine."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -37,20 +37,26 @@ def api_server(temporary: Path) -> Iterator[Kubernetes]:
             kubernetes.kubectl("create", "namespace", name)
         definitions.add(kubernetes, "monitoring.coreos.com", "v1", "Namespaced", _MONITORING)
         snapshots.add_api(kubernetes)
+        definitions.add_snapshot_metadata(kubernetes)
         yield kubernetes
 
 
 def _taken(kubernetes: Kubernetes, text: str) -> None:
-    """Let the API server check the objects strictly; it keeps none of them.
+    """Let the API server check the objects strictly; it keeps none of them."""
+    _make_namespaces(kubernetes, text)
+    kubernetes.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
 
-    The namespaces of Secrets that classes name exist before the chart is installed.
+
+def _make_namespaces(kubernetes: Kubernetes, text: str) -> None:
+    """Make the namespaces of the objects.
+
+    Those of Secrets that classes name exist before the chart is installed.
     """
     listed = kubernetes.kubectl("get", "namespaces", "--output=name")
     there = {line.removeprefix("namespace/") for line in listed.split()}
     objects = filter(None, yaml.safe_load_all(text))
     for name in {str(each["metadata"].get("namespace", "default")) for each in objects} - there:
         kubernetes.kubectl("create", "namespace", name)
-    kubernetes.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
 
 
 # Without shrinking: each attempt takes a second, and the server's message names the field.
@@ -82,5 +88,32 @@ def test_what_the_api_server_refuses_is_seen(api_server: Kubernetes) -> None:
     text = manifests.template("--values", str(manifests.EVERYTHING))
     with pytest.raises(Exception, match="hostNetworking"):
         _taken(api_server, text.replace("hostNetwork:", "hostNetworking:"))
+    with pytest.raises(Exception, match="caCertificate"):
+        _taken(api_server, text.replace("caCert:", "caCertificate:"))
     with pytest.raises(Exception, match=r"unmarshal|expected string|invalid type"):
         _taken(api_server, text.replace('namespace: "rbdcsi"', "namespace: 5"))
+
+
+def test_the_certificate_of_the_chart_stays_over_upgrades_until_its_secret_is_deleted(
+    api_server: Kubernetes,
+) -> None:
+    release = ("rbdcsi", f"--kubeconfig={api_server.kubeconfig}")
+    flags = ("--install", f"--values={manifests.EVERYTHING}")
+
+    def certificate() -> Mapping[str, str]:
+        manifests.helm("upgrade", *release, str(manifests.CHART), *flags)
+        secret = api_server.get("secret", "rbdcsi-snapshot-metadata", "rbdcsi")
+        service = api_server.get("snapshotmetadataservice", "rbd.rbdcsi.io")
+        assert secret
+        assert service
+        assert secret["data"]["ca.crt"] == service["spec"]["caCert"]
+        return dict(secret["data"])
+
+    _make_namespaces(api_server, manifests.template(f"--values={manifests.EVERYTHING}"))
+    try:
+        first = certificate()
+        assert certificate() == first
+        api_server.delete("secret", "rbdcsi-snapshot-metadata", "rbdcsi")
+        assert not set(certificate().values()) & set(first.values())
+    finally:
+        manifests.helm("uninstall", *release)
