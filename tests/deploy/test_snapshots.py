@@ -3,14 +3,16 @@
 import base64
 import contextlib
 import json
+import shutil
 import ssl
 from pathlib import Path
 
 import pytest
+import yaml
 
 import rbdcsi
 from e2e import errors
-from e2e.release import manifests
+from e2e.release import manifests, schemas
 from tests.deploy.renderings import MINIMAL, Object, by_kind, rendered, sidecars
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
@@ -42,6 +44,47 @@ def test_snapshots_are_served_where_their_api_is_or_by_force(
     groups = {group for rule in role["rules"] for group in rule["apiGroups"]}
     assert ("snapshot.storage.k8s.io" in groups) is on
     assert ("groupsnapshot.storage.k8s.io" in groups) is on
+
+
+OFF = ("--set", "sidecars.snapshotter.enabled=false")
+
+
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        (SNAPSHOT_CLASS, "Kubernetes does not have the CRDs of snapshots"),
+        (SNAPSHOT_CLASS[1:], "Kubernetes does not have the CRDs of snapshots"),
+        ((*SNAPSHOT_CLASS, *SNAPSHOT_API, *OFF), "`sidecars.snapshotter.enabled` is false"),
+        ((*SNAPSHOT_CLASS, *SNAPSHOT_API), ""),
+        ((), ""),
+    ],
+)
+def test_classes_that_are_not_made_are_named_after_the_installation(
+    flags: tuple[str, ...], note: str, tmp_path: Path
+) -> None:
+    text = notes(tmp_path, *flags)
+    assert ("none was made" in text) is bool(note)
+    assert note in text
+
+
+def notes(directory: Path, *flags: str) -> str:
+    """Return the text that helm shows after an installation; `helm template` leaves it out."""
+    chart = shutil.copytree(manifests.CHART, directory / "chart")
+    template = chart / "templates/NOTES.txt"
+    body = f'{{{{ define "notes" }}}}{template.read_text()}{{{{ end }}}}'
+    (chart / "templates/notes.yaml").write_text(f'{body}notes: {{{{ include "notes" . | quote }}}}')
+    version = ("--kube-version", schemas.KUBERNETES)
+    only = ("--show-only", "templates/notes.yaml")
+    text = manifests.helm("template", "rbdcsi", str(chart), *version, *only, *MINIMAL, *flags)
+    return str(yaml.safe_load(text)["notes"])
+
+
+@pytest.mark.parametrize("flags", [(), OFF])
+def test_changed_blocks_without_snapshots_are_refused(flags: tuple[str, ...]) -> None:
+    enabled = ("--set", "sidecars.snapshotMetadata.enabled=true")
+    with pytest.raises(errors.Failed, match="enabled, but the snapshotter is off"):
+        rendered(*MINIMAL, *enabled, *flags)
+    assert "snapshotter" in sidecars(*enabled, *SNAPSHOT_API)
 
 
 CHANGED_BLOCKS = (

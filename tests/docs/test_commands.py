@@ -27,6 +27,7 @@ ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkf
 ELSEWHERE_FLAGS = {
     *("--version", "--help", "--wait", "--v2-only", "--node"),
     *("--extra-create-metadata", "--capacity-for-immediate-binding"),  # of external-provisioner
+    "--api-versions",  # of helm
     *("--quick", "--only", "--store", "--publish"),  # of the benchmarks
     "--application",
 }
