@@ -16,8 +16,15 @@ from rbdcsi.config import clusters_file
 from rbdcsi.config.clusters import Config
 from rbdcsi.config.credentials import Credentials
 from rbdcsi.config.secret import Secret
-from rbdcsi.model import storage_class
-from tests.deploy.renderings import EVERYTHING, MINIMAL, Object, by_kind, rendered, sidecars
+from tests.deploy.renderings import (
+    EVERYTHING,
+    MINIMAL,
+    Object,
+    by_kind,
+    class_that_the_driver_takes,
+    rendered,
+    sidecars,
+)
 
 pytestmark = pytest.mark.timeout(900)  # builds helm and the like when the cache is cold
 
@@ -428,17 +435,15 @@ def test_the_values_of_the_manual_are_taken(tmp_path: Path) -> None:
     assert [found["metadata"]["name"] for found in rendered("--values", str(values))["Secret"]]
 
 
-def test_every_storage_class_is_one_that_the_driver_takes() -> None:
+def test_every_class_is_one_that_the_driver_takes() -> None:
     texts = [*(path.read_text() for path in EXAMPLES), *map(manifests.kustomized, OVERLAYS)]
-    classes = [
-        found
+    kinds = [
+        class_that_the_driver_takes(each)
         for text in (*texts, manifests.template(*EVERYTHING))
-        for found in by_kind(text).get("StorageClass", ())
+        for each in filter(None, yaml.safe_load_all(text))
     ]
-    assert len(classes) == 6
-    for found in classes:
-        assert found["provisioner"] == rbdcsi.DRIVER_NAME
-        storage_class.parse(found.get("parameters", {}))
+    counts = {kind: kinds.count(kind) for kind in filter(None, kinds)}
+    assert counts == {"StorageClass": 6, "VolumeSnapshotClass": 2, "VolumeGroupSnapshotClass": 2}
 
 
 def test_claims_can_grow_unless_the_resizer_is_off() -> None:

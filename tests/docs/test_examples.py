@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from e2e.release import manifests
-from rbdcsi import DRIVER_NAME, errors
+from rbdcsi import errors
+from tests.deploy.renderings import class_that_the_driver_takes
 from tests.docs.documents import ROOT, Block, blocks
 from tools.reference import sources
 
@@ -20,6 +21,12 @@ CONFIGURATIONS = [block for block in YAML if block.text.startswith("clusters:\n"
 OBJECTS = [block for block in YAML if block.text.startswith("apiVersion:")]
 SCRAPES = [block for block in YAML if block.text.startswith("scrape_configs:\n")]
 KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
+# By the value that makes them.
+CLASSES = {
+    "storageClasses": "StorageClass",
+    "volumeSnapshotClasses": "VolumeSnapshotClass",
+    "volumeGroupSnapshotClasses": "VolumeGroupSnapshotClass",
+}
 
 
 CHECKED = VALUES + CONFIGURATIONS + OBJECTS + SCRAPES
@@ -38,10 +45,11 @@ def test_chart_takes_the_values(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(block.text)
     cluster = () if "clusters:" in block.text else ("--set", "existingSecret=rbdcsi-config")
-    text = manifests.template("--values", str(file), *cluster)
-    for each in filter(None, yaml.safe_load_all(text)):
-        if each["kind"] == "StorageClass":
-            sources.PARAMETERS.parse(each.get("parameters", {}))
+    snapshots = ("--api-versions", "snapshot.storage.k8s.io/v1")
+    text = manifests.template("--values", str(file), *cluster, *snapshots)
+    kinds = [class_that_the_driver_takes(each) for each in filter(None, yaml.safe_load_all(text))]
+    for key, kind in CLASSES.items():
+        assert (f"{key}:" in block.text) is (kind in kinds)
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
@@ -57,9 +65,12 @@ def test_driver_takes_the_configuration(block: Block, tmp_path: Path) -> None:
 def test_objects_are_complete(block: Block) -> None:
     for each in objects(block):
         assert each["metadata"]["name"]
-        if each["kind"] == "StorageClass":
-            assert each["provisioner"] == DRIVER_NAME
-            sources.PARAMETERS.parse(each["parameters"])
+        class_that_the_driver_takes(each)
+
+
+def test_classes_of_every_kind_are_shown() -> None:
+    kinds = {class_that_the_driver_takes(each) for block in OBJECTS for each in objects(block)}
+    assert set(CLASSES.values()) <= kinds
 
 
 def test_a_prometheus_of_ones_own_gives_series_the_labels_of_the_charts_monitor() -> None:
