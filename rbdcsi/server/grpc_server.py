@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 _Code = grpc.StatusCode
 
 LONGEST_CALL = 300.0  # seconds of a call without a deadline; sidecars and kubelet set shorter ones
-LONGEST_STREAM = 3600.0  # external-snapshot-metadata ends one after 10 minutes by default
+LONGEST_STREAM = 3600.0  # the chart sets the same limit for external-snapshot-metadata
 PROBE_SECONDS = 5.0
 
 

@@ -13,6 +13,7 @@ import yaml
 import rbdcsi
 from e2e import errors
 from e2e.release import manifests, schemas
+from rbdcsi.server import grpc_server
 from tests.deploy.renderings import MINIMAL, Object, by_kind, rendered, sidecars
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
@@ -110,6 +111,7 @@ def test_changed_blocks_are_served_where_their_object_says() -> None:
     sidecar = metadata_sidecar(objects)
     assert sidecar["ports"][0]["name"] == behind["spec"]["ports"][0]["targetPort"]
     assert f"--audience={service['spec']['audience']}" in sidecar["args"]
+    assert f"--max-streaming-duration-min={grpc_server.LONGEST_STREAM / 60:g}" in sidecar["args"]
     assert certificate_secret(objects) == "mine"
     assert "Secret" not in objects
     assert "SnapshotMetadataService" not in rendered(*MINIMAL)
