@@ -48,7 +48,7 @@ keyFile: /etc/rbdcsi/{{ .clusterID }}.key
 {{- end }}
 {{- end }}
 
-{{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read anew. */}}
+{{/* A change of the clusters restarts the Pods; a new key alone does not, its file is read again. */}}
 {{- define "rbdcsi.configuration.controller" -}}
 clusters:
 {{- range .Values.clusters }}
@@ -97,9 +97,9 @@ clusters:
 - {name: config, mountPath: /etc/rbdcsi, readOnly: true}
 {{- end }}
 
-{{/* Alive is a driver that answers, or is busy; ready one whose clusters answer. It takes 5 s to
+{{/* Alive is a driver that answers, or is busy; ready one that reaches a cluster. It takes 5 s to
      find that out, and longer on a node that has no CPU left, which is no reason to restart it. Nor
-     is it there a reason that starting takes minutes: a restart would only begin it anew. */}}
+     is it there a reason that starting takes minutes: a restart would only begin it again. */}}
 {{- define "rbdcsi.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
