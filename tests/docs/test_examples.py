@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from e2e.release import manifests
-from rbdcsi import errors
+from rbdcsi import DRIVER_NAME, errors
+from rbdcsi.model import ids
 from tests.deploy.renderings import class_that_the_driver_takes
 from tests.docs.documents import ROOT, Block, blocks
 from tools.reference import sources
@@ -66,6 +67,9 @@ def test_objects_are_complete(block: Block) -> None:
     for each in objects(block):
         assert each["metadata"]["name"]
         class_that_the_driver_takes(each)
+        if each["kind"] == "VolumeSnapshotContent":
+            assert each["spec"]["driver"] == DRIVER_NAME
+            ids.parse_snapshot(each["spec"]["source"]["snapshotHandle"])
 
 
 def test_classes_of_every_kind_are_shown() -> None:

@@ -10,6 +10,7 @@ import rados
 import rbd
 
 from e2e.clusters import Cluster, commands
+from e2e.driver import CLUSTER_ID
 from rbdcsi.model import image_layout
 
 DIRECTORY = "csi.volumes.default"
@@ -103,6 +104,31 @@ def make(
             (mounted / "file").write_text("written with ceph-csi")
         _copy(directory / "disk", made)
     return made
+
+
+@contextlib.contextmanager
+def with_snapshot(source: CephCsiImage) -> Iterator[str]:
+    """Take a snapshot as ceph-csi does: a clone with a snapshot of its own; it goes with the body.
+
+    Yields:
+        The handle of that snapshot for this driver.
+    """
+    ioctx, name = source.ioctx, f"csi-snap-{uuid.uuid4()}"
+    image, features = f"{ioctx.get_pool_name()}/{name}", "layering,deep-flatten"
+    format_2 = "--rbd-default-clone-format=2"
+    source.cluster.rbd("snap", "create", f"{source.image}@{name}")
+    source.cluster.rbd(
+        "clone", format_2, "--image-feature", features, f"{source.image}@{name}", image
+    )
+    source.cluster.rbd("snap", "rm", f"{source.image}@{name}")  # librbd keeps it for the clone
+    with rbd.Image(ioctx, name) as opened:
+        opened.create_snap(name)
+        (taken,) = opened.list_snaps()
+        image_id = opened.id()
+    yield f"s1:{CLUSTER_ID}:{ioctx.get_pool_id()}::{image_id}:{taken['id']}"
+    with rbd.Image(ioctx, name) as opened:
+        opened.remove_snap(name)
+    rbd.RBD().remove(ioctx, name)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import rbd
 import yaml
 
 import rbdcsi
-from e2e import volume
+from e2e import snapshots, volume
 from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.volume import Volume
@@ -469,6 +469,30 @@ def test_an_image_made_by_hand_is_adopted_with_its_layout_and_notes(
     cluster.rbd("snap", "unprotect", f"{base.image}@before")
     cluster.rbd("snap", "purge", base.image)
     _remove(base)
+
+
+def test_a_snapshot_of_ceph_csi_is_restored_also_after_its_volume_was_adopted_and_deleted(
+    image: CephCsiImage,
+    controller: Driver,
+    nodes: tuple[Driver, Driver],
+    shell: Shell,
+    view: View,
+) -> None:
+    size = ceph_csi_image.SIZES["ext4"]
+    with ceph_csi_image.with_snapshot(image) as snapshot:
+        done = shell.run("volumes", "adopt", image.image, "--yes")
+        assert "the image has snapshots" in done.stderr
+        adopted = _volume(yaml.safe_load(done.stdout))
+        for name in ("before", "after"):
+            made = volume.create(controller, name, size=size, source=snapshot)
+            _used(controller, nodes[0], made, "written with ceph-csi", f"restored {name}")
+            volume.delete(controller, made)
+            view.wait_until_gone(ids.parse(made.id).image_id)
+            volume.delete(controller, adopted)
+        assert view.objects_of(ids.parse(adopted.id).image_id)
+        with refused("FAILED_PRECONDITION", "was not taken by this driver and is not deleted"):
+            snapshots.delete(controller, snapshot)
+    view.wait_until_gone(ids.parse(adopted.id).image_id)
 
 
 def test_an_image_in_a_namespace_is_adopted_and_its_location_becomes_known(
