@@ -14,7 +14,7 @@ import rbdcsi
 from e2e import errors
 from e2e.release import manifests, schemas
 from rbdcsi.server import grpc_server
-from tests.deploy.renderings import MINIMAL, Object, by_kind, rendered, sidecars
+from tests.deploy.renderings import EVERYTHING, MINIMAL, Object, by_kind, rendered, sidecars
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
@@ -45,6 +45,39 @@ def test_snapshots_are_served_where_their_api_is_or_by_force(
     groups = {group for rule in role["rules"] for group in rule["apiGroups"]}
     assert ("snapshot.storage.k8s.io" in groups) is on
     assert ("groupsnapshot.storage.k8s.io" in groups) is on
+
+
+def test_snapshot_classes_have_labels_and_annotations_beside_the_charts_own() -> None:
+    objects = rendered(*EVERYTHING)
+    (snapshots,), (groups,) = objects["VolumeSnapshotClass"], objects["VolumeGroupSnapshotClass"]
+    labels = snapshots["metadata"]["labels"]
+    assert labels["velero.io/csi-volumesnapshot-class"] == "true"
+    assert labels["app.kubernetes.io/name"] == "rbdcsi"
+    assert snapshots["metadata"]["annotations"] == {
+        "example.com/note": "fast",
+        "snapshot.storage.kubernetes.io/is-default-class": "true",
+    }
+    assert groups["metadata"]["labels"]["example.com/team"] == "storage"
+    assert groups["metadata"]["annotations"] == {
+        "groupsnapshot.storage.kubernetes.io/is-default-class": "true"
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        # Of propertyNames helm 3.22 prints a wrong location.
+        ("labels.grafana_dashboard=1", "invalid propertyName 'grafana_dashboard'"),
+        ("labels.a=-", "/volumeSnapshotClasses/0/labels/a"),
+    ],
+)
+def test_wrong_labels_of_a_snapshot_class_are_refused(value: str, words: str) -> None:
+    with pytest.raises(errors.Failed, match=words):
+        rendered(
+            *MINIMAL,
+            "--set=volumeSnapshotClasses[0].name=rbd",
+            f"--set-string=volumeSnapshotClasses[0].{value}",
+        )
 
 
 OFF = ("--set", "sidecars.snapshotter.enabled=false")
