@@ -236,9 +236,11 @@ def test_rights_that_are_taken_away_are_named(
 ) -> None:
     """A deletion by the Secret's user goes on, and its data waits for the configured user."""
     (bed, installation), secrets = home, make_user(controller_caps(tenant_pool))
+    parameters = {"pool": tenant_pool}
     let(installation.config, controller_caps(pool, tenant_pool))
-    time.sleep(PATIENCE)
-    made = volume.create(bed.controller, "kept", parameters={"pool": tenant_pool}, secrets=secrets)
+    made = volume.until_let_through(  # its client may have earlier rights
+        lambda: volume.create(bed.controller, "kept", parameters=parameters, secrets=secrets)
+    )
     let(installation.config, controller_caps(pool))
     looking, get = watched
     looking.start()
