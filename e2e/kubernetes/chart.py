@@ -62,13 +62,15 @@ def install(kubernetes: Kubernetes, values: Path) -> None:
     """Install the chart, or bring what is installed to these values; return when it is ready.
 
     Raises:
-        Failed: Helm's message, and the Pods as they are.
+        Failed: Helm's or kubectl's message, and the Pods as they are.
     """
-    flags = ["--install", "--create-namespace", f"--values={values}", "--wait"]
+    timeout = f"--timeout={_SECONDS}s"
+    flags = ["--install", "--create-namespace", f"--values={values}", "--wait", timeout]
+    # Helm does not wait for as many node plugins as may be unavailable during an update.
+    nodes = ("rollout", "status", f"daemonset/{RELEASE}-node", "-n", NAMESPACE, timeout)
     try:
-        _helm(
-            kubernetes, "upgrade", RELEASE, str(manifests.CHART), *flags, f"--timeout={_SECONDS}s"
-        )
+        _helm(kubernetes, "upgrade", RELEASE, str(manifests.CHART), *flags)
+        kubernetes.kubectl(*nodes, timeout=_SECONDS + 10)
     except errors.Failed as error:
         error.add_note(_state(kubernetes))
         raise
