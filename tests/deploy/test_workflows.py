@@ -75,9 +75,9 @@ def test_nothing_is_published_before_the_tests_have_passed() -> None:
     assert jobs["chart"]["needs"] == "image"
 
 
-def test_the_quickstart_has_ten_commands_and_the_first_six_end_with_kubernetes() -> None:
+def test_the_quickstart_has_thirteen_commands_and_the_first_six_end_with_kubernetes() -> None:
     commands = commands_of_the_quickstart()
-    assert len(commands) == 10
+    assert len(commands) == 13
     assert "k3s" in commands[5]
     assert not any("helm" in command for command in commands[:6])
     for command in commands:
