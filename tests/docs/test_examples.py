@@ -1,6 +1,7 @@
 """YAML that the documents show is accepted by what reads it."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ VALUES = [block for block in YAML if block.text.startswith("# values.yaml\n")]
 CONFIGURATIONS = [block for block in YAML if block.text.startswith("clusters:\n")]
 OBJECTS = [block for block in YAML if block.text.startswith("apiVersion:")]
 SCRAPES = [block for block in YAML if block.text.startswith("scrape_configs:\n")]
+IMAGES = [block for block in YAML if block.text.startswith("images:\n")]
 KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
 # By the value that makes them.
 CLASSES = {
@@ -30,7 +32,7 @@ CLASSES = {
 }
 
 
-CHECKED = VALUES + CONFIGURATIONS + OBJECTS + SCRAPES
+CHECKED = VALUES + CONFIGURATIONS + OBJECTS + SCRAPES + IMAGES
 
 
 def objects(block: Block) -> list[dict[str, Any]]:
@@ -75,6 +77,18 @@ def test_objects_are_complete(block: Block) -> None:
 def test_classes_of_every_kind_are_shown() -> None:
     kinds = {class_that_the_driver_takes(each) for block in OBJECTS for each in objects(block)}
     assert set(CLASSES.values()) <= kinds
+
+
+@pytest.mark.parametrize("kustomization", ["base", "overlays/microceph", "overlays/development"])
+def test_plain_manifests_take_another_image(kustomization: str, tmp_path: Path) -> None:
+    (block,) = IMAGES
+    copy = shutil.copytree(ROOT / "deploy/kubernetes", tmp_path / "kubernetes")
+    with (copy / "base/kustomization.yaml").open("a") as file:
+        file.write(block.text)
+    (image,) = yaml.safe_load(block.text)["images"]
+    text = manifests.kustomized(copy / kustomization)
+    assert image["name"] not in text
+    assert text.count(f"image: {image['newName']}:{image['newTag']}") == 3  # kernel-modules, too
 
 
 def test_a_prometheus_of_ones_own_gives_series_the_labels_of_the_charts_monitor() -> None:
