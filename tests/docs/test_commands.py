@@ -22,6 +22,7 @@ from tools.reference import sources
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
 ALL = commands()
+IN_POD = "kubectl -n rbdcsi exec statefulset/rbdcsi-controller -c driver -- "
 # These need a Kubernetes, another distribution or a registry: only their form is checked.
 ELSEWHERE = {"kubectl", "k3s", "docker", "curl", "sh", "snap", "microceph", "mkfs.ext4", "pveceph"}
 ELSEWHERE_FLAGS = {
@@ -37,7 +38,9 @@ def words(command: Command) -> Iterator[list[str]]:
     """Yield each program of the line with its arguments, without what wraps it."""
     text = re.sub(r"\$\([^)]*\)", "value", command.text)
     for part in re.split(r" (?:&&|\|) ", text):
-        yield shlex.split(re.sub(r"^(?:sudo |cephadm shell -- |microceph\.)+", "", part.strip()))
+        yield shlex.split(
+            re.sub(rf"^(?:sudo |cephadm shell -- |microceph\.|{IN_POD})+", "", part.strip())
+        )
 
 
 def invocations(program: str) -> list[list[str]]:
