@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(900)]
 
 SEED = 20_261_126
 SECONDS = 60.0
+# Each counts how often a rule was checked.
+CHECKS = ("write acknowledged", "read compared", "rollback compared", "frozen snapshot looked into")
 
 
 def test_random_walk(
@@ -22,6 +24,10 @@ def test_random_walk(
     admin: rados.Rados,
     figures: Callable[[str], None],
 ) -> None:
-    told = walk(cluster, installation, pool, admin, seed=SEED, seconds=SECONDS)
-    figures(f"random walk: {sum(told.outcomes.values())} calls, {told.deaths} deaths")
-    assert not told.troubles, f"seed {SEED}:\n" + "\n".join(told.troubles)
+    walked = walk(cluster, installation, pool, admin, seed=SEED, seconds=SECONDS)
+    checks = ", ".join(f"{walked.outcomes[check]} {check}" for check in CHECKS)
+    calls = sum(walked.outcomes.values())
+    figures(f"random walk: {calls} calls, {walked.deaths} deaths, {checks}")
+    assert not walked.troubles, f"seed {SEED}:\n" + "\n".join(walked.troubles)
+    assert walked.deaths
+    assert [check for check in CHECKS if not walked.outcomes[check]] == []
