@@ -8,16 +8,22 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-import rbd
 
 from e2e import driver, volume
 from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
+from rbdcsi import errors
 from rbdcsi.ceph import connections
+from rbdcsi.ceph.locations import Locations
 from rbdcsi.config import clusters_file
+from rbdcsi.model import ids, storage_class
+from rbdcsi.telemetry import steps
 from rbdcsi.volumes.clone_notes import CloneNotes
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
+from rbdcsi.volumes.create import Provisioner
+from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -25,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 SIZE = 16 * MIB
 DATA = b"data of the source" * 100
-KILLS = 8
+KILLS, MOST_KILLS = 8, 24
 
 OF_A_SNAPSHOT = (
     "clone.note",
@@ -37,6 +43,8 @@ OF_A_SNAPSHOT = (
     "clone.end",
 )
 STEPS = (*OF_A_SNAPSHOT, "clone.snapshot", "clone.release")
+# After these an attempt has made something, and the copy has not its name yet.
+UNFINISHED = ("clone.snapshot", "clone.image", "clone.release", "clone.resize", "clone.metadata")
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +161,9 @@ def test_copy_killed_at_any_moment_is_made_by_the_call_again(
     figures: Callable[[str], None],
 ) -> None:
     seed = random.randrange(1 << 32)
-    chance, cut_off = random.Random(seed), 0
-    for _ in range(KILLS):
+    chance, kills, cut_off = random.Random(seed), 0, 0
+    while kills < KILLS or (not cut_off and kills < MOST_KILLS):
+        kills += 1
         mortal.start()
 
         def call() -> None:
@@ -180,32 +189,46 @@ def test_copy_killed_at_any_moment_is_made_by_the_call_again(
         _is_whole(view, made)
         volume.delete(controller, made)
         view.wait_until_gone(view.image_id(made))
-    figures(f"copies: {cut_off} cut off / {KILLS} kills, seed {seed}")
+    figures(f"copies: {cut_off} cut off / {kills} kills, seed {seed}")
+    assert cut_off
 
 
-def test_attempt_that_is_slow_fails_and_harms_nothing(
-    controller: Driver, view: View, source: Volume, tidy: Callable[[], object]
+@pytest.mark.parametrize("step", STEPS)
+def test_attempt_that_is_slow_harms_nothing(
+    controller: Driver,
+    view: View,
+    source: Volume,
+    tidy: Callable[[], object],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
 ) -> None:
-    ends = threading.Event()
+    """It is taken for one that has ended, and what it has made so far is removed."""
+    done, tidied = steps.done, list[str]()
 
-    def tidying() -> None:
-        while not ends.is_set():
+    def tidied_after(name: str, **facts: object) -> None:
+        done(name, **facts)
+        if name == step and not tidied:
+            tidied.append(name)
             tidy()
 
-    worker = threading.Thread(target=tidying)
-    worker.start()
-    made = None
-    try:
-        for _ in range(5):
-            with contextlib.suppress(grpc.RpcError):
-                made = _copy(controller, source)
-    finally:
-        ends.set()
-        worker.join()
-    made = made or _copy(controller, source)
+    monkeypatch.setattr(steps, "done", tidied_after)
+    fails = pytest.raises(errors.RbdCsiError) if step in UNFINISHED else contextlib.nullcontext()
+    with fails:
+        _copy_in_this_process(controller, source)
+    assert tidied == [step]
+    if step in UNFINISHED:
+        assert view.images() == ["csi-source"]
+    made = _copy(controller, source)
     _is_whole(view, made)
     tidy()
     _nothing_but(view, source)
-    assert {each["name"] for each in rbd.RBD().list2(view.ioctx)} == {"csi-copy", "csi-source"}
     volume.delete(controller, made)
     view.wait_until_gone(view.image_id(made))
+
+
+def _copy_in_this_process(controller: Driver, source: Volume) -> None:
+    pooled = connections.Connections(clusters_file.load(controller.config), timeout=10)
+    provisioner = Provisioner(pooled, Placement(pooled, Locations(pooled)))
+    parameters = storage_class.parse({})
+    content = ids.parse(source.id)
+    provisioner.create(Request("copy", 2 * SIZE, 0, "ext4", parameters, content=content))
