@@ -117,16 +117,20 @@ def test_it_is_killed_anywhere_inside_librbd(bed: Bed) -> None:
     made = volume.create(bed.controller, "anywhere", size=256 * MIB, capability=volume.raw())
     bed.put(made, OLD, *range(0, made.size, 8 * MIB))
     taken, checksum = bed.snapshot(made, "of anywhere"), bed.view.checksum(made)
-    bed.put(made, NEW, *range(0, made.size, 4 * MIB))
-    rng = random.Random(1)
-    for _ in range(ROUNDS):
+    rng, rounds, cut_off = random.Random(1), 0, 0
+    while rounds < ROUNDS or (not cut_off and rounds < ATTEMPTS):
+        rounds += 1
+        if not bed.view.record(made).rollback:
+            bed.put(made, NEW, *range(0, made.size, 4 * MIB))
         with bed.begin(made, taken) as process:
             _wait_until_begun(bed, made, bed.view.record(made).rollbacks)
-            time.sleep(rng.random() / 2)
+            time.sleep(rng.random() / 4)
             process.kill()
         if bed.view.record(made).rollback:
+            cut_off += 1
             with refused("FAILED_PRECONDITION", "mix of old and new"):
                 volume.attach(bed.controller, made, "node-a")
+    assert cut_off
     bed.roll_back(made, taken)
     assert bed.view.checksum(made) == checksum
     bed.remove(made)
