@@ -13,7 +13,7 @@ import rados
 import rbd
 
 from e2e import driver, volume
-from e2e.clusters import Cluster
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
@@ -275,11 +275,17 @@ def test_a_writer_goes_on_while_the_image_grows(
                 image.write(number.to_bytes(8, "little") * 512, number % 4096 * 4096)
                 written.append(number)
 
+    def require_progress() -> None:
+        before = len(written)
+        commands.wait_until(lambda: len(written) > before, "the writer has written", pause=0.01)
+
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        require_progress()
         for size in range(20 * MIB, 60 * MIB, 4 * MIB):
             assert volume.expand(controller, made, size).capacity_bytes == size
+            require_progress()
     finally:
         ended.set()
         writer.join()
