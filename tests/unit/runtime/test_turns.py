@@ -10,20 +10,22 @@ from rbdcsi.runtime.turns import Turns
 
 def test_as_many_as_allowed_are_inside_and_all_get_their_turn() -> None:
     turns, mutex, inside, most, done = Turns(3), threading.Lock(), [0], [0], [0]
+    three = threading.Barrier(3)
 
     def work(_: int) -> None:
         with turns.take("pool", "others"):
             with mutex:
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
+            three.wait(30)
             with mutex:
                 inside[0] -= 1
                 done[0] += 1
 
     with ThreadPoolExecutor(16) as threads:
-        list(threads.map(work, range(500)))
-    assert most[0] <= 3
-    assert done[0] == 500
+        list(threads.map(work, range(501)))  # 167 times three
+    assert most[0] == 3
+    assert done[0] == 501
     assert not turns._objects
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,7 @@ def test_of_many_threads_one_at_a_time_is_inside() -> None:
                 with locks.hold("v", "call"):
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
+                    time.sleep(0.0001)  # another thread tries
                     inside[0] -= 1
             except errors.Busy:
                 refused[0] += 1
@@ -65,6 +67,7 @@ def test_of_many_threads_one_at_a_time_is_inside() -> None:
     for thread in threads:
         thread.join()
     assert most[0] == 1
+    assert refused[0] > 0
     with locks.hold("v", "last"):
         pass
 
