@@ -5,7 +5,7 @@ import json
 import pytest
 
 from e2e.kubernetes import chart, lab, workload
-from e2e.kubernetes.client import Kubernetes
+from e2e.kubernetes.client import Kubernetes, Object
 
 Namespace = workload.Namespace
 # Counts up, each number on disk before the next.
@@ -93,19 +93,20 @@ def _counts_on(namespace: Namespace, pod: str, number: int) -> int:
 def _replace_pods(kubernetes: Kubernetes, component: str, node: str = "") -> None:
     """Kill the driver's Pods of a component, and return when others are ready."""
     selector = f"app.kubernetes.io/component={component}"
-    old = {
-        pod["metadata"]["uid"]: pod["metadata"]["name"]
-        for pod in kubernetes.list("pods", chart.NAMESPACE, selector)
-        if node in ("", pod["spec"]["nodeName"])
-    }
+
+    def of_component() -> list[Object]:
+        pods = kubernetes.list("pods", chart.NAMESPACE, selector)
+        return [pod for pod in pods if node in ("", pod["spec"].get("nodeName"))]
+
+    old = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in of_component()}
     assert old, f"there is no Pod with {selector}"
     kubernetes.kubectl(
         "delete", "pod", "-n", chart.NAMESPACE, "--force", "--grace-period=0", *old.values()
     )
 
     def replaced() -> bool:
-        pods = list(kubernetes.list("pods", chart.NAMESPACE, selector))
-        return all(pod["metadata"]["uid"] not in old and workload.is_ready(pod) for pod in pods)
+        ready = [pod["metadata"]["uid"] for pod in of_component() if workload.is_ready(pod)]
+        return len(ready) == len(old) and old.keys().isdisjoint(ready)
 
     kubernetes.wait(replaced, f"other Pods with {selector} are ready")
 
