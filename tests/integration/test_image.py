@@ -12,14 +12,12 @@ import pytest
 import rbdcsi
 from e2e import clusters
 from e2e.release import image
+from tests import programs
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
 LARGEST = 350_000_000  # bytes, unpacked
-PROGRAMS = (
-    "rbd-nbd qemu-storage-daemon cryptsetup mkfs.ext4 mkfs.xfs mkfs.btrfs e2fsck resize2fs "
-    "xfs_repair xfs_growfs btrfs mount umount losetup blkid stat modprobe"
-)
+CHART_PROGRAMS = {"sh", "modprobe"}  # of its container that loads kernel modules
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +67,10 @@ def test_its_ceph_is_newer_than_the_cluster_of_the_tests(
     assert int(ours[1]) > int(theirs[1])
 
 
-def test_every_program_that_the_driver_runs_is_in_it(root: Path) -> None:
+def test_every_program_that_driver_and_chart_run_is_in_it(root: Path) -> None:
     missing = [
         name
-        for name in PROGRAMS.split()
+        for name in sorted(programs.of_the_driver() | CHART_PROGRAMS)
         if not inside(root, "sh", "-c", f"command -v {name} || true")
     ]
     assert missing == []
