@@ -1,6 +1,7 @@
 """Each test in a virtual machine or on Kubernetes is run by some run of `.ci/run`."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import pytest
 from tests.shards import SHARDS
 
 ROOT = Path(__file__).parents[2]
-# Collects all such tests, and prints the names of each one's marks.
+# Collects all such tests and the long ones, and prints the names of each one's marks.
 COLLECT = """
 import json, sys, pytest
 
@@ -21,8 +22,8 @@ class Marks:
         marks = {item.nodeid: [mark.name for mark in item.iter_markers()] for item in items}
         json.dump(marks, sys.stderr)
 
-where = ["tests/vm", "tests/kubernetes"]
-sys.exit(pytest.main(["--collect-only", "-qq", "-m", "vm or kubernetes", *where], [Marks()]))
+chosen = ["-m", "vm or kubernetes or long", "tests"]
+sys.exit(pytest.main(["--collect-only", "-qq", *chosen], [Marks()]))
 """
 
 
@@ -58,9 +59,27 @@ def test_both_kinds_have_a_smoke_run(marks: Mapping[str, set[str]]) -> None:
 def test_nothing_but_what_takes_longer_than_a_shard_is_left_out(
     marks: Mapping[str, set[str]],
 ) -> None:
-    assert {test.rpartition("::")[2] for test, names in marks.items() if "long" in names} == {
+    left_out = {test for test, names in marks.items() if "long" in names}
+    assert {
+        test.rpartition("::")[2] for test in left_out if marks[test] & {"vm", "kubernetes"}
+    } == {
         "test_fifty_pods_get_their_volumes_at_once",
         "test_every_spec_that_can_be_had_passes",
         "test_pods_of_a_machine_that_is_off_go_on_with_all_durable_lines[force-delete]",
         "test_the_specs_that_stop_kubelets_pass",
     }
+
+
+@pytest.mark.parametrize("mark", ["vm", "kubernetes"])
+def test_each_test_is_below_a_path_that_make_names(
+    marks: Mapping[str, set[str]], mark: str
+) -> None:
+    variable = re.search(r"^ON_KUBERNETES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert variable
+    paths = {"vm": ["tests/vm"], "kubernetes": variable[1].split()}[mark]
+    files = {ROOT / test.partition("::")[0] for test, names in marks.items() if mark in names}
+
+    assert files
+    assert [
+        file for file in files if not any(file.is_relative_to(ROOT / path) for path in paths)
+    ] == []
