@@ -133,3 +133,14 @@ def require_mount_flags(requested: Iterable[Capability], fs_type: str) -> None:
     own = filesystems.TABLE[fs_type].mount_allowed
     for capability in requested:
         mount_options.require_allowed(capability.mount_flags, fs_type, own)
+
+
+def require_together(requested: Iterable[Capability], fs_type: str) -> None:
+    """Check the rules between the mount flags of a class; see `require_mount_flags`.
+
+    Raises:
+        InvalidRequest: see `mount_options.require_together`.
+    """
+    rules = filesystems.TABLE[fs_type].mount_rules
+    for capability in requested:
+        mount_options.require_together(capability.mount_flags, fs_type, rules)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from rbdcsi.model import mkfs_options, mount_options
+from rbdcsi.model.option_values import Allowed, Rule
 
 _MIB = 1 << 20
 
@@ -17,14 +18,18 @@ class Filesystem:
         smallest_bytes: the smallest volume; on a smaller one mkfs fails or leaves no room for data.
         mkfs_defaults: the arguments of mkfs if the StorageClass has none.
         mkfs_allowed: the mkfs options that a StorageClass may have.
+        mkfs_rules: between these options.
         mount_allowed: its own mount options that a StorageClass may have.
+        mount_rules: between these options.
         mount_always: the options with which it is always mounted.
     """
 
     smallest_bytes: int
     mkfs_defaults: tuple[str, ...]
-    mkfs_allowed: mkfs_options.Allowed
-    mount_allowed: mount_options.Allowed
+    mkfs_allowed: Allowed
+    mkfs_rules: tuple[Rule, ...]
+    mount_allowed: Allowed
+    mount_rules: tuple[Rule, ...] = ()
     mount_always: tuple[str, ...] = ()
 
 
@@ -36,15 +41,29 @@ TABLE: Mapping[str, Filesystem] = MappingProxyType(
             16 * _MIB,
             ("-m0", "-Elazy_itable_init=1,lazy_journal_init=1,nodiscard"),
             mkfs_options.EXT4,
+            mkfs_options.EXT4_RULES,
             mount_options.EXT4,
+            mount_options.EXT4_RULES,
         ),
         # mkfs.xfs makes no smaller one since xfsprogs 5.19
         # The kernel mounts one xfs of a UUID, which a copy shares with its source. A device's image
         # is known by its ids, so the UUID is not needed to tell them apart.
         "xfs": Filesystem(
-            300 * _MIB, ("-K",), mkfs_options.XFS, mount_options.XFS, mount_always=("nouuid",)
+            300 * _MIB,
+            ("-K",),
+            mkfs_options.XFS,
+            mkfs_options.XFS_RULES,
+            mount_options.XFS,
+            mount_options.XFS_RULES,
+            mount_always=("nouuid",),
         ),
-        "btrfs": Filesystem(128 * _MIB, ("-K",), mkfs_options.BTRFS, mount_options.BTRFS),
+        "btrfs": Filesystem(
+            128 * _MIB,
+            ("-K",),
+            mkfs_options.BTRFS,
+            mkfs_options.BTRFS_RULES,
+            mount_options.BTRFS,
+        ),
     }
 )
 

@@ -5,18 +5,12 @@ several devices share a Ceph client (rbd(8), rbd-nbd(8), the kernel's rbd.c and 
 Ceph's settings for `fuse`).
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from rbdcsi import errors
-
-NUMBER = re.compile("[0-9]{1,10}", re.ASCII)
-
-
-def _choice(*values: str) -> re.Pattern[str]:
-    return re.compile("|".join(values), re.ASCII)
+from rbdcsi.model.option_values import Allowed, Choice, Number, Text, flags, mistake_of, valued
 
 
 @dataclass(frozen=True)
@@ -24,12 +18,12 @@ class MapOptions:
     """The options of one mapper.
 
     Attributes:
-        allowed: each option with the pattern of its value, None if it has no value.
+        allowed: each option with the values that it takes, None if it has no value.
         refused: options with the reason why they are not allowed.
         done: options that ask for what the mapper does anyway; they are accepted and not passed on.
     """
 
-    allowed: Mapping[str, re.Pattern[str] | None]
+    allowed: Allowed
     refused: Mapping[str, str]
     done: frozenset[str] = frozenset()
 
@@ -38,18 +32,26 @@ _KEY = "user and key come from the Secret of the class, or from the configuratio
 _READONLY = "accessModes and readOnly decide whether a device is read-only"
 _DRIVER = "the driver sets it"
 
+# The kernel parses its numbers into 32 bits, and keeps times in milliseconds.
+_SECONDS = 2**31 // 1000
+_SIGNED, _UNSIGNED = 2**31 - 1, 2**32 - 1
+_LONG = Number(0, 10**10 - 1)
+
 KRBD = MapOptions(
     allowed={
-        **dict.fromkeys(("crc", "nocrc", "tcp_nodelay", "notcp_nodelay", "rxbounce")),
-        **dict.fromkeys(("cephx_require_signatures", "nocephx_require_signatures")),
-        **dict.fromkeys(("cephx_sign_messages", "nocephx_sign_messages")),
-        **dict.fromkeys(("abort_on_full", "lock_on_read", "notrim")),
-        **dict.fromkeys(("mount_timeout", "osdkeepalive", "osd_idle_ttl", "lock_timeout"), NUMBER),
-        **dict.fromkeys(("queue_depth", "alloc_size"), NUMBER),
-        "ms_mode": _choice("legacy", "crc", "secure", "prefer-crc", "prefer-secure"),
-        "read_from_replica": _choice("no", "balance", "localize"),
-        "crush_location": re.compile(r"[\w.-]+:[\w.-]+(?:\|[\w.-]+:[\w.-]+)*", re.ASCII),
-        "compression_hint": _choice("none", "compressible", "incompressible"),
+        **flags("crc nocrc tcp_nodelay notcp_nodelay rxbounce abort_on_full lock_on_read notrim"),
+        **flags("cephx_require_signatures nocephx_require_signatures"),
+        **flags("cephx_sign_messages nocephx_sign_messages"),
+        **valued(Number(0, _SECONDS), "mount_timeout lock_timeout"),
+        **valued(Number(1, _SECONDS), "osdkeepalive osd_idle_ttl"),
+        "queue_depth": Number(1, _UNSIGNED),
+        "alloc_size": Number(512, 2**31, power_of_2=True),
+        "ms_mode": Choice("legacy", "crc", "secure", "prefer-crc", "prefer-secure"),
+        "read_from_replica": Choice("no", "balance", "localize"),
+        "crush_location": Text(
+            r"[\w.-]+:[\w.-]+(?:\|[\w.-]+:[\w.-]+)*", "TYPE:NAME, several with | between them"
+        ),
+        "compression_hint": Choice("none", "compressible", "incompressible"),
     },
     done=frozenset(("noshare", "rw", "read_write", "udev", "noudev")),
     refused={
@@ -62,7 +64,7 @@ KRBD = MapOptions(
 )
 NBD = MapOptions(
     # `timeout` is the name of io-timeout before Ceph 16
-    allowed=dict.fromkeys(("io-timeout", "reattach-timeout", "timeout"), NUMBER),
+    allowed=valued(Number(0, _SIGNED), "io-timeout reattach-timeout timeout"),
     done=frozenset(("try-netlink",)),
     refused={
         "exclusive": KRBD.refused["exclusive"],
@@ -73,11 +75,11 @@ NBD = MapOptions(
 )
 FUSE = MapOptions(
     allowed={
-        **dict.fromkeys(("rados_osd_op_timeout", "rados_mon_op_timeout"), NUMBER),
-        **dict.fromkeys(("rbd_readahead_max_bytes", "rbd_readahead_trigger_requests"), NUMBER),
-        "rbd_readahead_disable_after_bytes": NUMBER,
-        "rbd_read_from_replica_policy": _choice("default", "balance", "localize"),
-        "rbd_compression_hint": _choice("none", "compressible", "incompressible"),
+        **valued(_LONG, "rados_osd_op_timeout rados_mon_op_timeout"),
+        **valued(_LONG, "rbd_readahead_max_bytes rbd_readahead_trigger_requests"),
+        **valued(_LONG, "rbd_readahead_disable_after_bytes"),
+        "rbd_read_from_replica_policy": Choice("default", "balance", "localize"),
+        "rbd_compression_hint": Choice("none", "compressible", "incompressible"),
     },
     refused={"rbd_cache": "a daemon that ends must lose no data, so it caches no writes"},
 )
@@ -110,11 +112,10 @@ def _check(mapper: str, table: MapOptions, option: str) -> None:
         raise errors.InvalidRequest(
             f"mapOptions: {name!r} is not allowed for {mapper}: {reason}; leave it out"
         )
-    pattern = table.allowed[name]
-    if pattern is None and equals:
+    values = table.allowed[name]
+    if values is None and equals:
         raise errors.InvalidRequest(f"mapOptions: {name} of {mapper} has no value; write {name}")
-    if pattern is not None and not pattern.fullmatch(value):
+    if mistake := mistake_of(values, value if equals else None):
         raise errors.InvalidRequest(
-            f"mapOptions: {name}={value!r} is not allowed for {mapper}; its value must match "
-            f"{pattern.pattern}"
+            f"mapOptions: {name}={value!r} is not allowed for {mapper}: {mistake}"
         )

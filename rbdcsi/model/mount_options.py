@@ -8,74 +8,89 @@ mount(8), ext4(5), xfs(5), btrfs(5) and the kernel's Documentation/filesystems.
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from rbdcsi import errors
+from rbdcsi.model import option_values
+from rbdcsi.model.option_values import (
+    FLAG,
+    NOTHING,
+    Allowed,
+    Choice,
+    Either,
+    Number,
+    Text,
+    excludes,
+    flags,
+    mistake_of,
+    needs,
+    valued,
+)
 
-Allowed = Mapping[str, re.Pattern[str] | None]  # None: the option has no value
-
-_NUMBER = re.compile("[0-9]{1,10}", re.ASCII)
-_SIZE = re.compile("[0-9]{1,10}[kKmMgG]?", re.ASCII)
-_FLAG = re.compile("[01]", re.ASCII)
-
-
-def _flags(names: str) -> Allowed:
-    return dict.fromkeys(names.split())
-
-
-def _valued(pattern: re.Pattern[str], names: str) -> Allowed:
-    return dict.fromkeys(names.split(), pattern)
-
-
-def _one(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.ASCII)
-
-
-_EMPTY = _one("")  # an option that may stand without a value
+_U32 = Number(0, 2**32 - 1)
+_NO_OR = Choice("0")
 # A label with levels such as s0:c1,c2 is in quotes, as the kubelet writes it.
-_LABEL = _one(r'"[\w:.,-]+"|[\w:.-]+')
+_LABEL = Text(r'"[\w:.,-]+"|[\w:.-]+', "a label of SELinux, in quotes if it has a comma")
 
 GENERIC: Allowed = {
-    **_flags("defaults ro rw sync async dirsync"),
-    **_flags("atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime"),
-    **_flags("lazytime nolazytime suid nosuid dev nodev exec noexec silent loud"),
-    **_flags("iversion noiversion nosymfollow symfollow _netdev nofail"),
-    **_valued(_LABEL, "context fscontext defcontext rootcontext"),
+    **flags("defaults ro rw sync async dirsync"),
+    **flags("atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime"),
+    **flags("lazytime nolazytime suid nosuid dev nodev exec noexec silent loud"),
+    **flags("iversion noiversion nosymfollow symfollow _netdev nofail"),
+    **valued(_LABEL, "context fscontext defcontext rootcontext"),
 }
 EXT4: Allowed = {
-    **_flags("acl noacl user_xattr nouser_xattr discard nodiscard delalloc nodelalloc"),
-    **_flags("auto_da_alloc noauto_da_alloc journal_checksum nojournal_checksum"),
-    **_flags("journal_async_commit dioread_lock dioread_nolock block_validity noblock_validity"),
-    **_flags("grpid bsdgroups nogrpid sysvgroups minixdf bsddf nombcache"),
-    **_flags("quota noquota usrquota grpquota prjquota noinit_itable"),
-    **_valued(_NUMBER, "commit stripe inode_readahead_blks journal_ioprio max_dir_size_kb"),
-    **_valued(_NUMBER, "max_batch_time min_batch_time resuid resgid"),
-    **_valued(_FLAG, "mb_optimize_scan"),
-    "barrier": _one("1?"),
-    "data": _one("journal|ordered|writeback"),
-    "data_err": _one("abort|ignore"),
-    "errors": _one("continue|remount-ro|panic"),
-    "init_itable": _one("[0-9]{0,10}"),
+    **flags("acl noacl user_xattr nouser_xattr discard nodiscard delalloc nodelalloc"),
+    **flags("auto_da_alloc noauto_da_alloc journal_checksum nojournal_checksum"),
+    **flags("journal_async_commit dioread_lock dioread_nolock block_validity noblock_validity"),
+    **flags("grpid bsdgroups nogrpid sysvgroups minixdf bsddf nombcache"),
+    **flags("quota noquota usrquota grpquota prjquota noinit_itable"),
+    **valued(_U32, "stripe max_dir_size_kb max_batch_time min_batch_time"),
+    **valued(Number(0, 2**32 - 2), "resuid resgid"),
+    "commit": Number(0, 2**31 // 100),  # less than 2**31 ticks, of which a second has 100 or more
+    "inode_readahead_blks": Either(_NO_OR, Number(1, 1 << 30, power_of_2=True)),
+    "journal_ioprio": Number(0, 7),
+    "mb_optimize_scan": FLAG,
+    "barrier": Choice("", "1"),
+    "data": Choice("journal", "ordered", "writeback"),
+    "data_err": Choice("abort", "ignore"),
+    "errors": Choice("continue", "remount-ro", "panic"),
+    "init_itable": Either(NOTHING, _U32),
 }
+EXT4_RULES = (
+    needs("journal_async_commit", "data=(?:writeback|journal)", "data=writeback or data=journal"),
+    excludes("delalloc", "data=journal", "data=journal"),
+)
 XFS: Allowed = {
-    **_flags("attr2 noattr2 discard nodiscard grpid bsdgroups nogrpid sysvgroups filestreams"),
-    **_flags("ikeep noikeep inode32 inode64 largeio nolargeio noalign nouuid swalloc wsync"),
-    **_flags("noquota quota uquota usrquota uqnoenforce qnoenforce gquota grpquota gqnoenforce"),
-    **_flags("pquota prjquota pqnoenforce"),
-    **_valued(_NUMBER, "logbufs sunit swidth"),
-    **_valued(_SIZE, "allocsize logbsize"),
+    **flags("attr2 noattr2 discard nodiscard grpid bsdgroups nogrpid sysvgroups filestreams"),
+    **flags("ikeep noikeep inode32 inode64 largeio nolargeio noalign nouuid swalloc wsync"),
+    **flags("noquota quota uquota usrquota uqnoenforce qnoenforce gquota grpquota gqnoenforce"),
+    **flags("pquota prjquota pqnoenforce"),
+    **valued(_U32, "sunit swidth"),
+    "logbufs": Either(_NO_OR, Number(2, 8)),
+    "logbsize": Either(_NO_OR, Number(16 << 10, 256 << 10, "kmg", power_of_2=True)),
+    "allocsize": Number(4096, 2**31 - 1, "kmg", multiple_of=4096),
 }
-_COMPRESSION = _one("|(?:zlib|zstd)(?::[0-9]{1,2})?|lzo|no|none")
+XFS_RULES = (
+    needs("sunit=0*[1-9].*", "swidth=0*[1-9].*", "swidth"),
+    needs("swidth=0*[1-9].*", "sunit=0*[1-9].*", "sunit"),
+    excludes("noalign", "(?:sunit|swidth)=0*[1-9].*", "sunit or swidth"),
+)
+_COMPRESSION = Text(
+    "|(?:zlib|zstd)(?::[0-9]{1,2})?|lzo|no|none",
+    "nothing, zlib, zstd, lzo, no or none; zlib and zstd also with :LEVEL",
+)
 BTRFS: Allowed = {
-    **_flags("acl noacl autodefrag noautodefrag datacow nodatacow datasum nodatasum nodiscard"),
-    **_flags("flushoncommit noflushoncommit ssd ssd_spread nossd treelog notreelog"),
-    **_flags("nospace_cache skip_balance user_subvol_rm_allowed enospc_debug noenospc_debug"),
-    **_flags("barrier"),
-    **_valued(_NUMBER, "commit metadata_ratio thread_pool"),
-    **_valued(_COMPRESSION, "compress compress-force"),
-    "discard": _one("|sync|async"),
-    "max_inline": _SIZE,
-    "space_cache": _one("|v1|v2"),
+    **flags("acl noacl autodefrag noautodefrag datacow nodatacow datasum nodatasum nodiscard"),
+    **flags("flushoncommit noflushoncommit ssd ssd_spread nossd treelog notreelog"),
+    **flags("nospace_cache skip_balance user_subvol_rm_allowed enospc_debug noenospc_debug"),
+    **flags("barrier"),
+    **valued(_U32, "commit metadata_ratio"),
+    **valued(_COMPRESSION, "compress compress-force"),
+    "discard": Choice("", "sync", "async"),
+    "max_inline": Number(0, 2**64 - 1, "kmgtpe"),
+    "space_cache": Choice("", "v1", "v2"),
+    "thread_pool": Number(1, 2**32 - 1),
 }
 
 
@@ -99,13 +114,30 @@ def require_allowed(options: Iterable[str], fs_type: str, own: Allowed) -> None:
                 f"mount option {option!r} is not allowed for {fs_type}; {hint}leave it out of "
                 "mountOptions (the reference of StorageClasses lists those that are allowed)"
             )
-        pattern = GENERIC.get(name) or own.get(name)
-        if not (pattern or _EMPTY).fullmatch(value) or (pattern is None and equals):
-            expected = f"must match {pattern.pattern}" if pattern else "is none"
+        values = GENERIC[name] if name in GENERIC else own[name]
+        if mistake := mistake_of(values, value if equals else None):
             raise errors.InvalidRequest(
-                f"mount option {option!r} is not allowed for {fs_type}: the value of {name} "
-                f"{expected}; correct it in mountOptions"
+                f"mount option {option!r} is not allowed for {fs_type}: {mistake}; correct it in "
+                "mountOptions"
             )
+
+
+def require_together(
+    options: Iterable[str], fs_type: str, rules: Iterable[option_values.Rule]
+) -> None:
+    """Check the rules between mount options that `require_allowed` has accepted.
+
+    Args:
+        options: the mount flags of a capability.
+        fs_type: the filesystem's name, for the message.
+        rules: of this filesystem.
+
+    Raises:
+        InvalidRequest: the kernel takes each of the options, but not all of them together.
+    """
+    settings = [each for text in options for each in _split(text)]
+    if breach := option_values.broken(rules, settings):
+        raise errors.InvalidRequest(f"mount options for {fs_type}: {breach}, in mountOptions")
 
 
 def _split(text: str) -> Iterator[str]:

@@ -253,6 +253,7 @@ def _filesystem(
         )
     if fs_type is not None:
         capabilities.require_mount_flags(requested, fs_type)
+        capabilities.require_together(requested, fs_type)
     return fs_type
 
 

@@ -188,15 +188,20 @@ def note_mounted(image: MarkedImage) -> None:
 
 
 def _mkfs_arguments(text: str, fs_type: str, image: str) -> tuple[str, ...]:
-    """Check options from an image's metadata, which any client of the pool can write."""
+    """Check options from an image's metadata, which any client of the pool can write.
+
+    This is before the image is marked and mkfs runs: a filesystem that no node mounts stays.
+    """
     try:
-        return mkfs_options.parse(text, fs_type, TABLE[fs_type].mkfs_allowed)
+        arguments = mkfs_options.parse(text, fs_type, TABLE[fs_type].mkfs_allowed)
+        filesystems.require_mountable(fs_type, arguments)
     except errors.InvalidRequest as error:
         raise errors.UnexpectedContent(
             f"image {image} holds no filesystem yet, and the options for making one in its "
             f"metadata are refused: {error}; delete the volume and make it again from a "
             "StorageClass without them"
         ) from error
+    return arguments
 
 
 def _make(

@@ -76,8 +76,7 @@ class Provisioner:
         """
         parameters = request.parameters
         if request.fs_type:
-            allowed = filesystems.TABLE[request.fs_type].mkfs_allowed
-            mkfs_options.parse(parameters.node.mkfs_options, request.fs_type, allowed)
+            _require_mkfs_options(parameters.node.mkfs_options, request.fs_type)
         size = sizes.choose(
             request.required,
             request.limit,
@@ -135,6 +134,12 @@ class Provisioner:
             return self._copy(cloner, location, content, request, name)
         handle = ids.VolumeHandle(location.id, image_id)
         return Volume(handle, size, location.pool, name, str(content))
+
+
+def _require_mkfs_options(text: str, fs_type: str) -> None:
+    filesystem = filesystems.TABLE[fs_type]
+    mkfs_options.parse(text, fs_type, filesystem.mkfs_allowed)
+    mkfs_options.require_together(text, fs_type, filesystem.mkfs_allowed, filesystem.mkfs_rules)
 
 
 def _asked_spec(request: Request) -> spec.VolumeSpec:

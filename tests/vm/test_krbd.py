@@ -29,9 +29,24 @@ def test_map_options_reach_the_kernel(lab: Lab) -> None:
         assert "queue_depth=32,ms_mode=prefer-crc" in attribute(node, device, "config_info")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "queue_depth=1,alloc_size=512,osdkeepalive=1,osd_idle_ttl=1,lock_timeout=0,mount_timeout=0",
+        "queue_depth=4294967295,alloc_size=2147483648,osdkeepalive=2147483,osd_idle_ttl=2147483,"
+        "lock_timeout=2147483,mount_timeout=2147483",
+    ],
+    ids=["least", "most"],
+)
+def test_the_kernel_takes_values_at_the_ends_of_their_ranges(lab: Lab, options: str) -> None:
+    with lab.volume("krbd", parameters={"mapOptions": f"krbd:{options}"}) as made:
+        volume.stage(lab.nodes[0], made)
+
+
 def test_value_that_the_kernel_does_not_take_is_refused(lab: Lab) -> None:
     node = lab.nodes[0]
-    with lab.volume("krbd", parameters={"mapOptions": "krbd:queue_depth=0"}) as made:
+    # a number that begins with 0 is octal for the kernel, and passes at CreateVolume
+    with lab.volume("krbd", parameters={"mapOptions": "krbd:queue_depth=08"}) as made:
         with refused("INVALID_ARGUMENT", "option", "dmesg"):
             volume.stage(node, made)
         assert labs.held_at(node) == []

@@ -12,10 +12,12 @@ from pathlib import Path
 from rbdcsi import errors
 from rbdcsi.host import command, lasting
 from rbdcsi.host.block import devices, signature
-from rbdcsi.model import xfs_features
+from rbdcsi.host.kernel import sysfs
+from rbdcsi.model import block_sizes, mkfs_options, xfs_features
 from rbdcsi.model.filesystems import TABLE, without_discard
 
 _VERSION_SECONDS = 10.0
+_BTRFS_SECTORS = Path("/sys/fs/btrfs/features/supported_sectorsizes")
 _FORCE = frozenset(("-f", "-F", "-ff", "-FF", "--force"))
 
 
@@ -70,6 +72,35 @@ def make(
         options = (*options, *xfs_options(xfs_features.version(os.uname().release), options))
     argv = (f"mkfs.{fs_type}", *options, str(device))
     runner.children.run(runner.work, argv, step=f"making {fs_type} on {device}")
+
+
+def require_mountable(fs_type: str, options: Sequence[str]) -> None:
+    """Check that this node mounts the filesystem that mkfs would make; mkfs does not.
+
+    Args:
+        fs_type: one of `model.filesystems.TABLE`.
+        options: for mkfs, as `mkfs_options.parse` returns them.
+
+    Raises:
+        InvalidRequest: its blocks would be larger than those that the kernel mounts.
+    """
+    settings = mkfs_options.settings(options, fs_type, TABLE[fs_type].mkfs_allowed)
+    size = block_sizes.requested(fs_type, settings)
+    if size is None:
+        return
+    release, page = os.uname().release, os.sysconf("SC_PAGE_SIZE")
+    if fs_type == "xfs" and not block_sizes.mounts_xfs(size, xfs_features.version(release), page):
+        raise errors.InvalidRequest(
+            f"mkfsOptions: Linux {release} of this node mounts xfs with blocks of at most {page} "
+            f"bytes, not {size} (Linux 6.12 and later do)"
+        )
+    if fs_type == "btrfs":
+        supported = sysfs.read(_BTRFS_SECTORS)
+        if not block_sizes.mounts_btrfs(size, supported):
+            raise errors.InvalidRequest(
+                f"mkfsOptions: Linux {release} of this node mounts btrfs with sectors of "
+                f"{supported} bytes, not {size}"
+            )
 
 
 def xfs_options(kernel: xfs_features.Version, options: Sequence[str]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ def test_options_of_each_mapper_are_stored_and_only_the_nodes_own_reach_it(lab: 
         {"mapOptions": "fuse:queue_depth=8"},
         {"mapOptions": "exclusive"},
         {"mapOptions": "krbd:secret=AQB"},
+        {"mapOptions": "krbd:queue_depth=0"},
         {"mapOptions": "nbd:quiesce-hook=/bin/sh"},
         {"imageFeatures": "layering,exclusive-lock,journaling", "mounter": "krbd"},
     ],
@@ -63,6 +64,12 @@ def test_map_options_in_metadata_are_refused_before_the_image_is_mapped(
 def test_mount_options_of_a_class_are_refused_before_there_is_a_volume(lab: Lab, flag: str) -> None:
     with refused("INVALID_ARGUMENT", f"mount option '{flag}' is not allowed for ext4"):
         volume.create(lab.controller, "flags", capability=volume.mounted(flags=[flag]))
+
+
+def test_mount_options_of_a_class_must_go_together(lab: Lab) -> None:
+    capability = volume.mounted("xfs", flags=["sunit=8"])
+    with refused("INVALID_ARGUMENT", "mount options for xfs: 'sunit=8' needs swidth"):
+        volume.create(lab.controller, "flags", capability=capability)
 
 
 @pytest.mark.parametrize("flag", ["loop=/dev/loop0", "bind", "remount", "offset=4096", "no-such"])

@@ -41,6 +41,15 @@ def test_options_in_metadata_are_refused_before_anything_is_marked(lab: Lab, tex
         assert lab.mark(made) is None
 
 
+def test_blocks_that_this_kernel_does_not_mount_are_refused_before_mkfs_runs(lab: Lab) -> None:
+    parameters, size = {"mkfsOptions": "-K -s 64k -n 64k"}, 512 * labs.MIB
+    capability = volume.mounted("btrfs")
+    with lab.volume("mkfs-sector", capability=capability, size=size, parameters=parameters) as made:
+        with refused("FAILED_PRECONDITION", "mounts btrfs with sectors of 4096", "not 65536"):
+            volume.stage(lab.nodes[0], made)
+        assert lab.mark(made) is None
+
+
 def test_formatted_volume_is_mounted_whatever_its_options_are_now(lab: Lab) -> None:
     node = lab.nodes[0]
     with lab.volume("mkfs-later") as made:
@@ -63,12 +72,36 @@ def test_filesystem_in_metadata_must_be_a_known_one(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fs_type", "text"), [("ext4", "-d /etc"), ("ext4", "-i size=512"), ("xfs", "-f"), ("", "-F")]
+    ("fs_type", "text"),
+    [
+        ("ext4", "-d /etc"),
+        ("ext4", "-i size=512"),
+        ("ext4", "-i 10"),
+        ("xfs", "-f"),
+        ("xfs", "-b size=3000"),
+        ("btrfs", "-s 2k"),
+        ("", "-F"),
+    ],
 )
 def test_options_that_are_not_allowed_are_refused_before_there_is_a_volume(
     lab: Lab, fs_type: str, text: str
 ) -> None:
     with refused("INVALID_ARGUMENT", "mkfsOptions: ", "is not allowed for"):
+        volume.create(
+            lab.controller,
+            "mkfs-refused",
+            capability=volume.mounted(fs_type),
+            parameters={"mkfsOptions": text},
+        )
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "text"), [("ext4", "-C 16k"), ("xfs", "-d su=64k"), ("xfs", "-l version=1")]
+)
+def test_options_that_do_not_go_together_are_refused_before_there_is_a_volume(
+    lab: Lab, fs_type: str, text: str
+) -> None:
+    with refused("INVALID_ARGUMENT", f"mkfsOptions for {fs_type}: '{text}' needs "):
         volume.create(
             lab.controller,
             "mkfs-refused",

@@ -21,7 +21,7 @@ ACCEPTED = [
     ("ext4", "-m 0 -E 'nodiscard'"),
     ("ext4", "-b 4096"),
     ("ext4", "-L labelled -I 512"),
-    ("ext4", "-O ^metadata_csum,64bit -J size=128M -i 16384 -T largefile"),
+    ("ext4", "-O ^metadata_csum,64bit -J size=128 -i 16384 -T largefile"),
     ("ext4", "-E stride=16,stripe_width=64 -N 1000000 -m 0.5"),
     ("xfs", "-K"),
     ("xfs", "-i size=512"),
@@ -69,6 +69,67 @@ def test_whatever_reaches_beyond_the_device_or_forces_is_refused(fs_type: str, t
         parse(text, fs_type)
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "text", "words"),
+    [
+        ("ext4", "-i 10", "-i '10' is not allowed for ext4: the value must be a number from 1024 "),
+        ("ext4", "-G 3", "-G '3' is not allowed for ext4: the value must be a power of two from 1"),
+        ("ext4", "-m 60", "-m '60' is not allowed for ext4: the value must be a percentage from 0"),
+        ("ext4", "-m", "-m '' is not allowed for ext4: no value follows; the value must be a perc"),
+        ("ext4", "-J size=64M", "size: the value must be a number from 0 to 640000"),
+        ("ext4", "-E discard=1", "discard: it takes no value"),
+        ("ext4", "-O no_such", "'no_such' is none of 64bit, ^64bit, bigalloc"),
+        ("xfs", "-l size=64m,version=3", "version: the value must be 1 or 2"),
+        (
+            "xfs",
+            "-b size=3000",
+            "size: the value must be a power of two from 512 to 65536, or with",
+        ),
+        ("xfs", "-m crc=2", "crc: the value must be nothing, 0 or 1"),
+        ("btrfs", "-n 12k", "-n '12k' is not allowed for btrfs: the value must be 0 or a power of"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_those_that_are_allowed(
+    fs_type: str, text: str, words: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as refused:
+        parse(text, fs_type)
+    assert words in str(refused.value)
+
+
+def require_together(text: str, fs_type: str) -> None:
+    filesystem = TABLE[fs_type]
+    mkfs_options.require_together(text, fs_type, filesystem.mkfs_allowed, filesystem.mkfs_rules)
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "text", "words"),
+    [
+        ("ext4", "-C 16k", "'-C 16k' needs -O bigalloc; add it, or leave '-C 16k' out"),
+        ("ext4", "-O 64bit,^extents", "'-O ^extents' needs -O ^64bit"),
+        ("ext4", "-O ^has_journal -O orphan_file", "does not go with -O ^has_journal"),
+        ("xfs", "-d su=64k", "'-d su=64k' needs -d sw; add it"),
+        ("xfs", "-d sunit=128", "'-d sunit=128' needs -d swidth"),
+        ("xfs", "-l version=1", "'-l version=1' needs -m crc=0"),
+        ("xfs", "-n ftype=0", "'-n ftype=0' needs -m crc=0"),
+        ("xfs", "-m crc=0,reflink", "'-m reflink' does not go with -m crc=0"),
+        ("btrfs", "-O mixed-bg", "'-O mixed-bg' needs -M"),
+    ],
+)
+def test_options_that_mkfs_does_not_take_together_are_refused(
+    fs_type: str, text: str, words: str
+) -> None:
+    parse(text, fs_type)
+    with pytest.raises(errors.InvalidRequest) as refused:
+        require_together(text, fs_type)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("fs_type", "text"), ACCEPTED)
+def test_common_settings_go_together(fs_type: str, text: str) -> None:
+    require_together(text, fs_type)
+
+
 def test_an_open_quotation_is_refused() -> None:
     with pytest.raises(errors.InvalidRequest, match="open quotation"):
         parse("-L 'x", "ext4")
@@ -93,4 +154,5 @@ def test_nothing_accepted_has_a_path_or_names_a_device(fs_type: str, text: str) 
 def test_every_filesystem_has_a_list_which_takes_the_defaults() -> None:
     for fs_type, filesystem in TABLE.items():
         defaults = filesystem.mkfs_defaults
+        require_together(" ".join(defaults), fs_type)
         assert parse(" ".join(defaults), fs_type) == defaults
