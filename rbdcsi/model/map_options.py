@@ -42,7 +42,7 @@ KRBD = MapOptions(
         **flags("crc nocrc tcp_nodelay notcp_nodelay rxbounce abort_on_full lock_on_read notrim"),
         **flags("cephx_require_signatures nocephx_require_signatures"),
         **flags("cephx_sign_messages nocephx_sign_messages"),
-        **valued(Number(0, _SECONDS), "mount_timeout lock_timeout"),
+        **valued(Number(0, _SECONDS), "mount_timeout osd_request_timeout lock_timeout"),
         **valued(Number(1, _SECONDS), "osdkeepalive osd_idle_ttl"),
         "queue_depth": Number(1, _UNSIGNED),
         "alloc_size": Number(512, 2**31, power_of_2=True),

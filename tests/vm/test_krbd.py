@@ -32,9 +32,10 @@ def test_map_options_reach_the_kernel(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        "queue_depth=1,alloc_size=512,osdkeepalive=1,osd_idle_ttl=1,lock_timeout=0,mount_timeout=0",
+        "queue_depth=1,alloc_size=512,osdkeepalive=1,osd_idle_ttl=1,lock_timeout=0,mount_timeout=0,"
+        "osd_request_timeout=0",
         "queue_depth=4294967295,alloc_size=2147483648,osdkeepalive=2147483,osd_idle_ttl=2147483,"
-        "lock_timeout=2147483,mount_timeout=2147483",
+        "lock_timeout=2147483,mount_timeout=2147483,osd_request_timeout=2147483",
     ],
     ids=["least", "most"],
 )

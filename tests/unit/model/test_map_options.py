@@ -29,6 +29,7 @@ from rbdcsi.model import map_options
             ),
         ),
         ("krbd", "ms_mode=prefer-secure,rxbounce", ("ms_mode=prefer-secure", "rxbounce")),
+        ("krbd", "osd_request_timeout=0", ("osd_request_timeout=0",)),
         ("krbd", "queue_depth=0200", ("queue_depth=0200",)),  # octal for the kernel
         ("nbd", "try-netlink", ()),
         ("nbd", "timeout=60,reattach-timeout=30", ("timeout=60", "reattach-timeout=30")),
@@ -60,6 +61,7 @@ def test_options_are_passed_on_but_for_those_that_are_done_anyway(
         ("krbd", "osdkeepalive=0", "the value must be a number from 1 to 2147483"),
         ("krbd", "osd_idle_ttl=2147484", "the value must be a number from 1 to 2147483"),
         ("krbd", "lock_timeout=9999999999", "the value must be a number from 0 to 2147483"),
+        ("krbd", "osd_request_timeout=2147484", "the value must be a number from 0 to 2147483"),
         ("krbd", "compression_hint=all", "the value must be none, compressible or incompressible"),
         ("krbd", "crush_location=here", "the value must be TYPE:NAME, several with | between them"),
         ("nbd", "io-timeout=2147483648", "the value must be a number from 0 to 2147483647"),
