@@ -135,14 +135,19 @@ class Cluster:
         return commands.run([tool, *files, "--name", f"client.{self.user}", *args], timeout)
 
     def create_pool(
-        self, name: str, *, erasure: bool = False, quota_bytes: int | None = None
+        self,
+        name: str,
+        *,
+        erasure: bool = False,
+        overwrites: bool = True,
+        quota_bytes: int | None = None,
     ) -> None:
         """Create a pool for RBD and return when all its placement groups serve I/O.
 
         Args:
             name: the pool's name, which must be new.
-            erasure: make it erasure coded, which RBD takes as a *data* pool only
-                (`rbd create --data-pool`): headers and omap need a replicated pool.
+            erasure: erasure-coded, for data only: headers and omap need a replicated pool.
+            overwrites: allow overwrites in an erasure-coded pool, without which it takes no images.
             quota_bytes: limit of stored bytes, enforced with a delay of some seconds.
 
         Raises:
@@ -152,7 +157,8 @@ class Cluster:
             count = str(PLACEMENT_GROUPS)
             layout = ("erasure", erasure_coding.PROFILE, erasure_coding.rule(self.ceph))
             self.ceph("osd", "pool", "create", name, count, count, *layout)
-            self.ceph("osd", "pool", "set", name, "allow_ec_overwrites", "true")
+            if overwrites:
+                erasure_coding.allow_overwrites(self.ceph, name)
         self.pools.add(name)
         with self.connection() as connection:
             if not erasure:
@@ -164,7 +170,10 @@ class Cluster:
             connection.wait_for_latest_osdmap()
             with connection.open_ioctx(name) as ioctx:
                 list(ioctx.list_objects())  # each placement group answers, as soon as it is active
-                rbd.RBD().pool_init(ioctx, False)
+                if overwrites:
+                    rbd.RBD().pool_init(ioctx, False)
+                else:
+                    ioctx.application_enable("rbd")
 
     def delete_pool(self, name: str) -> None:
         """Delete the pool with all its images; a pool that does not exist is fine."""

@@ -28,6 +28,11 @@ def rule(ceph: Callable[..., Any]) -> str:
     return RULE
 
 
+def allow_overwrites(ceph: Callable[..., Any], pool: str) -> None:
+    """Allow overwrites in an erasure-coded pool, without which it takes no images."""
+    ceph("osd", "pool", "set", pool, "allow_ec_overwrites", "true")
+
+
 def _lower_minimum(ceph: Callable[..., Any], directory: Path) -> None:
     binary, text = directory / "map", directory / "map.txt"
     ceph("osd", "getcrushmap", "-o", str(binary))

@@ -204,6 +204,18 @@ class Connection:
             self._ioctxs[pool_id, namespace] = ioctx
         return ioctx
 
+    def allows_overwrites(self, pool: Pool) -> bool:
+        """Return whether a pool takes data of images; an erasure-coded one does not by default.
+
+        Raises:
+            Unavailable: the monitors do not answer.
+        """
+        ioctx = self.ioctx(pool.pool_id, "")
+        if ioctx.alignment() is None:
+            return True
+        self.wait_for_newest_map()  # the local one may be older than the permission
+        return ioctx.alignment() is None
+
     @contextlib.contextmanager
     def own_ioctx(self, pool_id: int, namespace: str) -> Iterator[Ioctx]:
         """Open an I/O context that only the body uses; see `ioctx`."""

@@ -43,7 +43,7 @@ TABLE = (
     Parameter("pool", "pool", "", "kubernetes", _CREATE,
               "The pool of the images. Default: the cluster's `pool`."),
     Parameter("dataPool", "pool", "", "kubernetes-ec", _CREATE,
-              "The pool of the images' data, such as an erasure-coded one."),
+              "The pool of the images' data, such as an erasure-coded one that allows overwrites."),
     Parameter("radosNamespace", "name", "", "tenant-a", _CREATE,
               "The RADOS namespace of the images. Default: the cluster's `radosNamespace`."),
     Parameter("imageFeatures", "list", ",".join(image_layout.DEFAULT), "layering,exclusive-lock",

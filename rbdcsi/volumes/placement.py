@@ -47,8 +47,8 @@ class Placement:
             parameters: the StorageClass's parameters.
 
         Raises:
-            InvalidRequest: the pool, data pool or RADOS namespace does not exist, or the pool is
-                erasure-coded.
+            InvalidRequest: the pool, data pool or RADOS namespace does not exist, the pool is
+                erasure-coded, or the data pool allows no overwrites.
             Forbidden: the configured user may not work there, although it must delete the volume's
                 data later, keep its records and unstage it.
         """
@@ -88,6 +88,7 @@ class Placement:
         with self._preparing.take(location.id, f"another call that prepares pool {location.pool}"):
             with self._connections.use(location.id.cluster_id) as own_connection:
                 _require_rights(own_connection, location, data_pool)
+                _require_overwrites(own_connection, data_pool)
                 _require_namespace(own_connection, location)
                 self.locations.register(location.id)
             if not location.has_prefix(prefix):
@@ -120,6 +121,14 @@ def _require_rights(connection: Connection, location: Location, data_pool: Pool 
             f"client.{connection.user} of the driver's configuration may not change images in pool "
             f"{', '.join(lacking)}: it keeps their records and removes deleted data, also of "
             f"volumes that a StorageClass's Secret makes; give it osd '{caps}' (`ceph auth caps`)"
+        )
+
+
+def _require_overwrites(connection: Connection, data_pool: Pool | None) -> None:
+    if data_pool and not connection.allows_overwrites(data_pool):
+        raise errors.InvalidRequest(
+            f"data pool {data_pool.name!r} is erasure-coded and does not allow overwrites, which "
+            f"images need; run `ceph osd pool set {data_pool.name} allow_ec_overwrites true`"
         )
 
 

@@ -9,13 +9,14 @@ import rados
 import rbd
 
 from e2e import volume
-from e2e.clusters import Cluster
+from e2e.clusters import Cluster, erasure
 from e2e.driver import Driver
 from e2e.pool import image_id
 from e2e.volume import MIB
 from rbdcsi.ceph import objects
 from rbdcsi.ceph.images import Images
 from tests.integration.controller.view import View
+from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -31,8 +32,17 @@ def data_pool(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def further_pools(data_pool: str) -> Sequence[str]:
-    return (data_pool,)
+def strict_pool(cluster: Cluster) -> Iterator[str]:
+    """Give the name of an erasure-coded pool without overwrites."""
+    name = f"strict-{uuid.uuid4().hex[:8]}"
+    cluster.create_pool(name, erasure=True, overwrites=False)
+    yield name
+    cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def further_pools(data_pool: str, strict_pool: str) -> Sequence[str]:
+    return (data_pool, strict_pool)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +105,21 @@ def test_data_goes_to_the_erasure_coded_pool(
         volume.delete(controller, made)
         view.wait_until_gone(image_id(made))
         assert coded.objects_of(image_id(made)) == []
+
+
+def test_a_data_pool_without_overwrites_is_refused_until_it_allows_them(
+    cluster: Cluster, controller: Driver, strict_pool: str
+) -> None:
+    words = f"ceph osd pool set {strict_pool} allow_ec_overwrites true"
+    source = volume.create(controller, "source")
+    for name, original in (("strict", ""), ("strict-copy", source.id)):
+        parameters = {"dataPool": strict_pool}
+        with refused("INVALID_ARGUMENT", f"data pool '{strict_pool}' is erasure-coded", words):
+            volume.create(controller, name, parameters=parameters, source=original)
+    erasure.allow_overwrites(cluster.ceph, strict_pool)
+    made = volume.create(controller, "strict", parameters={"dataPool": strict_pool})
+    volume.delete(controller, made)
+    volume.delete(controller, source)
 
 
 def test_images_are_in_the_namespace_and_apart_from_those_outside(
