@@ -52,10 +52,11 @@ def clone(
             name,
             features=image_layout.mask(layout.features),
             order=layout.object_bytes.bit_length() - 1,
-            # by default, librbd takes the source's stripes, which may not fit smaller objects
+            # As in `Images.create`; by default, librbd takes the source's stripes, which may not
+            # fit smaller objects.
             stripe_unit=layout.stripe_unit or layout.object_bytes,
             stripe_count=layout.stripe_count or 1,
-            data_pool=layout.data_pool,
+            data_pool=layout.data_pool or target.get_pool_name(),
         )
 
 

@@ -34,6 +34,10 @@ class Images:
     def create(self, name: str, size: int, layout: Layout) -> None:
         """Create an image of `size` bytes.
 
+        Every option has a value, because Ceph's configuration has defaults for those without one.
+        With its own pool for data, and objects that are one stripe each, librbd makes the same
+        image as without these options.
+
         Raises:
             AlreadyExists: an image of that name exists.
             Exhausted: pool or cluster is full.
@@ -47,9 +51,9 @@ class Images:
                 order=layout.object_bytes.bit_length() - 1,
                 old_format=False,
                 features=image_layout.mask(layout.features),
-                stripe_unit=layout.stripe_unit,
-                stripe_count=layout.stripe_count,
-                data_pool=layout.data_pool,
+                stripe_unit=layout.stripe_unit or layout.object_bytes,
+                stripe_count=layout.stripe_count or 1,
+                data_pool=layout.data_pool or self._ioctx.get_pool_name(),
             )
 
     def id_of(self, name: str) -> str | None:

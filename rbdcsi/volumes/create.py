@@ -248,7 +248,7 @@ def _obstacles(
     """Yield why an image without a spec cannot become the volume of a request."""
     differences = [
         *spec.differences(new_spec, header.size, new_spec, request.required, request.limit),
-        *spec.layout_differences(header, new_spec.layout),
+        *spec.layout_differences(header, new_spec.layout, location.pool),
     ]
     if request.content or header.parent:
         differences.append("it is no copy that this driver made")

@@ -122,11 +122,18 @@ def _origin(source: str | None) -> str:
     return f"is a copy of {source}" if source else "began empty"
 
 
-def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
-    """Yield a message for each difference between an image and a layout."""
-    # librbd sets these itself: two from the layout, the last one for clones
-    chosen = mask(layout.features)
-    if header.features & ~mask(("striping", "data-pool", "operations")) != chosen:
+def layout_differences(header: Header, layout: Layout, pool: str) -> Iterator[str]:
+    """Yield a message for each difference between an image and a layout.
+
+    Args:
+        header: of the image.
+        layout: the requested one.
+        pool: the image's pool, which is no data pool of its own.
+    """
+    # librbd sets these itself: two from the layout, the third for clones, the last by object-map
+    by_map = ("fast-diff",) if "object-map" in layout.features else ()
+    own = mask(("striping", "data-pool", "operations", *by_map))
+    if (header.features ^ mask(layout.features)) & ~own:
         yield (
             f"it has the features {','.join(names(header.features))}, "
             f"requested are {','.join(layout.features)}"
@@ -137,5 +144,5 @@ def layout_differences(header: Header, layout: Layout) -> Iterator[str]:
     asked = layout.stripe_unit or layout.object_bytes, layout.stripe_count or 1
     if stripe != asked:
         yield f"its stripes (unit, count) are {stripe}, requested are {asked}"
-    if (header.data_pool_id is None) != (layout.data_pool is None):
+    if (header.data_pool_id is None) != (layout.data_pool in {None, pool}):
         yield "it has a data pool" if header.data_pool_id is not None else "it has no data pool"

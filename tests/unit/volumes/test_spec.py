@@ -31,6 +31,7 @@ NODE_OPTIONS = st.builds(NodeOptions, st.none() | TEXT, st.booleans(), OPTIONS, 
 SPECS = st.builds(VolumeSpec, TEXT, st.none() | TEXT, LAYOUTS, NODE_OPTIONS)
 
 ONE = spec.from_request("pvc-1", "ext4", Parameters())
+POOL = "kubernetes"
 SIZE = 64 << 20
 
 
@@ -123,7 +124,7 @@ def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
     bits = image_layout.mask((*image_layout.DEFAULT, "striping"))
     header = Header(SIZE, 4 << 20, bits, None, None, None, {})
     layout = spec.from_request("a", None, storage_class.parse({})).layout
-    assert list(spec.layout_differences(header, layout)) == []
+    assert list(spec.layout_differences(header, layout, POOL)) == []
     for change, words in [
         ({"features": 1}, "it has the features layering, requested are layering,exclusive-lock"),
         ({"object_bytes": 1 << 20, "stripe_unit": 4 << 20}, "its objects have 1048576 bytes"),
@@ -134,8 +135,25 @@ def test_an_image_laid_out_otherwise_is_told_from_a_half_made_one() -> None:
         ({"data_pool_id": 3}, "it has a data pool"),
     ]:
         other = dataclasses.replace(header, **change)  # type: ignore[arg-type]
-        (found,) = spec.layout_differences(other, layout)
+        (found,) = spec.layout_differences(other, layout, POOL)
         assert words in found
+
+
+@pytest.mark.parametrize(
+    ("parameters", "features", "data_pool_id"),
+    [
+        ({"imageFeatures": "layering,exclusive-lock,object-map"}, 13 + 16, None),
+        ({"imageFeatures": "layering,exclusive-lock,object-map"}, 13, None),
+        ({"dataPool": POOL}, image_layout.mask(image_layout.DEFAULT), None),
+        ({"dataPool": "other"}, image_layout.mask((*image_layout.DEFAULT, "data-pool")), 3),
+    ],
+)
+def test_an_image_is_as_librbd_makes_it_from_the_layout(
+    parameters: dict[str, str], features: int, data_pool_id: int | None
+) -> None:
+    layout = spec.from_request("a", None, storage_class.parse(parameters)).layout
+    header = Header(SIZE, 4 << 20, features, None, None, data_pool_id, {})
+    assert list(spec.layout_differences(header, layout, POOL)) == []
 
 
 @pytest.mark.parametrize(
