@@ -18,7 +18,7 @@ _PAUSE = (0.5, 3.0)  # seconds, at least and at most
 _TOGETHER = 0.4  # of a node's deaths: with the child that has a filesystem frozen
 OF_ROLLBACK = "rollback."  # steps of the operator's command begin with it
 _OF_FREEZE = "freeze."  # those of a node that freezes, which would be hit too seldom
-_STEP = re.compile(r'steps\.done\(\s*"([a-z.]+)"')
+_STEP = re.compile(r'steps\.done\(\s*"([a-z_.]+)"')
 
 
 def steps() -> list[str]:
