@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,29 +14,23 @@ from e2e.clusters import commands
 from e2e.driver import Driver
 from e2e.volume import MIB, Volume
 from rbdcsi.attachments.attach import Attacher
-from rbdcsi.ceph import connections, objects
+from rbdcsi.ceph import objects
 from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.images import Images
 from rbdcsi.ceph.locations import Locations
-from rbdcsi.model import ids, storage_class
+from rbdcsi.model import ids
 from rbdcsi.model.capabilities import AccessMode, Capability
 from rbdcsi.services import convert
-from rbdcsi.volumes import clone_notes
 from rbdcsi.volumes.clone_notes import CloneNotes
-from rbdcsi.volumes.clone_rules import SOFT_DEPTH
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
-from rbdcsi.volumes.create import Provisioner
-from rbdcsi.volumes.placement import Placement
-from rbdcsi.volumes.request import Request
 from tests import faults
+from tests.integration.clones import chains
 from tests.integration.controller.at_once import repeated
 from tests.integration.node import lab as labs
 from tests.integration.node.lab import Lab, take_down
 from tests.refusal import refused
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(300)]
-
-SIZE = 512 * MIB
 
 # A controller's work on the images with too many ancestors.
 _FLATTEN = """
@@ -50,33 +43,6 @@ from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 pooled = Connections(clusters_file.load(Path(sys.argv[1])), timeout=10)
 CloneUpkeep(sys.argv[2], pooled, pooled).run()
 """
-
-
-@pytest.fixture
-def chain(lab: Lab) -> Iterator[list[Volume]]:
-    """Give a chain of volumes; the last one reads all its data from the first, and is deep."""
-    made = volume.create(lab.controller, "chain-0", size=SIZE, capability=volume.raw())
-    with lab.image(made) as image:
-        for at in range(0, SIZE, 4 * MIB):
-            image.write(bytes([1 + at // MIB % 200]) * MIB, at)
-    lab.controller.stop()  # it would flatten
-    pooled, volumes = lab.pooled(), [made]
-    for number in range(SOFT_DEPTH + 1):
-        volumes.append(_copy(pooled, volumes[-1], f"chain-{number + 1}"))
-    yield volumes
-    if lab.controller.process is None:
-        lab.controller.start()
-    for each in volumes:
-        volume.delete(lab.controller, each)
-    commands.wait_until(lambda: not lab.images() and not lab.trashed(), "all gone", timeout=120)
-
-
-def _copy(pooled: connections.Connections, source: Volume, name: str) -> Volume:
-    provisioner = Provisioner(pooled, Placement(pooled, Locations(pooled)))
-    parameters = storage_class.parse({})
-    content = ids.parse(source.id)
-    made = provisioner.create(Request(name, SIZE, 0, None, parameters, content=content))
-    return Volume(str(made.handle), volume.raw(), made.size)
 
 
 def test_volume_is_staged_used_and_deleted_while_it_is_flattened(
@@ -202,7 +168,7 @@ def test_the_client_of_a_node_that_copies_for_a_process_that_died_detaches_no_sn
         commands.wait_until(lambda: _copied(lab, image_id) > 3, "data is copied", pause=0)
         child.kill()
     client = claims.all()[image_id].client
-    lab.ioctx.rm_xattr(clone_notes.OBJECT, "lock.rbdcsi.clones")  # as if its lease had run out
+    chains.end_lease(lab.ioctx)
     working = threading.Thread(target=CloneUpkeep(driver.CLUSTER_ID, pooled, pooled).run)
     working.start()
     commands.wait_until(lambda: not claims.all(), "a snapshot can be taken", pause=0)
@@ -256,7 +222,11 @@ def test_flattening_is_broken_off_for_a_snapshot_of_another_process(
     working.join()
     assert claims.all() == {}
     restored = volume.create(
-        lab.controller, "restored", size=SIZE, capability=volume.raw(), source=taken.snapshot_id
+        lab.controller,
+        "restored",
+        size=chains.SIZE,
+        capability=volume.raw(),
+        source=taken.snapshot_id,
     )
     chain.append(restored)
     assert lab.checksum(restored) == before

@@ -24,6 +24,8 @@ from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 from rbdcsi.volumes.create import Provisioner
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
+from tests import dying
+from tests.integration.clones import chains
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -45,6 +47,13 @@ OF_A_SNAPSHOT = (
 STEPS = (*OF_A_SNAPSHOT, "clone.snapshot", "clone.release")
 # After these an attempt has made something, and the copy has not its name yet.
 UNFINISHED = ("clone.snapshot", "clone.image", "clone.release", "clone.resize", "clone.metadata")
+
+# Removes what ended attempts have left, now and not in ten minutes.
+_TIDY = """
+from rbdcsi.volumes.clone_upkeep import CloneUpkeep
+
+CloneUpkeep(sys.argv[2], pooled, pooled, attempt_seconds=0).run()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +156,22 @@ def test_copy_that_is_not_asked_for_again_leaves_nothing(
         _is_whole(view, made)
         volume.delete(controller, made)
         view.wait_until_gone(view.image_id(made))
+    assert view.images() == ["csi-source"]
+    with view.image(source) as image:
+        assert list(image.list_snaps()) == []
+
+
+def test_tidying_that_dies_leaves_nothing(
+    mortal: Driver, view: View, source: Volume, tidy: Callable[[], object]
+) -> None:
+    mortal.start(kill_after="clone.image")
+    with refused("UNAVAILABLE"):
+        _copy(mortal, source)
+    mortal.wait_for_death()
+    dying.in_work(_TIDY, mortal.config, "clone.undone")
+    chains.end_lease(view.ioctx)
+    tidy()
+    assert CloneNotes(view.ioctx).attempts() == {}
     assert view.images() == ["csi-source"]
     with view.image(source) as image:
         assert list(image.list_snaps()) == []
