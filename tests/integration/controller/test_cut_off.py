@@ -22,6 +22,7 @@ from rbdcsi.ceph import connections, objects, trash
 from rbdcsi.ceph.trash import Entry, State
 from rbdcsi.config import clusters_file
 from rbdcsi.volumes.purge import Purger
+from tests import dying
 from tests.integration.controller import at_once
 from tests.integration.controller.view import View
 
@@ -40,6 +41,15 @@ with rados.Rados(name=f"client.{user}", conffile=conf, conf={"keyring": keyring}
         rbd.RBD().list(ioctx)
         print("ready", flush=True)
         rbd.RBD().trash_move(ioctx, sys.stdin.readline().strip(), 0)
+"""
+
+# Takes a move for cut off at once.
+_SWEEP = """
+import time
+from rbdcsi.volumes.purge import Purger
+
+Purger(sys.argv[2], pooled, pooled, move_seconds=0).start()
+time.sleep(60)
 """
 
 
@@ -152,6 +162,16 @@ def test_sweeper_finishes_the_move_of_a_volume_that_is_not_deleted_again(
     sweeper.start()
     view.wait_until_gone(image_id(made))
     assert view.images() == []
+
+
+def test_move_that_two_processes_die_in_is_finished(controller: Driver, view: View) -> None:
+    made = volume.create(controller, "twice", size=16 * MIB)
+    controller.stop()
+    _cut_off(view, made, "name object")
+    dying.in_work(_SWEEP, controller.config, "delete.move")
+    controller.start()
+    view.wait_until_gone(image_id(made))
+    assert (view.images(), view.trashed()) == ([], [])
 
 
 def test_move_that_may_be_under_way_is_left_alone(controller: Driver, view: View) -> None:

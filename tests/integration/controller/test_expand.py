@@ -238,6 +238,26 @@ def test_a_client_that_does_not_finish_can_shrink_nothing_later(
     assert _size(view, made) == 64 * MIB
 
 
+def test_a_call_that_dies_after_it_ended_another_process_is_repeated(
+    installation: driver.Installation,
+    controller: Driver,
+    view: View,
+    cluster: Cluster,
+    made: Volume,
+) -> None:
+    growth = records.Growth("127.0.0.1:0/4242", 24 * MIB, "2026-01-01T00:00:00+00:00")
+    store.Records(view.ioctx).change(
+        image_id(made), lambda record: dataclasses.replace(record, growth=growth)
+    )
+    mortal = installation.controller("dies-late").start(kill_after="expand.blocklist")
+    with refused("UNAVAILABLE"):
+        volume.expand(mortal, made, 64 * MIB)
+    mortal.wait_for_death()
+    mortal.stop()
+    _expect(controller, made, 64 * MIB)
+    cluster.ceph("osd", "blocklist", "rm", growth.client)
+
+
 def test_a_growth_that_is_finished_hinders_none(
     controller: Driver, view: View, made: Volume
 ) -> None:

@@ -13,20 +13,22 @@ import pytest
 import rados
 
 from e2e import leftovers, volume
-from e2e.clusters import commands
+from e2e.clusters import Cluster, commands
 from e2e.driver import Driver, Installation
 from e2e.pool import image_id
 from e2e.volume import Volume
 from rbdcsi.attachments import store
 from rbdcsi.attachments.fences import Fence, Fences
 from rbdcsi.attachments.records import Client, State, VolumeRecord
-from tests import faults
+from rbdcsi.runtime import clock
+from tests import dying, faults
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]
 
 A, B = "node-a", "node-b"
+DEAD = "127.0.0.1:0/4242"  # the client of a process that is gone
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +135,38 @@ def test_a_controller_that_dies_at_any_step_leaves_the_rest_to_the_repeat(
         volume.detach(controller, made, A)
         assert view.record(made).attachments == {}
         assert client.address in set(leftovers.blocklisted(admin))
+
+
+@pytest.mark.parametrize("step", ["fence.renew", "fence.lift", "fence.forget"])
+def test_a_controller_that_dies_in_its_upkeep_leaves_the_rest_to_the_next(
+    installation: Installation,
+    controller: Driver,
+    view: View,
+    admin: rados.Rados,
+    cluster: Cluster,
+    step: str,
+) -> None:
+    now, fences = clock.now(), Fences(view.ioctx)
+    fence = Fence(DEAD, "v1:local:1::a", A, "elsewhere", "its boot", now, now, epoch=1)
+    if step == "fence.lift":
+        fence = dataclasses.replace(fence, gone=now)
+    if step == "fence.forget":
+        fence = dataclasses.replace(fence, node_id="node-retired")
+    controller.stop()
+    cluster.ceph("osd", "blocklist", "add", DEAD, "3600")
+    fences.put(fence)
+    dying.in_background(installation.controller(f"dies-{step}"), step)
+    controller.start()
+    if step == "fence.renew":  # once more, when its client is gone
+        renewed = fences.get(DEAD)
+        assert renewed
+        assert renewed.until > now
+        assert DEAD in set(leftovers.blocklisted(admin))
+        fences.put(dataclasses.replace(renewed, gone=clock.now()))
+    commands.wait_until(lambda: fences.get(DEAD) is None, "it is over", timeout=90)
+    if step == "fence.forget":  # Ceph ends the entry by itself
+        cluster.ceph("osd", "blocklist", "rm", DEAD)
+    assert DEAD not in set(leftovers.blocklisted(admin))
 
 
 def test_other_clients_of_the_node_go_on(

@@ -27,6 +27,7 @@ from rbdcsi.volumes import interrupted, spec
 from rbdcsi.volumes.create import Provisioner, Volume
 from rbdcsi.volumes.placement import Placement
 from rbdcsi.volumes.request import Request
+from tests import dying
 from tests.integration.controller import half_made
 from tests.integration.controller.half_made import RESTS, Rest
 from tests.integration.controller.view import View
@@ -48,6 +49,19 @@ with rados.Rados(name=f"client.{user}", conffile=conf, conf={"keyring": keyring}
         print("ready", flush=True)
         name = sys.stdin.readline().strip()
         rbd.RBD().create(ioctx, name, 64 << 20, old_format=False, features=61)
+"""
+
+# Takes a creation for cut off at once.
+_CREATE = """
+from rbdcsi.ceph.locations import Locations
+from rbdcsi.model import storage_class
+from rbdcsi.volumes.create import Provisioner
+from rbdcsi.volumes.placement import Placement
+from rbdcsi.volumes.request import Request
+
+provisioner = Provisioner(pooled, Placement(pooled, Locations(pooled)), creation_seconds=0)
+parameters = storage_class.parse({"clusterID": sys.argv[2]})
+provisioner.create(Request("twice", 64 << 20, 0, "ext4", parameters))
 """
 
 Create = Callable[[str, Mapping[str, str]], Volume]
@@ -109,6 +123,15 @@ def test_image_of_a_creation_cut_off_is_made_again(
         image.write(b"data", SIZE - 4)
         assert image.flags() == 0
     _delete(controller, view, made)
+
+
+def test_image_whose_removal_was_cut_off_is_made_again(
+    controller: Driver, view: View, creating: Callable[[float], Create]
+) -> None:
+    image_id = half_made.leave(view, "csi-twice", SIZE, RESTS["header"])
+    dying.in_work(_CREATE, controller.config, "create.removed")
+    assert view.objects_of(image_id) == []
+    _delete(controller, view, creating(0)("twice", {}))
 
 
 def test_directory_entry_alone_does_not_block_the_name(

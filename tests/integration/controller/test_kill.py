@@ -8,9 +8,13 @@ import pytest
 import rbd
 
 from e2e import driver, volume
-from e2e.driver import Driver
+from e2e.clusters import commands
+from e2e.driver import CLUSTER_ID, Driver
 from e2e.pool import image_id
 from e2e.volume import MIB, Volume
+from rbdcsi.ceph import locations, omap
+from rbdcsi.model import ids
+from tests import dying
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
 from tests.refusal import refused
@@ -158,6 +162,21 @@ def test_a_volume_whose_deletion_began_cannot_be_attached_or_created_anew(
     with refused("ABORTED", "is being deleted; try again"):
         _create(mortal)
     assert view.attached_to(node_id) == frozenset()
+    _finish(mortal, view, made)
+
+
+def test_a_search_for_locations_that_was_cut_off_is_repeated(mortal: Driver, view: View) -> None:
+    made = _create(mortal.start())
+    mortal.stop()
+    registry, location = locations.Registry(view.ioctx, CLUSTER_ID), ids.parse(made.id).location
+    every = omap.Omap(view.ioctx, locations.REGISTRY)
+    for key, _ in list(every.items()):  # as an older driver, which made the volume
+        every.put(key, None)
+    dying.in_background(mortal, "location.search")
+    assert registry.searched() is None
+    mortal.start()
+    commands.wait_until(lambda: registry.searched() is not None, "all pools were searched")
+    assert location in (registry.all() or ())
     _finish(mortal, view, made)
 
 

@@ -124,6 +124,15 @@ class Lab(PoolView):
 
         store.Records(self.ioctx).change(self.image_id(made), without)
 
+    def make_read_only(self, made: Volume, at: Driver) -> None:
+        """Make the attachment at a node one for reading, as if it was detached and attached so."""
+
+        def changed(record: records.VolumeRecord) -> records.VolumeRecord:
+            attachment = dataclasses.replace(record.attachments[node_id(at)], readonly=True)
+            return record.having(node_id(at), attachment)
+
+        store.Records(self.ioctx).change(self.image_id(made), changed)
+
     def change_client(
         self, made: Volume, at: Driver, address: str, *, machine_id: str = "", boot_id: str = ""
     ) -> records.Client:

@@ -59,6 +59,19 @@ def test_stage_repeated_after_a_crash_carries_on(
         _write_and_read_again(victim, made)
 
 
+def test_stage_that_dies_after_it_unmapped_an_older_device_is_repeated(
+    lab: Lab, victim: Driver
+) -> None:
+    with lab.volume("crash-older", at=victim, capability=volume.raw()) as made:
+        dying_after("stage.record", victim, lambda node: volume.stage(node, made))
+        lab.make_read_only(made, victim)
+        dying_after("stage.unmap", victim, lambda node: volume.stage(node, made))
+        volume.stage(victim, made)
+        assert len(labs.daemons(victim)) == len(labs.loop_devices(victim)) == 1
+        attachment = lab.record(made, victim)
+        assert (attachment.state, {attachment.client}) == (State.STAGED, lab.watchers(made))
+
+
 @pytest.mark.parametrize("step", [*STAGE, *FORMAT])
 def test_unstage_after_a_crash_in_stage_leaves_nothing(lab: Lab, victim: Driver, step: str) -> None:
     with lab.volume("crash-back", at=victim) as made:

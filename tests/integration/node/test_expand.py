@@ -109,9 +109,10 @@ def test_a_filesystem_smaller_than_its_device_grows_at_stage(
         assert node.words().count("stage.grow") == steps  # it does not try for ever
 
 
+@pytest.mark.parametrize("step", ["stage.mount", "stage.grow"])
 @pytest.mark.parametrize("fs_type", GROWN_HERE)
 def test_a_node_that_died_after_the_mount_grows_it_in_the_repeated_call(
-    lab: Lab, victim: Driver, fs_type: str
+    lab: Lab, victim: Driver, fs_type: str, step: str
 ) -> None:
     capability = volume.mounted(fs_type)
     with lab.volume(f"dies-{fs_type}", capability=capability, size=SMALL, at=victim) as made:
@@ -120,7 +121,7 @@ def test_a_node_that_died_after_the_mount_grows_it_in_the_repeated_call(
         with lab.image(made) as image:
             image.resize(LARGE)
         victim.stop()
-        victim.start(kill_after="stage.mount")
+        victim.start(kill_after=step)
         with contextlib.suppress(grpc.RpcError):
             volume.stage(victim, made)
         victim.wait_for_death()

@@ -14,7 +14,7 @@ from e2e.driver import Driver
 from rbdcsi.api import csi_pb2
 from rbdcsi.attachments.records import State
 from rbdcsi.nodes import registry
-from tests import faults
+from tests import dying, faults
 from tests.integration.node import lab as labs
 from tests.integration.node.conftest import wait_until_registered
 from tests.integration.node.lab import Lab
@@ -103,6 +103,27 @@ def test_plugin_that_was_away_cleans_up_when_it_starts(lab: Lab, victim: Driver)
         victim.kill()
         volume.detach(lab.controller, made, labs.node_id(victim))
         assert len(lab.fences()) == 1
+        victim.start()
+        commands.wait_until(lab.all_fenced_are_gone, "the node reports")
+        assert labs.mounts(victim) == []
+        assert labs.daemons(victim) == {}
+        volume.unpublish(victim, made)
+        volume.unstage(victim, made)
+        labs.wait_until_free(victim)
+    lab.lift_fences()
+
+
+@pytest.mark.parametrize("step", ["fence.unmount", "fence.unmap", "fence.gone"])
+def test_plugin_that_dies_while_it_cleans_up_goes_on_when_it_starts(
+    lab: Lab, victim: Driver, step: str
+) -> None:
+    with lab.volume("fenced-dying", at=victim) as made:
+        volume.stage(victim, made)
+        volume.publish(victim, made)
+        victim.kill()
+        volume.detach(lab.controller, made, labs.node_id(victim))
+        assert len(lab.fences()) == 1
+        dying.in_background(victim, step)
         victim.start()
         commands.wait_until(lab.all_fenced_are_gone, "the node reports")
         assert labs.mounts(victim) == []

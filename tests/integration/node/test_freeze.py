@@ -22,7 +22,7 @@ from rbdcsi.model import ids
 from rbdcsi.nodes.freeze_messages import FreezeState
 from rbdcsi.snapshots import freezing
 from rbdcsi.staging.unstage import Unstager
-from tests import faults
+from tests import dying, faults
 from tests.integration.controller import at_once
 from tests.integration.node import lab as labs
 from tests.integration.node.freezes import freeze, is_frozen, order, wait_until_lost
@@ -371,11 +371,16 @@ def _kill_with_child(node: Driver) -> None:
         faults.kill9(child)
 
 
-def test_the_plugin_and_its_child_die_together(lab: Lab, victim: Driver, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["", "freeze.thaw_left"])
+def test_the_plugin_and_its_child_die_together(
+    lab: Lab, victim: Driver, tmp_path: Path, step: str
+) -> None:
     with in_use(lab, "container", tmp_path, at=victim) as (made, writer):
         freeze(lab, victim, made)
         _kill_with_child(victim)
         assert is_frozen(made.target(victim))
+        if step:  # and the next one, when it has thawed
+            dying.in_background(victim, step)
         victim.start()
         writer.require_goes_on()
         written = writer.stop()

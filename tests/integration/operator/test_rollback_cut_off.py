@@ -85,6 +85,20 @@ def test_after_its_last_step_nothing_is_left_to_do(bed: Bed, raw: Volume) -> Non
     assert bed.view.content(raw, 0, len(OLD)) == OLD
 
 
+def test_one_that_dies_after_it_ended_the_first_is_finished(bed: Bed, raw: Volume) -> None:
+    bed.put(raw, OLD, 0)
+    taken, content = bed.snapshot(raw, "of the third"), bed.view.content(raw)
+    bed.put(raw, NEW, 0)
+    for step in ("rollback.data", "rollback.blocklist"):
+        killed = bed.run(raw, taken, kill_after=step)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    _require_fenced(bed, raw, taken)
+    # No record names the second one, so it may be anything that has the image open.
+    commands.wait_until(lambda: not bed.view.watchers(raw), "its watch has ended")
+    bed.roll_back(raw, taken)
+    assert bed.view.content(raw) == content
+
+
 def test_it_is_shown_and_may_end_at_another_snapshot(bed: Bed, raw: Volume) -> None:
     bed.put(raw, OLD, 0)
     older = bed.snapshot(raw, "older")

@@ -295,6 +295,20 @@ def _set_mark(view: View, made: Volume, mark: Mark) -> None:
         image.metadata_set(format_mark.KEY, format_mark.MARK.encode(mark))
 
 
+def test_a_creation_that_is_killed_while_it_removes_the_first_attempt_is_finished(
+    mortal: Driver, view: View
+) -> None:
+    made = _two(mortal.start())
+    _die(mortal, "group.take", lambda: groups.create(mortal, "g", _ids(made)))
+    _die(mortal, "group.undo", lambda: groups.create(mortal, "g", _ids(made)))
+    assert sorted(len(_names(view, each)) for each in made) == [0, 1]
+    group = _created(mortal.start(), made)
+    assert [len(_names(view, each)) for each in made] == [1, 1]
+    assert len(list(snapshots.listed(mortal))) == 2
+    groups.delete(mortal, group.group_snapshot_id)
+    _delete(mortal, view, made)
+
+
 @pytest.mark.parametrize("step", ["group.reserve", "group.take"])
 def test_a_killed_creation_goes_with_its_volumes(mortal: Driver, view: View, step: str) -> None:
     made = _two(mortal.start())

@@ -32,6 +32,16 @@ def _die(controller: Driver, step: str, call: Callable[[], object]) -> None:
     controller.stop()
 
 
+def _die_soon(controller: Driver, step: str, call: Callable[[], object]) -> None:
+    """Make the call at a controller that dies after the step, before the answer or after it."""
+    controller.stop()
+    controller.start(kill_after=step)
+    with contextlib.suppress(grpc.RpcError):
+        call()
+    controller.wait_for_death()
+    controller.stop()
+
+
 def _names(view: View, made: Volume) -> list[str]:
     with view.image(made) as image:
         return [each["name"] for each in image.list_snaps()]
@@ -43,6 +53,19 @@ def test_a_snapshot_is_taken_once(mortal: Driver, view: View, step: str) -> None
     _die(mortal, step, lambda: snapshots.create(mortal, "s", made.id))
     taken = snapshots.create(mortal.start(), "s", made.id)
     assert snapshots.create(mortal, "s", made.id) == taken
+    assert _names(view, made) == ["csi-snap-s"]
+    assert list(snapshots.listed(mortal)) == [taken]
+    snapshots.delete(mortal, taken.snapshot_id)
+    volume.delete(mortal, made)
+    view.wait_until_gone(image_id(made))
+
+
+def test_a_snapshot_that_was_cut_off_twice_is_taken_once(mortal: Driver, view: View) -> None:
+    made = volume.create(mortal.start(), "volume", size=16 * MIB)
+    _die(mortal, "snapshot.take", lambda: snapshots.create(mortal, "s", made.id))
+    _die(mortal, "snapshot.remove_earlier", lambda: snapshots.create(mortal, "s", made.id))
+    assert _names(view, made) == []
+    taken = snapshots.create(mortal.start(), "s", made.id)
     assert _names(view, made) == ["csi-snap-s"]
     assert list(snapshots.listed(mortal)) == [taken]
     snapshots.delete(mortal, taken.snapshot_id)
@@ -75,6 +98,17 @@ def test_a_snapshot_that_nobody_asks_for_again_goes_with_its_volume(
         snapshots.create(mortal, "s", made.id)
 
 
+def test_a_snapshot_that_was_cut_off_goes_though_its_removal_is_cut_off_too(
+    mortal: Driver, view: View
+) -> None:
+    made = volume.create(mortal.start(), "volume", size=16 * MIB)
+    _die(mortal, "snapshot.take", lambda: snapshots.create(mortal, "s", made.id))
+    _die_soon(mortal, "delete.snapshot", lambda: volume.delete(mortal, made))
+    volume.delete(mortal.start(), made)
+    view.wait_until_gone(image_id(made))
+    assert list(snapshots.listed(mortal)) == []
+
+
 @pytest.mark.parametrize("step", ["delete.record", "delete.trash"])
 def test_a_volume_with_a_snapshot_is_deleted_when_the_call_is_repeated(
     mortal: Driver, view: View, step: str
@@ -97,18 +131,14 @@ def test_a_volume_that_waited_goes_though_nobody_calls_again(
     made = volume.create(mortal.start(), "volume", size=16 * MIB)
     taken = snapshots.create(mortal, "s", made.id)
     volume.delete(mortal, made)
-    mortal.stop()
-    mortal.start(kill_after=step)
-    with contextlib.suppress(grpc.RpcError):  # it may die before the answer, or after it
-        snapshots.delete(mortal, taken.snapshot_id)
-    mortal.wait_for_death()
-    mortal.stop()
+    _die_soon(mortal, step, lambda: snapshots.delete(mortal, taken.snapshot_id))
     mortal.start()
     view.wait_until_gone(image_id(made))
 
 
+@pytest.mark.parametrize("step", ["", "delete.left_behind"])
 def test_a_removed_snapshot_that_librbd_left_goes_with_its_volume(
-    cluster: Cluster, mortal: Driver, view: View, pool: str
+    cluster: Cluster, mortal: Driver, view: View, pool: str, step: str
 ) -> None:
     """librbd has detached the last clone, and died before it removed the snapshot."""
     made = volume.create(mortal.start(), "volume", size=16 * MIB)
@@ -124,6 +154,9 @@ def test_a_removed_snapshot_that_librbd_left_goes_with_its_volume(
     with rados.WriteOpCtx() as op:
         op.execute("rbd", "child_detach", struct.pack("<Q", snapshot["id"]) + spec)
         view.ioctx.operate_write_op(op, objects.HEADER + image_id(made))
+    if step:
+        _die_soon(mortal, step, lambda: volume.delete(mortal, made))
+        mortal.start()
     volume.delete(mortal, made)
     view.wait_until_gone(image_id(made))
     rbd.RBD().remove(view.ioctx, "clone")
