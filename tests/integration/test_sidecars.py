@@ -73,11 +73,29 @@ def made(controller: Driver, kubernetes: Kubernetes) -> Iterator[Volume]:
 def test_a_claim_that_asks_for_more_gets_a_larger_image(
     kubernetes: Kubernetes, made: Volume, admin: rados.Rados, pool: str
 ) -> None:
-    _patch(kubernetes, "pvc", "data", {"spec": {"resources": {"requests": {"storage": "1Gi"}}}})
+    _ask_for(kubernetes, "1Gi")
     kubernetes.wait_for("pv", "claimed", "jsonpath={.spec.capacity.storage}=1Gi")
     with admin.open_ioctx(pool) as ioctx, rbd.Image(ioctx, image_id=image_id(made)) as image:
         assert image.size() == 1 << 30
     # A node has to grow the filesystem.
+    pending = "jsonpath={.status.allocatedResourceStatuses.storage}=NodeResizePending"
+    kubernetes.wait_for("pvc", "data", pending, "default")
+
+
+def test_a_claim_that_asks_for_too_much_can_be_lowered(
+    kubernetes: Kubernetes, made: Volume, admin: rados.Rados, pool: str
+) -> None:
+    _ask_for(kubernetes, "1Ei")
+    infeasible = "jsonpath={.status.allocatedResourceStatuses.storage}=ControllerResizeInfeasible"
+    kubernetes.wait_for("pvc", "data", infeasible, "default")
+    claim = kubernetes.get("pvc", "data", "default")
+    assert claim
+    messages = {each["type"]: each.get("message", "") for each in claim["status"]["conditions"]}
+    assert "more than an image" in messages["ControllerResizeError"]
+    _ask_for(kubernetes, "2Gi")
+    kubernetes.wait_for("pv", "claimed", "jsonpath={.spec.capacity.storage}=2Gi")
+    with admin.open_ioctx(pool) as ioctx, rbd.Image(ioctx, image_id=image_id(made)) as image:
+        assert image.size() == 2 << 30
     pending = "jsonpath={.status.allocatedResourceStatuses.storage}=NodeResizePending"
     kubernetes.wait_for("pvc", "data", pending, "default")
 
@@ -110,6 +128,11 @@ def test_a_snapshot_of_a_claim_is_one_of_its_image(
         assert taken["size"] == 64 * MIB
         kubernetes.delete("volumesnapshot", "before", "default")
         kubernetes.wait(lambda: not list(image.list_snaps()), "Ceph has no snapshot any more")
+
+
+def _ask_for(kubernetes: Kubernetes, size: str) -> None:
+    """Change the size that the claim asks for."""
+    _patch(kubernetes, "pvc", "data", {"spec": {"resources": {"requests": {"storage": size}}}})
 
 
 def _volume(made: Volume) -> dict[str, object]:
