@@ -12,27 +12,43 @@ def create(
     sources: Sequence[str],
     *,
     parameters: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> csi_pb2.VolumeGroupSnapshot:
     """CreateVolumeGroupSnapshot; `sources` are the ids of volumes."""
     return controller.group_controller.CreateVolumeGroupSnapshot(
         csi_pb2.CreateVolumeGroupSnapshotRequest(
-            name=name, source_volume_ids=sources, parameters=parameters or {}
+            name=name,
+            source_volume_ids=sources,
+            parameters=parameters or {},
+            secrets=secrets or {},
         )
     ).group_snapshot
 
 
 def get(
-    controller: Driver, group_id: str, members: Sequence[str] = ()
+    controller: Driver,
+    group_id: str,
+    members: Sequence[str] = (),
+    *,
+    secrets: Mapping[str, str] | None = None,
 ) -> csi_pb2.VolumeGroupSnapshot:
     """GetVolumeGroupSnapshot."""
     request = csi_pb2.GetVolumeGroupSnapshotRequest(
-        group_snapshot_id=group_id, snapshot_ids=members
+        group_snapshot_id=group_id, snapshot_ids=members, secrets=secrets or {}
     )
     return controller.group_controller.GetVolumeGroupSnapshot(request).group_snapshot
 
 
-def delete(controller: Driver, group_id: str, members: Sequence[str] = ()) -> None:
+def delete(
+    controller: Driver,
+    group_id: str,
+    members: Sequence[str] = (),
+    *,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """DeleteVolumeGroupSnapshot."""
     controller.group_controller.DeleteVolumeGroupSnapshot(
-        csi_pb2.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group_id, snapshot_ids=members)
+        csi_pb2.DeleteVolumeGroupSnapshotRequest(
+            group_snapshot_id=group_id, snapshot_ids=members, secrets=secrets or {}
+        )
     )

@@ -35,7 +35,12 @@ def delete(
 
 
 def listed(
-    controller: Controller, *, source: str = "", snapshot_id: str = "", most: int = 0
+    controller: Controller,
+    *,
+    source: str = "",
+    snapshot_id: str = "",
+    most: int = 0,
+    secrets: Mapping[str, str] | None = None,
 ) -> Iterator[csi_pb2.Snapshot]:
     """ListSnapshots, page by page; `most` entries on each, 0 takes the driver's own limit."""
     token = ""
@@ -46,6 +51,7 @@ def listed(
                 snapshot_id=snapshot_id,
                 max_entries=most,
                 starting_token=token,
+                secrets=secrets or {},
             )
         )
         yield from (entry.snapshot for entry in page.entries)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import rados
 
-from e2e import driver, snapshots, volume
+from e2e import driver, groups, snapshots, volume
 from e2e.clusters import Cluster, commands, controller_caps, node_caps
 from e2e.driver import Driver, Installation
 from tests.integration.controller.conftest import watched as watched
@@ -171,6 +171,50 @@ def _take_and_delete(controller: Driver, source: str, secrets: Secrets) -> None:
     assert list(snapshots.listed(controller, source=source)) == [taken]
     snapshots.delete(controller, taken.snapshot_id, secrets=secrets)
     assert list(snapshots.listed(controller, source=source)) == []
+
+
+def test_a_group_is_taken_listed_and_deleted_by_the_user_of_a_secret(
+    cluster: Cluster,
+    home: tuple[Bed, Installation],
+    pool: str,
+    make_user: MakeUser,
+) -> None:
+    """Its user has no right at home, where the records are; another one has no right here."""
+    (bed, _), name = home, "group-secret"
+    controller = bed.controller
+    cluster.rbd("namespace", "create", f"{pool}/{name}")
+    mine, other = (
+        make_user({"mon": "profile rbd", "osd": f"profile rbd pool={pool} namespace={each}"})
+        for each in (name, "elsewhere")
+    )
+    volumes = [
+        volume.create(controller, f"{name}-{each}", parameters={"radosNamespace": name})
+        for each in "ab"
+    ]
+    sources = [made.id for made in volumes]
+    with refused("PERMISSION_DENIED", "profile rbd"):
+        groups.create(controller, "g", sources, secrets=other)
+    group = groups.create(controller, "g", sources, secrets=mine)
+    assert groups.create(controller, "g", sources, secrets=mine) == group
+    group_id, members = group.group_snapshot_id, [each.snapshot_id for each in group.snapshots]
+    assert groups.get(controller, group_id, members, secrets=mine) == group
+    for each in group.snapshots:
+        (by_id,) = snapshots.listed(controller, snapshot_id=each.snapshot_id, secrets=mine)
+        (of_volume,) = snapshots.listed(controller, source=each.source_volume_id, secrets=mine)
+        assert by_id == of_volume == each
+    with refused("PERMISSION_DENIED", "profile rbd"):
+        groups.get(controller, group_id, members, secrets=other)
+    with refused("PERMISSION_DENIED", "profile rbd"):
+        list(snapshots.listed(controller, snapshot_id=members[0], secrets=other))
+    with refused("PERMISSION_DENIED", "profile rbd"):
+        groups.delete(controller, group_id, members, secrets=other)
+    assert groups.get(controller, group_id, members) == group
+    groups.delete(controller, group_id, members, secrets=mine)
+    with refused("NOT_FOUND"):
+        groups.get(controller, group_id, secrets=mine)
+    assert list(snapshots.listed(controller, secrets=mine)) == []
+    for made in volumes:
+        volume.delete(controller, made)
 
 
 def test_a_user_of_one_namespace_is_refused_in_others(within_namespace: Bed) -> None:
