@@ -9,6 +9,9 @@ from rbdcsi.model.parameters import RESERVED, Parameter, flag, matching, unknown
 NAME = "csi.storage.k8s.io/volumesnapshot/name"
 NAMESPACE = "csi.storage.k8s.io/volumesnapshot/namespace"
 CONTENT = "csi.storage.k8s.io/volumesnapshotcontent/name"
+GROUP_NAME = "csi.storage.k8s.io/volumegroupsnapshot/name"
+GROUP_NAMESPACE = "csi.storage.k8s.io/volumegroupsnapshot/namespace"
+GROUP_CONTENT = "csi.storage.k8s.io/volumegroupsnapshotcontent/name"
 
 DEFAULT_PREFIX = "csi-snap-"
 
@@ -18,6 +21,7 @@ DEFAULT_PREFIX = "csi-snap-"
 WITHOUT_EFFECT = ("pool", "volumeGroupNamePrefix", "deletionPolicy")
 
 _CREATE = "CreateSnapshot"
+_CREATE_GROUP = "CreateVolumeGroupSnapshot"
 _FREEZE = "freeze"
 
 # fmt: off
@@ -36,8 +40,18 @@ TABLE = (
               "The VolumeSnapshot's namespace, from the snapshotter; kept in the record."),
     Parameter(CONTENT, "text", "", "snapcontent-0c1a", _CREATE,
               "The VolumeSnapshotContent's name, from the snapshotter; kept in the record."),
+    Parameter(GROUP_NAME, "text", "", "before-upgrade", _CREATE_GROUP,
+              "The VolumeGroupSnapshot's name, from the snapshotter; kept in each member's "
+              "record."),
+    Parameter(GROUP_NAMESPACE, "text", "", "default", _CREATE_GROUP,
+              "The VolumeGroupSnapshot's namespace, from the snapshotter; kept in each member's "
+              "record."),
+    Parameter(GROUP_CONTENT, "text", "", "groupsnapcontent-0c1a", _CREATE_GROUP,
+              "The VolumeGroupSnapshotContent's name, from the snapshotter; kept in each member's "
+              "record."),
 )
 # fmt: on
+_NAMES = (NAME, NAMESPACE, CONTENT, GROUP_NAME, GROUP_NAMESPACE, GROUP_CONTENT)
 KNOWN = tuple(parameter.name for parameter in TABLE)
 
 
@@ -45,7 +59,8 @@ KNOWN = tuple(parameter.name for parameter in TABLE)
 class SnapshotParameters:
     """The parameters of a VolumeSnapshotClass.
 
-    `kubernetes` has the names of the VolumeSnapshot, by the last words of their parameters.
+    `kubernetes` has the names of the VolumeSnapshot, or of the VolumeGroupSnapshot, by the last
+    words of their parameters.
     `freeze` is whether the volume's filesystem is frozen while the snapshot is taken.
     """
 
@@ -69,9 +84,7 @@ def parse(parameters: Mapping[str, str]) -> SnapshotParameters:
         cluster_id=matching(parameters, "clusterID", ids.CLUSTER_ID),
         name_prefix=prefix or DEFAULT_PREFIX,
         kubernetes={
-            name.removeprefix(RESERVED): parameters[name]
-            for name in (NAME, NAMESPACE, CONTENT)
-            if parameters.get(name)
+            name.removeprefix(RESERVED): parameters[name] for name in _NAMES if parameters.get(name)
         },
         freeze=flag(parameters, _FREEZE),
     )

@@ -21,7 +21,7 @@ class SnapshotRecord:
         snap_id: RBD's id of it; None if the snapshot may not be taken yet.
         mark: the image metadata `rbdcsi.filesystem` of the volume at that time; None if it had
             none. A clone has it from here: the volume may have been formatted since.
-        kubernetes: names of the VolumeSnapshot, for the operator.
+        kubernetes: names of the VolumeSnapshot, or of the VolumeGroupSnapshot, for the operator.
         token: of the call that takes it: two reservations of one name differ.
         frozen: whether no filesystem of the volume was in use while the snapshot was taken, because
             it was frozen, or staged nowhere for writing.

@@ -8,7 +8,7 @@ from io import FileIO
 import pytest
 import rados
 
-from e2e import leftovers, snapshots, volume
+from e2e import groups, leftovers, snapshots, volume
 from e2e.clusters import Cluster, commands
 from e2e.driver import Driver, Installation
 from rbdcsi.attachments import store
@@ -69,6 +69,16 @@ def test_lists_show_a_volume_with_its_node_and_client(
         assert table[0].split()[:4] == ["VOLUME", "POOL", "IMAGE", "SIZE"]
         assert [made.id in line for line in table] == [False, True]
         volume.unstage(nodes[0], made)
+
+
+def test_a_member_is_shown_with_the_names_of_its_group(bench: Bench, shell: Shell) -> None:
+    names = {"volumegroupsnapshot/name": "before-upgrade", "volumegroupsnapshot/namespace": "shop"}
+    parameters = {f"csi.storage.k8s.io/{name}": value for name, value in names.items()}
+    with bench.volume("grouped") as made:
+        group = groups.create(bench.controller, "g", [made.id], parameters=parameters)
+        (member,) = group.snapshots
+        assert shell.json("snapshots", "show", member.snapshot_id)["kubernetes"] == names
+        groups.delete(bench.controller, group.group_snapshot_id)
 
 
 def test_snapshots_are_shown_with_what_waits_for_them(

@@ -38,8 +38,20 @@ def test_a_group_class_of_ceph_csi() -> None:
         "volumeGroupNamePrefix": "team-a-",
         "csi.storage.k8s.io/group-snapshotter-secret-name": "rbd",
         "csi.storage.k8s.io/group-snapshotter-secret-namespace": "ceph",
+        "csi.storage.k8s.io/group-snapshotter-get-secret-name": "rbd",
+        "csi.storage.k8s.io/group-snapshotter-get-secret-namespace": "ceph",
+        "csi.storage.k8s.io/volumegroupsnapshot/name": "before-upgrade",
+        "csi.storage.k8s.io/volumegroupsnapshot/namespace": "shop",
+        "csi.storage.k8s.io/volumegroupsnapshotcontent/name": "groupsnapcontent-1",
     }
-    assert snapshot_class.parse(parameters) == SnapshotParameters("main")
+    assert snapshot_class.parse(parameters) == SnapshotParameters(
+        "main",
+        kubernetes={
+            "volumegroupsnapshot/name": "before-upgrade",
+            "volumegroupsnapshot/namespace": "shop",
+            "volumegroupsnapshotcontent/name": "groupsnapcontent-1",
+        },
+    )
 
 
 def test_an_empty_class() -> None:
