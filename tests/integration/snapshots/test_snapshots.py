@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 import rbd
@@ -17,6 +18,12 @@ from tests.integration.controller.view import View
 from tests.refusal import refused
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture(scope="module")
+def further_pools(second_pool: str) -> Sequence[str]:
+    """Let the driver use a second pool."""
+    return (second_pool,)
 
 
 def _names(view: View, made: Volume) -> list[str]:
@@ -80,17 +87,26 @@ def test_names_and_prefix(controller: Driver, view: View, made: Volume) -> None:
         snapshots.delete(controller, taken.snapshot_id)
 
 
+@pytest.fixture(params=["pool", "second_pool"])
+def elsewhere(request: pytest.FixtureRequest, admin: rados.Rados) -> Iterator[View]:
+    """Give the pool of another volume: the same, or another one."""
+    admin.wait_for_latest_osdmap()
+    with admin.open_ioctx(request.getfixturevalue(request.param)) as ioctx:
+        yield View(ioctx)
+
+
 def test_a_name_stands_for_one_snapshot_of_one_volume(
-    controller: Driver, view: View, made: Volume, cluster: Cluster, pool: str
+    controller: Driver, view: View, elsewhere: View, made: Volume, cluster: Cluster, pool: str
 ) -> None:
-    other = volume.create(controller, "other", size=16 * MIB)
+    parameters = {"pool": elsewhere.ioctx.get_pool_name()}
+    other = volume.create(controller, "other", size=16 * MIB, parameters=parameters)
     first = snapshots.create(controller, "s", made.id)
     with refused("ALREADY_EXISTS", "snapshot 's' is one of volume", made.id, other.id):
         snapshots.create(controller, "s", other.id)
     # RBD's own tools remove it: the name is free
     cluster.rbd("snap", "rm", f"{pool}/{made.context['imageName']}@csi-snap-s")
     second = snapshots.create(controller, "s", other.id)
-    assert (_names(view, made), _names(view, other)) == ([], ["csi-snap-s"])
+    assert (_names(view, made), _names(elsewhere, other)) == ([], ["csi-snap-s"])
     snapshots.delete(controller, first.snapshot_id)
     assert snapshots.get(controller, second.snapshot_id) == second
     snapshots.delete(controller, second.snapshot_id)
