@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
+import rados
 import rbd
 
 from e2e import driver, snapshots, volume
