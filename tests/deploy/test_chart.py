@@ -211,7 +211,6 @@ def test_values_without_a_cluster_are_refused_with_what_to_give() -> None:
         ("storageClasses[0].name=a..b", "/storageClasses/0/name.*does not match pattern"),
         ("node.kubeletDir=/var/../kubelet", "/node/kubeletDir.*does not match pattern"),
         ("node.stateDir=/dev", "/node/stateDir"),
-        ("node.podLabels.grafana_dashboard=1", "/node/podLabels"),
         ("controller.storageClassSecrets[0]=a/b/c", "/controller/storageClassSecrets/0"),
         ("controller.storageClassSecrets[0]=a.b/c", "/controller/storageClassSecrets/0"),
         ("controller.resources.limits.memory=much", "/controller/resources/limits/memory"),

@@ -4,6 +4,7 @@ Parts that the schema leaves to Kubernetes (`type: object` without properties) h
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,9 @@ def _strategy(schema: Schema, name: str = "") -> SearchStrategy[Any]:
     if name in _SAMPLES:
         return _SAMPLES[name]
     if "$ref" in schema:
-        return _strategy(SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]], name)
+        return _strategy(_resolved(schema), name)
     for kind in ("anyOf", "allOf"):
-        if kind in schema and "properties" not in schema:
+        if kind in schema and schema.get("type") != "object":
             drawn = [_strategy(each, name) for each in schema[kind] if "not" not in each]
             merged = _merged(schema[kind]) if kind == "allOf" else None
             return _strategy(merged, name) if merged else st.one_of(drawn)
@@ -137,10 +138,16 @@ def _merged(parts: list[Schema]) -> Schema:
     """Return the schema that all of these make together."""
     merged: dict[str, Any] = {}
     for part in parts:
-        if "$ref" in part:
-            part = SCHEMA["definitions"][part["$ref"].rpartition("/")[2]]  # noqa: PLW2901
-        merged |= part
+        merged |= _resolved(part)
     return merged
+
+
+def _resolved(schema: Schema) -> Schema:
+    """Return the definition that a schema refers to, or the schema itself."""
+    if "$ref" not in schema:
+        return schema
+    definition: Schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    return definition
 
 
 def _typed(schema: Schema, name: str) -> SearchStrategy[Any]:
@@ -181,9 +188,8 @@ def _text(schema: Schema) -> SearchStrategy[str]:
 def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy[Values]:
     required = schema.get("required", []) if required is None else required
     if "properties" not in schema:
-        names = _strategy(schema["propertyNames"]) if "propertyNames" in schema else _WORD
         contents = _strategy(schema["additionalProperties"])
-        return st.dictionaries(names, contents, max_size=2)
+        return st.dictionaries(_names(schema), contents, max_size=2)
     drawn = {name: _strategy(each, name) for name, each in schema["properties"].items()}
     mandatory = {name: drawn[name] for name in required}
     optional = {name: each for name, each in drawn.items() if name not in mandatory}
@@ -191,6 +197,18 @@ def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy
     for name, mended in _MENDED.items():
         objects = objects.map(mended) if name in drawn else objects
     return objects
+
+
+def _names(schema: Schema) -> SearchStrategy[str]:
+    """Return the strategy of the keys of a map: those that no pattern refuses."""
+    patterns = dict(schema.get("patternProperties", {}))
+    for part in schema.get("allOf", ()):
+        patterns |= _resolved(part)["patternProperties"]
+    allowed = [pattern for pattern, contents in patterns.items() if contents is True]
+    refused = [pattern for pattern in patterns if pattern not in allowed]
+    drawn = [st.from_regex(each, fullmatch=True, alphabet=_LETTERS) for each in allowed]
+    names = st.one_of(drawn) if drawn else _WORD
+    return names.filter(lambda name: not any(re.search(each, name) for each in refused))
 
 
 def _with_one_origin(cluster: Values) -> Values:
