@@ -1,7 +1,8 @@
 """The values that `chart_values` draws: helm takes them all, and the odd ones are among them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -30,18 +31,26 @@ def test_helm_takes_every_drawn_value(
     manifests.template("--values", str(chart_values.file(tmp_path, values)), release=release)
 
 
-def reach(condition: Callable[[chart_values.Values], bool]) -> None:
-    """Fail unless values are drawn that meet the condition; a part that they lack does not."""
-
-    def meets(values: chart_values.Values) -> bool:
-        try:
-            return condition(values)
-        except KeyError:
-            return False
-
-    settings = hypothesis.settings(SETTINGS, max_examples=500)
-    hypothesis.find(chart_values.values(), meets, settings=settings)
+def items(values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all keys with their values, those of inner maps, too."""
+    if isinstance(values, dict):
+        yield from values.items()
+    for each in values.values() if isinstance(values, dict) else values:
+        if isinstance(each, dict | list):
+            yield from items(each)
 
 
-def test_names_are_drawn_from_the_patterns_of_the_schema() -> None:
-    reach(lambda values: any("/" in name for name in values["node"]["podLabels"]))
+@pytest.mark.parametrize(
+    "is_odd",
+    [
+        lambda _, value: value is None,
+        lambda key, value: "/" in key and value is not None,
+    ],
+    ids=["null in place of a default", "name that only a pattern of the schema allows"],
+)
+def test_odd_values_are_drawn(is_odd: Callable[[str, Any], bool]) -> None:
+    hypothesis.find(
+        chart_values.values(),
+        lambda values: any(is_odd(key, value) for key, value in items(values)),
+        settings=hypothesis.settings(SETTINGS, max_examples=100),
+    )

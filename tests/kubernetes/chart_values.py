@@ -1,14 +1,17 @@
-"""Values of the chart, drawn from its schema: whatever the schema allows may come.
+"""Values of the chart, drawn from its schema: all that the schema allows may come.
 
+A null may come in place of a default that the schema does not require; helm removes the default.
 Parts that the schema leaves to Kubernetes (`type: object` without properties) have samples here.
 """
 
+import copy
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -18,6 +21,7 @@ Schema = Mapping[str, Any]
 Values = dict[str, Any]
 
 SCHEMA: Schema = json.loads((manifests.CHART / "values.schema.json").read_text())
+DEFAULTS: Values = yaml.safe_load((manifests.CHART / "values.yaml").read_text())
 
 # What trips up a template that does not quote: YAML's numbers, booleans, dates, and its signs.
 _ODD = (
@@ -87,9 +91,19 @@ def values() -> SearchStrategy[Values]:
     """Return the strategy of the values of a release."""
     with_secret = _object(SCHEMA, ["existingSecret"]).filter(lambda each: each["existingSecret"])
     with_clusters = _object(SCHEMA, ["clusters"]).filter(_has_clusters)
-    return st.one_of(
-        with_secret, with_clusters, st.tuples(with_secret, _changed_blocks()).map(_both)
-    )
+    with_blocks = st.tuples(with_secret, _changed_blocks()).map(_both)
+    drawn = st.one_of(with_secret, with_clusters, with_blocks)
+    needed = {("existingSecret",), ("clusters",)}
+    # The service of changed blocks needs the other sidecar, and both or none of two values.
+    together = {"snapshotter", "snapshotMetadata"}
+    removable = [
+        path
+        for path in _removable(SCHEMA, DEFAULTS)
+        if path not in needed and not together.intersection(path)
+    ]
+    some = st.lists(st.sampled_from(removable), min_size=1, max_size=3)
+    nulls = st.booleans().flatmap(lambda each: some if each else st.just([]))
+    return st.builds(_with_nulls, nulls, drawn)
 
 
 def _changed_blocks() -> SearchStrategy[Values]:
@@ -103,6 +117,27 @@ def _changed_blocks() -> SearchStrategy[Values]:
 def _both(drawn: tuple[Values, Values]) -> Values:
     values, sidecars = drawn
     return {**values, "sidecars": {**values.get("sidecars", {}), **sidecars}}
+
+
+def _removable(schema: Schema, defaults: Values, *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the defaults that the schema does not require."""
+    for name, default in defaults.items():
+        if name not in schema.get("required", ()):
+            yield (*above, name)
+        if isinstance(default, dict):
+            part = _resolved(schema.get("properties", {}).get(name, {}))
+            yield from _removable(part, default, *above, name)
+
+
+def _with_nulls(paths: list[tuple[str, ...]], drawn: Values) -> Values:
+    drawn = copy.deepcopy(drawn)
+    for *above, name in paths:
+        section: Values | None = drawn
+        for each in above:
+            section = None if section is None else section.setdefault(each, {})
+        if section is not None:
+            section[name] = None
+    return drawn
 
 
 def _has_clusters(drawn: Values) -> bool:
