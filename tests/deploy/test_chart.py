@@ -175,7 +175,7 @@ def test_values_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
         "storageClasses": [
             {"name": "5", "parameters": {"no": "1e3"}, "annotations": {"a": "no"}, "default": True}
         ],
-        "node": {"kernelModules": ["no", "5"], "priorityClassName": "5", "topology": ["a=b:"]},
+        "node": {"kernelModules": ["no", "5"], "priorityClassName": "5", "topology": ["5=1e3"]},
         "controller": {"priorityClassName": "1e3", "extraArgs": ["5", "a: b"]},
     }
     values, file = tmp_path / "values.yaml", tmp_path / "odd.yaml"
@@ -184,7 +184,7 @@ def test_values_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
     assert mistakes(file) == ""
     (node,) = by_kind(file.read_text())["DaemonSet"]
     assert node["spec"]["template"]["spec"]["containers"][0]["image"] == "10:20"
-    assert "--topology=a=b:" in node["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--topology=5=1e3" in node["spec"]["template"]["spec"]["containers"][0]["args"]
     manifests.helm("lint", "--strict", str(manifests.CHART), "--values", str(values))
 
 

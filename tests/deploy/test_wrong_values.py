@@ -7,10 +7,13 @@ import pytest
 
 from e2e import errors
 from e2e.release import manifests
+from rbdcsi.config import options
+from rbdcsi.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
 MINIMAL = ("--set", "existingSecret=rbdcsi-config")
+KEY = "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA=="
 
 
 def refusal(*flags: str) -> str:
@@ -47,3 +50,41 @@ def test_parameter_without_a_name_is_refused_with_its_place() -> None:
         *MINIMAL, *as_flag("storageClasses", [{"name": "a", "parameters": {"": "b"}}])
     )
     assert "at '/storageClasses/0/parameters/': false schema" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        ({"user": "a,b"}, "at '/clusters/0/user': 'a,b' does not match pattern"),
+        ({"user": "a b"}, "at '/clusters/0/user': 'a b' does not match pattern"),
+        ({"user": "client."}, "at '/clusters/0/user': 'not' failed"),
+        ({"nodeUser": "a=b", "nodeKey": KEY}, "at '/clusters/0/nodeUser': 'a=b' does not match"),
+        ({"radosNamespace": "a/b"}, "at '/clusters/0/radosNamespace': 'a/b' does not match"),
+        ({"monitors": [""]}, "at '/clusters/0/monitors/0': minLength"),
+        ({"monitors": ["a", "fd00::1"]}, 'clusters: main: "fd00::1" is not a monitor\'s address'),
+        ({"monitors": ["http://x"]}, 'clusters: main: "http://x" is not a monitor\'s address'),
+        ({"monitors": ["a:65536"]}, 'clusters: main: "a:65536" is not a monitor\'s address'),
+    ],
+)
+def test_cluster_that_the_driver_would_refuse_is_refused(
+    change: dict[str, Any], mistake: str
+) -> None:
+    cluster = {"clusterID": "main", "monitors": ["a"], "pool": "p", "user": "u", "key": KEY}
+    assert mistake in refusal(*as_flag("clusters", [{**cluster, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("topology", "mistake"),
+    [
+        (["A_b/c=d"], "at '/node/topology/0': 'A_b/c=d' does not match pattern"),
+        (["a=b:"], "at '/node/topology/0': 'a=b:' does not match pattern"),
+        ([f"a={'b' * 64}"], "at '/node/topology/0'"),
+        (["a/b=c", "d=e", "a/b=f"], 'node.topology: two segments have the key "a/b"; keep one'),
+    ],
+)
+def test_topology_that_the_driver_would_refuse_is_refused(
+    topology: list[str], mistake: str
+) -> None:
+    with pytest.raises(ConfigError):
+        options.parse_topology(topology)
+    assert mistake in refusal(*MINIMAL, *as_flag("node.topology", topology))

@@ -57,7 +57,20 @@ _QUANTITIES: Mapping[str, SearchStrategy[Any]] = {
 
 _CA = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
 
-# By the path of a value, or by its name.
+KEYS = (
+    "AQBhYmNkAAAAABAAYWJjZGVmZ2hpamtsbW5vcA==",
+    "AgBhYmNkAAAAACAAYWJjZGVmZ2hpamtsbW5vcGFiY2RlZmdoaWprbG1ub3A=",  # type 2, aes256k
+)
+MONITORS = (
+    "10.0.0.1",
+    "mon-a.example:6789",
+    "[fd00::1]:3300/0",
+    "v2:10.0.0.1:3300",
+    "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]",
+    "[v2:[fd00::1]:3300/0,v1:[fd00::1]:6789/0]; mon-b, 0x1",
+)
+
+# By the path of a value, by its name, or by that of its definition.
 _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
     "global": st.just({}),
     "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": _WORD.filter(str.isalnum)})),
@@ -84,6 +97,13 @@ _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
     "limits": st.fixed_dictionaries({}, optional={"ephemeral-storage": st.just("1Gi")}),
     "claims": st.just([]),
     "caCert": st.just(_CA),
+    "cephKey": st.sampled_from(KEYS),
+    "monitorAddress": st.sampled_from(MONITORS),
+}
+
+# By the name of a list: the part of an entry in which no two are alike.
+_UNIQUE: Mapping[str, Callable[[Any], str]] = {
+    "topology": lambda segment: segment.partition("=")[0],
 }
 
 
@@ -156,7 +176,9 @@ def _strategy(schema: Schema, name: str = "") -> SearchStrategy[Any]:
     if name in _SAMPLES:
         return _SAMPLES[name]
     if "$ref" in schema:
-        return _strategy(_resolved(schema), name)
+        definition = schema["$ref"].rpartition("/")[2]
+        known = definition in _SAMPLES
+        return _SAMPLES[definition] if known else _strategy(_resolved(schema), name)
     for kind in ("anyOf", "allOf"):
         if kind in schema and schema.get("type") != "object":
             drawn = [_strategy(each, name) for each in schema[kind] if "not" not in each]
@@ -200,7 +222,8 @@ def _typed(schema: Schema, name: str) -> SearchStrategy[Any]:
             return st.sampled_from([0, 2.5, 4194304, 1e-7])
         case "array":
             items = _strategy(schema["items"])
-            return st.lists(items, min_size=schema.get("minItems", 0), max_size=2)
+            least = schema.get("minItems", 0)
+            return st.lists(items, min_size=least, max_size=2, unique_by=_UNIQUE.get(name))
         case "object":
             return _object(schema)
         case other:
@@ -209,10 +232,12 @@ def _typed(schema: Schema, name: str) -> SearchStrategy[Any]:
 
 def _text(schema: Schema) -> SearchStrategy[str]:
     shortest, longest = schema.get("minLength", 0), schema.get("maxLength", 1 << 16)
-    refused = schema.get("not", {}).get("enum", ())
+    refused = schema.get("not", {})
 
     def fits(text: str) -> bool:
-        return shortest <= len(text) <= longest and text not in refused
+        listed = text in refused.get("enum", ())
+        matches = "pattern" in refused and re.search(refused["pattern"], text)
+        return shortest <= len(text) <= longest and not listed and not matches
 
     if "pattern" in schema:
         drawn = st.from_regex(schema["pattern"], fullmatch=True, alphabet=_LETTERS)
@@ -258,13 +283,13 @@ def _with_one_origin(cluster: Values) -> Values:
         if origin in cluster:
             cluster.pop(name, None)
         elif name not in cluster:
-            cluster[name] = ["10.0.0.1"] if name == "monitors" else "AQ=="
+            cluster[name] = ["10.0.0.1"] if name == "monitors" else KEYS[0]
     if "nodeUser" not in cluster:
         cluster = {k: v for k, v in cluster.items() if k not in {"nodeKey", "nodeKeyFrom"}}
     elif "nodeKeyFrom" in cluster:
         cluster.pop("nodeKey", None)
     else:
-        cluster.setdefault("nodeKey", "AQ==")
+        cluster.setdefault("nodeKey", KEYS[0])
     return cluster
 
 

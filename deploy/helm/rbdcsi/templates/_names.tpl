@@ -37,9 +37,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- coalesce .Values.node.existingSecret .Values.existingSecret $own }}
 {{- end }}
 
-{{/* What is not in the driver's own file: keys, the node plugins' user, and objects to read from. */}}
+{{/* What is not in the driver's own file: keys, the node plugins' user, and objects to read from.
+     Each text is quoted, because `toYaml` leaves `0x_` and `=` bare and PyYAML does not read them as
+     text. */}}
 {{- define "rbdcsi.cluster" -}}
-{{- omit . "key" "keyFrom" "user" "nodeUser" "nodeKey" "nodeKeyFrom" "monitorsFrom" | toYaml }}
+{{- range $name, $value := omit . "key" "keyFrom" "user" "nodeUser" "nodeKey" "nodeKeyFrom" "monitorsFrom" }}
+{{ $name }}: {{ kindIs "string" $value | ternary (quote $value) (toJson $value) }}
+{{- end }}
 {{- if .monitorsFrom }}
 monitorsFile: /etc/rbdcsi/{{ .clusterID }}.monitors
 {{- end }}
@@ -52,7 +56,7 @@ keyFile: /etc/rbdcsi/{{ .clusterID }}.key
 {{- define "rbdcsi.configuration.controller" -}}
 clusters:
 {{- range .Values.clusters }}
-  - {{- include "rbdcsi.cluster" . | nindent 4 }}
+  - {{- include "rbdcsi.cluster" . | trim | nindent 4 }}
     user: {{ .user | quote }}
 {{- end }}
 {{- end }}
@@ -60,7 +64,7 @@ clusters:
 {{- define "rbdcsi.configuration.node" -}}
 clusters:
 {{- range .Values.clusters }}
-  - {{- include "rbdcsi.cluster" . | nindent 4 }}
+  - {{- include "rbdcsi.cluster" . | trim | nindent 4 }}
     user: {{ .nodeUser | default .user | quote }}
 {{- end }}
 {{- end }}
