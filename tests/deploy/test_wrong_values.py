@@ -88,3 +88,12 @@ def test_topology_that_the_driver_would_refuse_is_refused(
     with pytest.raises(ConfigError):
         options.parse_topology(topology)
     assert mistake in refusal(*MINIMAL, *as_flag("node.topology", topology))
+
+
+def test_clusters_beside_a_secret_that_would_hide_them_are_refused() -> None:
+    cluster = {"clusterID": "main", "monitors": ["a"], "pool": "p", "user": "u", "key": KEY}
+    message = refusal(*MINIMAL, *as_flag("clusters", [cluster]))
+    assert "give `clusters` or `existingSecret`, not both" in message
+    for_nodes = as_flag("node.existingSecret", "on-nodes")
+    manifests.template(*for_nodes, *as_flag("clusters", [cluster]))
+    manifests.template(*MINIMAL, *for_nodes, *as_flag("clusters", []))

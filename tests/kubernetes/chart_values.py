@@ -103,14 +103,15 @@ _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
 
 # By the name of a list: the part of an entry in which no two are alike.
 _UNIQUE: Mapping[str, Callable[[Any], str]] = {
+    "clusters": lambda each: each["clusterID"],
     "topology": lambda segment: segment.partition("=")[0],
 }
 
 
 def values() -> SearchStrategy[Values]:
     """Return the strategy of the values of a release."""
-    with_secret = _object(SCHEMA, ["existingSecret"]).filter(lambda each: each["existingSecret"])
-    with_clusters = _object(SCHEMA, ["clusters"]).filter(_has_clusters)
+    with_secret = _only("existingSecret", in_place_of="clusters")
+    with_clusters = _only("clusters", in_place_of="existingSecret")
     with_blocks = st.tuples(with_secret, _changed_blocks()).map(_both)
     drawn = st.one_of(with_secret, with_clusters, with_blocks)
     needed = {("existingSecret",), ("clusters",)}
@@ -160,9 +161,9 @@ def _with_nulls(paths: list[tuple[str, ...]], drawn: Values) -> Values:
     return drawn
 
 
-def _has_clusters(drawn: Values) -> bool:
-    cluster_ids = [cluster["clusterID"] for cluster in drawn["clusters"]]
-    return bool(cluster_ids) and len(cluster_ids) == len(set(cluster_ids))
+def _only(name: str, *, in_place_of: str) -> SearchStrategy[Values]:
+    drawn = _object(SCHEMA, [name]).filter(lambda each: each[name])
+    return drawn.map(lambda each: {k: v for k, v in each.items() if k != in_place_of})
 
 
 def releases() -> SearchStrategy[str]:
