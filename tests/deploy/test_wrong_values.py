@@ -90,6 +90,22 @@ def test_topology_that_the_driver_would_refuse_is_refused(
     assert mistake in refusal(*MINIMAL, *as_flag("node.topology", topology))
 
 
+@pytest.mark.parametrize(
+    "name", ["storageClasses", "volumeSnapshotClasses", "volumeGroupSnapshotClasses"]
+)
+def test_two_classes_of_one_name_are_refused(name: str) -> None:
+    classes = [{"name": "a"}, {"name": "rbd"}, {"name": "rbd", "annotations": {"b": "c"}}]
+    message = refusal(*MINIMAL, *as_flag(name, classes))
+    assert f'{name}: two have the name "rbd"; give each its own' in message
+
+
+def test_one_directory_for_two_purposes_is_refused() -> None:
+    message = refusal(*MINIMAL, *as_flag("node.stateDir", "/var/lib/kubelet"))
+    both = 'node.stateDir and node.kubeletDir are both "/var/lib/kubelet"; give each a directory'
+    assert both in message
+    manifests.template(*MINIMAL, *as_flag("node.stateDir", "/var/lib/kubelet/rbdcsi"))
+
+
 def test_clusters_beside_a_secret_that_would_hide_them_are_refused() -> None:
     cluster = {"clusterID": "main", "monitors": ["a"], "pool": "p", "user": "u", "key": KEY}
     message = refusal(*MINIMAL, *as_flag("clusters", [cluster]))

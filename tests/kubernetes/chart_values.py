@@ -104,6 +104,9 @@ _SAMPLES: Mapping[str, SearchStrategy[Any]] = {
 # By the name of a list: the part of an entry in which no two are alike.
 _UNIQUE: Mapping[str, Callable[[Any], str]] = {
     "clusters": lambda each: each["clusterID"],
+    "storageClasses": lambda each: each["name"],
+    "volumeSnapshotClasses": lambda each: each["name"],
+    "volumeGroupSnapshotClasses": lambda each: each["name"],
     "topology": lambda segment: segment.partition("=")[0],
 }
 
@@ -255,6 +258,8 @@ def _object(schema: Schema, required: list[str] | None = None) -> SearchStrategy
     mandatory = {name: drawn[name] for name in required}
     optional = {name: each for name, each in drawn.items() if name not in mandatory}
     objects = st.fixed_dictionaries(mandatory, optional=optional)
+    if "stateDir" in drawn:
+        objects = objects.filter(lambda node: node["stateDir"] != node["kubeletDir"])
     for name, mended in _MENDED.items():
         objects = objects.map(mended) if name in drawn else objects
     return objects
