@@ -82,20 +82,30 @@ def test_a_raw_device_grows_while_it_is_written_to(lab: Lab, mapper: str) -> Non
     with lab.volume(mapper, capability=volume.raw()) as made:
         volume.stage(node, made)
         target = volume.publish(node, made)
-        stop, result = Path("/run/stop-raw"), Path("/run/result-raw")
-        node.run(f"rm -f {stop} {result}")
-        loop = (
-            f"while test ! -e {stop}; do dd if=/dev/urandom of={target} bs=4k count=64 "
-            f"oflag=direct conv=notrunc status=none || exit 1; done; echo fine >{result}"
-        )
-        node.machine.spawn("/dev/null", "sh", "-c", loop)
-        for larger in (96 * MIB, 128 * MIB):
-            volume.expand(lab.controller, made, larger)
-            assert volume.expand_on_node(node, made, larger, path=target) == larger
-            assert node.run(f"blockdev --getsize64 {target}") == str(larger)
-        node.run(f"touch {stop}; while test ! -e {result}; do sleep 0.1; done", seconds=30)
+        with _raw_writer(node, target):
+            for larger in (96 * MIB, 128 * MIB):
+                volume.expand(lab.controller, made, larger)
+                assert volume.expand_on_node(node, made, larger, path=target) == larger
+                assert node.run(f"blockdev --getsize64 {target}") == str(larger)
         node.run(f"echo end | dd of={target} bs=4k seek=32767 conv=notrunc,sync oflag=direct")
         assert lab.content(made, 128 * MIB - 4096, 3) == b"end"
+
+
+@contextlib.contextmanager
+def _raw_writer(node: Node, target: Path) -> Iterator[None]:
+    stop, result = Path("/run/stop-raw"), Path("/run/result-raw")
+    node.run(f"rm -f {stop} {result}")
+    loop = (
+        f"while test ! -e {stop}; do dd if=/dev/urandom of={target} bs=4k count=64 oflag=direct "
+        f"conv=notrunc status=none || {{ echo failed >{result}; exit 1; }}; done; "
+        f"echo fine >{result}"
+    )
+    node.machine.spawn("/dev/null", "sh", "-c", loop)
+    try:
+        yield
+    finally:
+        node.run(f"touch {stop}; while test ! -s {result}; do sleep 0.1; done", seconds=60)
+    assert node.run(f"cat {result}") == "fine"
 
 
 @contextlib.contextmanager

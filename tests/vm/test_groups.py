@@ -2,11 +2,12 @@
 
 import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 
 import rbd
 
 from e2e import groups, volume
-from e2e.clusters import commands
+from e2e.vm.node import Node
 from rbdcsi.api import csi_pb2
 from rbdcsi.model import ids
 from tests.vm import lab as labs
@@ -44,28 +45,32 @@ def test_group_snapshots_of_written_volumes_are_of_one_moment(lab: Lab, mapper: 
         for each in made:
             volume.stage(node, each)
             targets.append(str(volume.publish(node, each)))
-        node.run(f"cat >/run/group.py <<'END'\n{WRITER}\nEND")
-        node.run(
-            f"rm -f /run/stop; setsid python3 /run/group.py /run/stop {' '.join(targets)} "
-            ">/run/group.log 2>&1 &"
-        )
-        lengths = []
-        for attempt in range(TRIES):
-            group = groups.create(lab.controller, f"g{attempt}", [each.id for each in made])
-            numbers = sorted(
-                itertools.chain.from_iterable(_numbers(lab, member) for member in group.snapshots)
-            )
-            assert numbers == list(range(1, len(numbers) + 1))
-            lengths.append(len(numbers))
-            groups.delete(lab.controller, group.group_snapshot_id)
-        assert lengths == sorted(lengths)
-        assert lengths[-1] > lengths[0]
-        node.run("touch /run/stop")
-        commands.wait_until(
-            lambda: "ended at" in node.run("cat /run/group.log"), "the writer has ended well"
-        )
+        with _writer(node, targets):
+            lengths = []
+            for attempt in range(TRIES):
+                group = groups.create(lab.controller, f"g{attempt}", [each.id for each in made])
+                numbers = sorted(
+                    itertools.chain.from_iterable(_numbers(lab, each) for each in group.snapshots)
+                )
+                assert numbers == list(range(1, len(numbers) + 1))
+                lengths.append(len(numbers))
+                groups.delete(lab.controller, group.group_snapshot_id)
+            assert lengths == sorted(lengths)
+            assert lengths[-1] > lengths[0]
         assert "error" not in node.run("dmesg | grep -i rbd || true").lower()
     assert labs.held_at(node) == []
+
+
+@contextlib.contextmanager
+def _writer(node: Node, targets: Sequence[str]) -> Iterator[None]:
+    node.run(f"cat >/run/group.py <<'END'\n{WRITER}\nEND")
+    program = f"python3 /run/group.py /run/stop {' '.join(targets)}; echo ended >/run/group.end"
+    node.run(f"rm -f /run/stop /run/group.end; setsid sh -c '{program}' >/run/group.log 2>&1 &")
+    try:
+        yield
+    finally:
+        node.run("touch /run/stop; while test ! -s /run/group.end; do sleep 0.1; done", seconds=60)
+    assert "ended at" in node.run("cat /run/group.log")
 
 
 def _numbers(lab: Lab, member: csi_pb2.Snapshot) -> list[int]:
