@@ -90,18 +90,27 @@ class Group:
 
 @pytest.fixture
 def group(cluster: Cluster, pool: str) -> Iterator[Group]:
-    namespace, names = f"ns-{uuid.uuid4().hex[:8]}", [f"g{number}" for number in range(IMAGES)]
-    with cluster.connection() as client, client.open_ioctx(pool) as plain:
+    own = uuid.uuid4().hex[:8]
+    namespace, names = f"ns-{own}", [f"g-{own}-{number}" for number in range(IMAGES)]
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(cluster.connection())
+        plain, other = (stack.enter_context(client.open_ioctx(pool)) for _ in range(2))
         rbd.RBD().namespace_create(plain, namespace)
-        with client.open_ioctx(pool) as other:
-            other.set_namespace(namespace)
-            ioctxs = [*[plain] * (IMAGES - 1), other]
-            for ioctx, name in zip(ioctxs, names, strict=True):
-                rbd.RBD().create(ioctx, name, SIZE, old_format=False, features=FEATURES)
-            yield Group(client, ioctxs, names)
-            for ioctx, name in zip(ioctxs, names, strict=True):
-                rbd.RBD().remove(ioctx, name)
-            rbd.RBD().namespace_remove(plain, namespace)
+        stack.callback(rbd.RBD().namespace_remove, plain, namespace)
+        other.set_namespace(namespace)
+        ioctxs = [*[plain] * (IMAGES - 1), other]
+        for ioctx, name in zip(ioctxs, names, strict=True):
+            rbd.RBD().create(ioctx, name, SIZE, old_format=False, features=FEATURES)
+            stack.callback(_remove, ioctx, name)
+        yield Group(client, ioctxs, names)
+
+
+def _remove(ioctx: rados.Ioctx, name: str) -> None:
+    """Remove an image with the snapshots that a failed test has left."""
+    with rbd.Image(ioctx, name) as image:
+        for snapshot in list(image.list_snaps()):
+            image.remove_snap(snapshot["name"])
+    rbd.RBD().remove(ioctx, name)
 
 
 @contextlib.contextmanager
