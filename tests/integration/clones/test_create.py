@@ -1,6 +1,5 @@
 """CreateVolume of a copy: what it takes over, what it refuses, and that it leaves nothing."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -13,7 +12,7 @@ from e2e.volume import MIB, Volume
 from rbdcsi.api import csi_pb2
 from rbdcsi.model import ids
 from rbdcsi.volumes import spec
-from tests.integration.controller.at_once import call
+from tests.integration.controller.at_once import call, repeated
 from tests.integration.controller.view import View
 from tests.refusal import refused
 
@@ -284,7 +283,6 @@ def test_source_that_is_deleted_meanwhile_leaves_a_whole_copy_or_none(
             assert _read(view, made) == DATA
             volume.delete(controller, made)
             view.wait_until_gone(view.image_id(made))
-        with contextlib.suppress(Exception):
-            volume.delete(controller, first)
+        repeated(delete)
         view.wait_until_gone(view.image_id(first))
         assert view.images() == []
