@@ -27,7 +27,7 @@ def parse(monitors: object) -> tuple[str, ...]:
     listed = [monitors] if isinstance(monitors, str) else monitors
     if not isinstance(listed, list | tuple):
         raise ValueError("must be a list of addresses, or text with commas between them")  # noqa: TRY004
-    entries = tuple(entry for text in listed for entry in _split(str(text)))
+    entries = tuple(entry for text in listed for entry in split(str(text)))
     if not entries:
         raise ValueError("must name at least one monitor, such as 10.0.0.1:6789")
     for entry in entries:
@@ -37,7 +37,7 @@ def parse(monitors: object) -> tuple[str, ...]:
 
 def addresses(entry: str) -> tuple[str, ...]:
     """Return the addresses of one monitor: those of a vector, otherwise the entry itself."""
-    return tuple(_split(entry[1:-1])) if entry.startswith("[v") else (entry,)
+    return tuple(split(entry[1:-1])) if entry.startswith("[v") else (entry,)
 
 
 def without_names(monitors: str) -> bool:
@@ -63,7 +63,7 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _split(text: str) -> Iterator[str]:
+def split(text: str) -> Iterator[str]:
     """Split at the separators that are outside of square brackets."""
     depth, entry = 0, ""
     for char in text:

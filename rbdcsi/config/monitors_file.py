@@ -8,13 +8,10 @@ It holds the monitors as `monitors` takes them, or one of the forms that Rook wr
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from rbdcsi.config import keys, monitors
-
-_NAME = re.compile(r"(?:^|(?<=,))\s*[A-Za-z0-9-]+=")  # of a monitor, before its address
 
 
 def read(path: Path, cluster_id: str) -> tuple[str, ...]:
@@ -34,7 +31,12 @@ def read(path: Path, cluster_id: str) -> tuple[str, ...]:
         clusters = None
     if isinstance(clusters, list):
         return monitors.parse(_listed(clusters, cluster_id, path))
-    return monitors.parse(_NAME.sub("", text))
+    return monitors.parse([_without_name(entry) for entry in monitors.split(text)])
+
+
+def _without_name(entry: str) -> str:
+    name, equals, address = entry.partition("=")
+    return address if equals else name
 
 
 def _listed(clusters: list[Any], cluster_id: str, path: Path) -> object:

@@ -33,6 +33,14 @@ ROOK = json.dumps(
             ("10.96.0.11:6789", "10.96.0.12:6789", "[fd00::1]:6789"),
         ),
         ("mon-a=rook-ceph-mon-a:3300\n", ("rook-ceph-mon-a:3300",)),
+        (
+            "ceph01.example.com=10.0.0.1:6789,mon_1=10.0.0.2:6789",
+            ("10.0.0.1:6789", "10.0.0.2:6789"),
+        ),
+        (
+            "a=10.0.0.1\nb=10.0.0.2 c.d=mon-c;e=[v2:10.0.0.5:3300,v1:10.0.0.5:6789]\n",
+            ("10.0.0.1", "10.0.0.2", "mon-c", "[v2:10.0.0.5:3300,v1:10.0.0.5:6789]"),
+        ),
         ("10.0.0.1, mon-b:6789\n", ("10.0.0.1", "mon-b:6789")),
         (
             "[v2:10.0.0.1:3300,v1:10.0.0.1:6789],10.0.0.2",
@@ -55,7 +63,9 @@ def test_the_cluster_is_found_by_its_id(tmp_path: Path) -> None:
         monitors_file.read(file, "main")
 
 
-@pytest.mark.parametrize("text", ["", "a=,b=", "[]", "[1]", "{}", '[{"clusterID": "rook-ceph"}]'])
+@pytest.mark.parametrize(
+    "text", ["", "a=,b=", "a.b=", "[]", "[1]", "{}", '[{"clusterID": "rook-ceph"}]']
+)
 def test_a_file_without_monitors_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "monitors"
     file.write_text(text)
