@@ -22,12 +22,14 @@ def parse(monitors: object) -> tuple[str, ...]:
     """Return the entries of a list, or of one text with separators between entries.
 
     Raises:
-        ValueError: there is no entry, or an entry is not an address.
+        ValueError: there is no entry, or an entry is not text, or not an address.
     """
     listed = [monitors] if isinstance(monitors, str) else monitors
     if not isinstance(listed, list | tuple):
         raise ValueError("must be a list of addresses, or text with commas between them")  # noqa: TRY004
-    entries = tuple(entry for text in listed for entry in split(str(text)))
+    if not all(isinstance(text, str) for text in listed):
+        raise ValueError("each address must be text; put it in quotes")
+    entries = tuple(entry for text in listed for entry in split(text))
     if not entries:
         raise ValueError("must name at least one monitor, such as 10.0.0.1:6789")
     for entry in entries:

@@ -54,6 +54,12 @@ def test_what_is_no_list_is_refused(other: object) -> None:
         monitors.parse(other)
 
 
+@pytest.mark.parametrize("other", [None, True, 10.5, ["10.0.0.1"]])
+def test_an_address_that_is_no_text_is_refused(other: object) -> None:
+    with pytest.raises(ValueError, match="each address must be text; put it in quotes"):
+        monitors.parse(["10.0.0.1", other])
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
