@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -462,6 +463,19 @@ def test_a_number_among_the_parameters_keeps_its_digits(tmp_path: Path) -> None:
     values.write_text(yaml.safe_dump({"storageClasses": [{"name": "rbd", "parameters": wanted}]}))
     (found,) = rendered(*MINIMAL, "--values", str(values))["StorageClass"]
     assert found["parameters"] == {name: str(number) for name, number in wanted.items()}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_parent_chart_can_switch_the_chart_on_and_off(enabled: bool, tmp_path: Path) -> None:
+    shutil.copytree(manifests.CHART, tmp_path / "charts/rbdcsi")
+    version = {"apiVersion": "v2", "version": "1.0.0"}
+    dependency = {"name": "rbdcsi", "version": "*", "condition": "rbdcsi.enabled"}
+    parent = {**version, "name": "parent", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(json.dumps(parent))
+    values = {"rbdcsi": {"enabled": enabled, "existingSecret": "rbdcsi-config"}}
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    objects = by_kind(manifests.helm("template", "release", str(tmp_path)))
+    assert ("DaemonSet" in objects) is enabled
 
 
 def test_chart_and_driver_have_one_version() -> None:
