@@ -1,5 +1,6 @@
 """The cluster that all other integration tests stand on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -215,11 +216,16 @@ def test_ended_owner_takes_its_daemons_and_directory_along(
 ) -> None:
     directory = tmp_path / "c"
     command = [sys.executable, "-c", OWNER, str(directory)]
-    with processes.start(command, subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
+    with (
+        processes.start(command, subprocess.PIPE, stderr=subprocess.DEVNULL) as owner,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(owner.kill)
         assert owner.stdout
         daemons = {int(pid) for pid in owner.stdout.readline().split()}
         assert len(daemons) == 3
         owner.send_signal(number)
+        owner.wait(60)
 
     def gone() -> bool:
         return not directory.exists() and not _living(daemons)
@@ -234,10 +240,13 @@ def _living(pids: set[int]) -> set[int]:
 def test_owner_that_dies_while_the_cluster_starts_leaves_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "c"
     command = [sys.executable, "-c", OWNER, str(directory)]
-    with processes.start(command, subprocess.DEVNULL) as owner:
+    with (
+        processes.start(command, subprocess.DEVNULL) as owner,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(owner.kill)
         commands.wait_until((directory / "mon" / "store.db").exists, "the monitor is being made")
         family = {process.pid for process in processes.descendants(owner.pid)}
-        owner.kill()
 
     def gone() -> bool:
         return not directory.exists() and not _living(family)
@@ -252,8 +261,10 @@ def test_leftovers_are_named(
     with (
         admin.open_ioctx(pool) as ioctx,
         processes.start(["sleep", "600"], subprocess.DEVNULL) as child,
+        contextlib.ExitStack() as ending,
         rados.WriteOpCtx() as operation,
     ):
+        ending.callback(child.kill)
         rbd.RBD().namespace_create(ioctx, "space")
         ioctx.set_namespace("space")
         rbd.RBD().create(ioctx, "forgotten", SIZE)
@@ -264,7 +275,6 @@ def test_leftovers_are_named(
             "the child runs its program",
         )
         after = leftovers.on_host(tmp_path, temporary) + leftovers.in_ceph(admin)
-        child.kill()
         rbd.RBD().remove(ioctx, "forgotten")
         ioctx.remove_object("rbdcsi.attachments")
         ioctx.set_namespace("")

@@ -1,5 +1,6 @@
 """What a run leaves mounted goes with it, also when it is killed."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -27,19 +28,34 @@ with sweep.at_end(Path(sys.argv[1])):
 @pytest.fixture
 def directory(temporary: Path) -> Iterator[Path]:
     """Give a directory with a file system mounted in it, from a loop device over a file in it."""
-    with tempfile.TemporaryDirectory(dir=temporary) as name:
+    with tempfile.TemporaryDirectory(dir=temporary) as name, contextlib.ExitStack() as stack:
         file, target = Path(name) / "file", Path(name) / "mounted"
         target.mkdir()
         with file.open("wb") as opened:
             opened.truncate(16 << 20)
         commands.run(["mkfs.ext4", "-q", file])
         device = commands.run(["losetup", "--find", "--show", file]).strip()
+        stack.callback(_detach, Path(name))
         commands.run(["mount", device, target])
+        stack.callback(_unmount, target)
         yield Path(name)
 
 
+def _unmount(target: Path) -> None:
+    if target.is_mount():
+        commands.run(["umount", target])
+
+
+def _detach(directory: Path) -> None:
+    """Detach the directory's devices, if any is left: another test may use its number by now."""
+    for device, _ in leftovers.loop_devices([directory]):
+        commands.run(["losetup", "--detach", device])
+
+
 def test_run_that_is_killed_leaves_neither_mount_nor_loop_device(directory: Path) -> None:
-    with processes.start((sys.executable, "-c", RUN, str(directory)), subprocess.PIPE) as run:
+    command = (sys.executable, "-c", RUN, str(directory))
+    with processes.start(command, subprocess.PIPE) as run, contextlib.ExitStack() as ending:
+        ending.callback(run.kill)
         assert run.stdout
         assert run.stdout.readline() == b"ready\n"
         assert (directory / "mounted").is_mount()
