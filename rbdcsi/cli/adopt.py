@@ -44,7 +44,7 @@ _FOR_NODES = ("mounter", "tryOtherMounters", "mapOptions", "unmapOptions")
     type=click.Choice(persistent_volume.ACCESS_MODES),
     default=persistent_volume.ACCESS_MODES[:1],
     show_default=True,
-    help="One of its access modes.",
+    help="One of its access modes. ReadWriteMany needs --block.",
 )
 @click.option(
     "--reclaim-policy",
@@ -84,6 +84,7 @@ def adopt(
     with session.connections(config) as pooled:
         if block and fs_type:
             raise errors.InvalidRequest("--block and --fs-type exclude each other; give one")
+        persistent_volume.require_possible(access_modes, block=block)
         image_name = adoption.parse(image, cluster_id)
         choices = persistent_volume.Choices(
             persistent_volume.checked_name(pv or image_name.name, "--pv"),

@@ -1,6 +1,7 @@
 """Pure: the PersistentVolume of a volume that exists, as YAML for `kubectl apply`."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import yaml
@@ -8,7 +9,8 @@ import yaml
 import rbdcsi
 from rbdcsi import errors
 
-ACCESS_MODES = ("ReadWriteOnce", "ReadWriteOncePod", "ReadOnlyMany", "ReadWriteMany")
+_MANY_WRITERS, _ONE_POD = "ReadWriteMany", "ReadWriteOncePod"
+ACCESS_MODES = ("ReadWriteOnce", _ONE_POD, "ReadOnlyMany", _MANY_WRITERS)
 RECLAIM_POLICIES = ("Retain", "Delete")
 
 # Kubernetes: a DNS subdomain (names of PersistentVolumes, claims and Secrets), a DNS label.
@@ -52,6 +54,31 @@ def checked_name(text: str, option: str) -> str:
             f"{text!r} is no name that Kubernetes takes (a-z 0-9 - and dots); give one by {option}"
         )
     return text
+
+
+def require_possible(access_modes: Collection[str], *, block: bool) -> None:
+    """Check that a PersistentVolume with these access modes can be attached.
+
+    Args:
+        access_modes: of `ACCESS_MODES`.
+        block: the volume is for raw block use.
+
+    Raises:
+        InvalidRequest: no node could use it.
+    """
+    modes = set(access_modes)
+    if _MANY_WRITERS in modes and not block:
+        raise errors.InvalidRequest(
+            f"--access-mode {_MANY_WRITERS}: a filesystem takes one node at a time, so the volume "
+            "could not be attached; leave it out, or give --block if it is for raw block use"
+        )
+    # Kubernetes' API refuses ReadWriteOncePod beside others, its external-attacher ReadOnlyMany
+    # beside ReadWriteOnce (csi-lib-utils, accessmodes); ReadWriteMany stands for all of them.
+    if len(modes) > 1 and (_MANY_WRITERS not in modes or _ONE_POD in modes):
+        raise errors.InvalidRequest(
+            f"--access-mode {' and '.join(sorted(modes))}: Kubernetes attaches no volume that has "
+            "them together; give one of them"
+        )
 
 
 def reference(text: str, option: str) -> Reference:

@@ -165,6 +165,17 @@ def test_the_persistent_volume_has_what_is_asked_for(
     assert mark.generation == 0
 
 
+def test_an_access_mode_that_never_attaches_is_refused_before_anything_is_written(
+    image: CephCsiImage, shell: Shell
+) -> None:
+    before = image.kept(), _metadata(image)
+    modes = ("--access-mode", "ReadWriteOnce", "--access-mode", "ReadWriteMany")
+    done = shell.run("volumes", "adopt", image.image, "--yes", *modes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--access-mode ReadWriteMany: a filesystem takes one node at a time" in done.stderr
+    assert (image.kept(), _metadata(image)) == before
+
+
 def test_it_asks_first_and_says_what_to_do_next(image: CephCsiImage, shell: Shell) -> None:
     words = ("volumes", "adopt", image.image)
     before = image.kept(), _metadata(image)

@@ -56,3 +56,32 @@ def test_reference_without_a_namespace_is_refused(text: str) -> None:
 
 def test_reference_is_namespace_and_name() -> None:
     assert persistent_volume.reference("shop/data.v1", "--claim") == Reference("shop", "data.v1")
+
+
+@pytest.mark.parametrize(
+    ("modes", "block"),
+    [
+        (["ReadWriteOnce"], False),
+        (["ReadWriteOnce", "ReadWriteOnce"], False),
+        (["ReadWriteOncePod"], False),
+        (["ReadOnlyMany"], False),
+        (["ReadWriteMany"], True),
+        (["ReadWriteMany", "ReadWriteOnce", "ReadOnlyMany"], True),
+    ],
+)
+def test_modes_that_attach_are_possible(modes: list[str], block: bool) -> None:
+    persistent_volume.require_possible(modes, block=block)
+
+
+@pytest.mark.parametrize(
+    ("modes", "block", "text"),
+    [
+        (["ReadWriteMany"], False, "ReadWriteMany: a filesystem takes one node at a time"),
+        (["ReadWriteOnce", "ReadWriteMany"], False, "leave it out, or give --block"),
+        (["ReadWriteOnce", "ReadOnlyMany"], True, "ReadOnlyMany and ReadWriteOnce: Kubernetes"),
+        (["ReadWriteMany", "ReadWriteOncePod"], True, "give one of them"),
+    ],
+)
+def test_modes_that_never_attach_are_refused(modes: list[str], block: bool, text: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=text):
+        persistent_volume.require_possible(modes, block=block)
