@@ -11,7 +11,7 @@ import yaml
 from e2e import errors
 from e2e.release import manifests
 from rbdcsi.cli import serve
-from tests.deploy import test_chart
+from tests.deploy import renderings, test_chart
 
 pytestmark = pytest.mark.timeout(900)  # builds helm when the cache is cold
 
@@ -60,7 +60,7 @@ def test_null_is_refused_where_the_chart_needs_a_value(above: str) -> None:
     names = NEEDED[above].split()
     within = tuple(above.split(".")) if above else ()
     with pytest.raises(errors.Failed) as caught:
-        manifests.template(*test_chart.EVERYTHING, *(null((*within, name)) for name in names))
+        manifests.template(*renderings.EVERYTHING, *(null((*within, name)) for name in names))
     place = f"/{above.replace('.', '/')}" if above else ""
     listed = re.search(f"at '{place}': missing propert(?:y|ies) (.*)", str(caught.value))
     assert listed
@@ -82,7 +82,7 @@ def test_every_other_null_gives_objects_that_kubernetes_and_the_driver_take(
         and not is_needed(path)
         and path != ("clusters",)
     ]
-    text = manifests.template(*test_chart.EVERYTHING, *nulls)
+    text = manifests.template(*renderings.EVERYTHING, *nulls)
     objects = without_nulls(list(filter(None, yaml.safe_load_all(text))))
     file = tmp_path / "objects.yaml"
     file.write_text(yaml.safe_dump_all(objects))
