@@ -9,6 +9,9 @@ from rbdcsi import errors
 
 RESERVED = "csi.storage.k8s.io/"  # of Kubernetes' sidecars, which use most of them themselves
 
+_TRUE = frozenset(("1", "t", "T", "true", "True", "TRUE"))
+_FALSE = frozenset(("0", "f", "F", "false", "False", "FALSE"))
+
 
 class Parameter(NamedTuple):
     """A parameter; a table in docs/reference is generated from these."""
@@ -39,15 +42,17 @@ def matching(parameters: Mapping[str, str], name: str, grammar: re.Pattern[str])
 
 
 def flag(parameters: Mapping[str, str], name: str) -> bool:
-    """Return whether a parameter is `true`; it is `false` if there is none, or it is empty.
+    """Return whether a parameter is true; it is false if there is none, or it is empty.
+
+    It has one of the spellings that ceph-csi takes, which are those of Go's strconv.ParseBool.
 
     Raises:
         InvalidRequest: it is neither.
     """
     text = parameters.get(name) or "false"
-    if text not in {"true", "false"}:
+    if text not in _TRUE and text not in _FALSE:
         raise errors.InvalidRequest(f"{name}: {text!r}; write true or false")
-    return text == "true"
+    return text in _TRUE
 
 
 def unknown(name: str, known: Sequence[str]) -> errors.InvalidRequest:

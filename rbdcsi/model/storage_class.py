@@ -19,6 +19,8 @@ PV_NAME = "csi.storage.k8s.io/pv/name"
 AS_DONE = {"imageFormat": "2", "thickProvision": "false", "encrypted": "false"}
 # Parameters of ceph-csi that change nothing of a volume: logs of clients, names of snapshots.
 WITHOUT_EFFECT = ("cephLogDir", "cephLogStrategy", "snapshotNamePrefix")
+# Parameters of ceph-csi that say how a volume is encrypted, if `encrypted` says that it is.
+_ENCRYPTION_DETAILS = re.compile(r"encryption[A-Z]\w*|integrityMode", re.ASCII)
 # Parameters of ceph-csi without which a volume would be another one than requested.
 _ENCRYPTION = re.compile("encrypt.*|integrityMode")
 _LIMITS = re.compile(r"(?:base|max)(?:Read|Write)?(?:Iops|Bps)|\w*psPerGiB|baseVolSizeBytes")
@@ -135,15 +137,21 @@ def parse(parameters: Mapping[str, str]) -> Parameters:
 
 
 def _check_names(parameters: Mapping[str, str]) -> None:
-    unencrypted = parameters.get("encrypted") == AS_DONE["encrypted"]
     for name, value in parameters.items():
         if name in KNOWN or name in WITHOUT_EFFECT or name.startswith(RESERVED):
             continue
-        if name in AS_DONE and value in {"", AS_DONE[name]}:
+        if name in AS_DONE and _is_done(parameters, name):
             continue
-        if unencrypted and name != "encrypted" and _ENCRYPTION.fullmatch(name):
+        if _ENCRYPTION_DETAILS.fullmatch(name) and not flag(parameters, "encrypted"):
             continue
         _refuse(name, value)
+
+
+def _is_done(parameters: Mapping[str, str], name: str) -> bool:
+    value = AS_DONE[name]
+    if value == "false":
+        return not flag(parameters, name)
+    return parameters[name] in {"", value}
 
 
 def _refuse(name: str, value: str) -> None:
@@ -194,11 +202,12 @@ def _striping(parameters: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 def _node_options(parameters: Mapping[str, str], features: tuple[str, ...]) -> NodeOptions:
     mounter = parameters.get("mounter")
-    if mounter and mounter not in _MAPPERS:
+    mapper = _MAPPERS.get(mounter.lower()) if mounter else None
+    if mounter and mapper is None:
         raise errors.InvalidRequest(
             f"mounter: {mounter!r} is unknown; use one of {', '.join(_MAPPERS)}"
         )
-    mapper, try_others = _MAPPERS.get(mounter or ""), flag(parameters, "tryOtherMounters")
+    try_others = flag(parameters, "tryOtherMounters")
     if mapper == "krbd" and "journaling" in features and not try_others:
         raise errors.InvalidRequest(
             f"mounter: {mounter} maps no image with the feature journaling, which no kernel "
@@ -218,8 +227,8 @@ def _by_mapper(parameters: Mapping[str, str], name: str) -> dict[str, str]:
     options: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in parameters.get(name, "").split(";"))):
         head, colon, tail = part.partition(":")
-        mapper = _MAPPERS.get(head) if colon else None
-        key, value = (mapper, tail) if mapper else ("krbd", part)
+        mapper = _MAPPERS.get(head.strip().lower()) if colon else None
+        key, value = (mapper, tail.strip()) if mapper else ("krbd", part)
         if key in options:
             raise errors.InvalidRequest(f"{name}: options for {key} are given twice in {part!r}")
         options[key] = value

@@ -67,7 +67,10 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_and_all_that_are_known
     ("name", "value", "words"),
     [
         ("encrypted", "true", "would lie in Ceph unencrypted"),
-        ("encryptionKMSID", "vault", "would lie in Ceph unencrypted"),
+        ("encrypted", "T", "would lie in Ceph unencrypted"),
+        ("encrypt", "true", "would lie in Ceph unencrypted"),
+        ("encryption", "true", "would lie in Ceph unencrypted"),
+        ("thickProvision", "1", "all images are thin"),
         ("topologyConstrainedPools", "[]", "make a StorageClass for each pool"),
         ("thickProvision", "true", "all images are thin"),
         ("imageFormat", "1", "deprecated"),
@@ -82,10 +85,31 @@ def test_what_cannot_be_honoured_is_refused_with_words(name: str, value: str, wo
     assert words in str(refused.value)
 
 
+def test_details_of_an_encryption_are_refused_with_it() -> None:
+    with pytest.raises(errors.InvalidRequest, match="parameter encryptionKMSID: 'vault' is not"):
+        storage_class.parse({"encryptionKMSID": "vault", "encrypted": "True"})
+
+
+@pytest.mark.parametrize("text", ["1", "t", "T", "true", "True", "TRUE"])
+def test_flags_are_spelled_as_for_ceph_csi(text: str) -> None:
+    assert storage_class.parse({"tryOtherMounters": text}).node.try_other_mappers
+
+
+@pytest.mark.parametrize("name", ["encrypted", "thickProvision", "tryOtherMounters"])
+def test_a_flag_that_is_neither_is_refused_as_such(name: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=f"^{name}: 'no'; write true or false"):
+        storage_class.parse({name: "no"})
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
         {"encrypted": "false"},
+        {"encrypted": "False"},
+        {"encrypted": "0"},
+        {"encryptionType": "block"},
+        {"encryptionKMSID": "vault", "integrityMode": "x"},
+        {"thickProvision": "FALSE", "tryOtherMounters": "f"},
         {"encrypted": "false", "encryptionKMSID": "vault", "encryptionType": "block"},
         {"imageFormat": "2"},
         {"thickProvision": "false"},
@@ -98,6 +122,17 @@ def test_what_cannot_be_honoured_is_refused_with_words(name: str, value: str, wo
 )
 def test_what_is_done_anyway_or_changes_nothing_is_accepted(parameters: dict[str, str]) -> None:
     assert storage_class.parse(parameters) == storage_class.Parameters()
+
+
+@pytest.mark.parametrize(
+    ("text", "mapper"), [("rbd-nbd", "nbd"), ("RBD-NBD", "nbd"), ("Rbd", "krbd")]
+)
+def test_mounters_are_read_in_any_case(text: str, mapper: str) -> None:
+    assert storage_class.parse({"mounter": text}).node.mapper == mapper
+    options = storage_class.parse(
+        {"mapOptions": f"{text}: {'crc' if mapper == 'krbd' else 'try-netlink'}"}
+    )
+    assert list(options.node.map_options) == [mapper]
 
 
 def test_the_older_name_of_the_filesystem_is_read() -> None:
@@ -157,6 +192,7 @@ def test_a_malformed_value_is_refused_by_its_name(parameters: dict[str, str], wo
         ("force", {"krbd": "force"}),
         ("krbd:force", {"krbd": "force"}),
         ("krbd:force;nbd:force", {"krbd": "force", "nbd": "force"}),
+        ("krbd: force; NBD :force", {"krbd": "force", "nbd": "force"}),
         ("rbd-nbd:force; fuse:force", {"nbd": "force", "fuse": "force"}),
     ],
 )
