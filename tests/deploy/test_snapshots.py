@@ -66,8 +66,7 @@ def test_snapshot_classes_have_labels_and_annotations_beside_the_charts_own() ->
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        # Of propertyNames helm 3.22 prints a wrong location.
-        ("labels.grafana_dashboard=1", "invalid propertyName 'grafana_dashboard'"),
+        ("labels.grafana_dashboard=1", "/volumeSnapshotClasses/0/labels/grafana_dashboard"),
         ("labels.a=-", "/volumeSnapshotClasses/0/labels/a"),
     ],
 )
