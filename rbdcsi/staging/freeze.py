@@ -31,6 +31,7 @@ _log = structlog.get_logger()
 
 _KEPT_SECONDS = 60.0  # the result of a freeze, for a controller whose answer was lost
 Hold = Callable[[ids.VolumeHandle], contextlib.AbstractContextManager[None]]
+_HELD, _LOST = "held", "lost"
 
 
 class Freezer:
@@ -49,6 +50,8 @@ class Freezer:
         self._hold = hold
         self._mutex = threading.Lock()
         self._running: dict[str, _Running] = {}  # by token
+        for result in (_HELD, _LOST):
+            metrics.FROZEN_SECONDS.labels(result)  # from 0: Prometheus sees the first one
 
     def obey(self, order: FreezeOrder) -> FreezeAnswer:
         """Begin what is ordered, and return the state so far.
@@ -139,7 +142,7 @@ class _Running:
     def _result(self, thawed: Thawed | None) -> FreezeAnswer:
         steps.done("freeze.thaw", volume=str(self._handle))
         if thawed:
-            result = "held" if thawed.was_frozen else "lost"
+            result = _HELD if thawed.was_frozen else _LOST
             metrics.FROZEN_SECONDS.labels(result).observe(thawed.seconds)
             if thawed.was_frozen:
                 return FreezeAnswer(FreezeState.HELD)

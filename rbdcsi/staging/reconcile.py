@@ -31,6 +31,7 @@ from rbdcsi.staging.notes import BLOCK_FILE, Note
 from rbdcsi.staging.thaw import thaw_left
 from rbdcsi.staging.this_node import ThisNode
 from rbdcsi.staging.unstage import Unstager
+from rbdcsi.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -73,6 +74,7 @@ class Reconciler:
         while self._to_release:
             self._release(self._to_release.pop())
         for cluster in self._node.connections.configured.clusters:
+            metrics.DISCARDED.labels(cluster.cluster_id)  # from 0: Prometheus sees the first one
             with (
                 _tolerated(f"cluster {cluster.cluster_id}"),
                 self._node.connections.use(cluster.cluster_id) as connection,
