@@ -1,18 +1,28 @@
 """A controller on one pool for each module, two nodes that Ceph knows, and Ceph's own view."""
 
 import urllib.request
+import uuid
 from collections.abc import Iterator
 
 import pytest
 import rados
 
 from e2e import driver, volume
-from e2e.clusters import ports
+from e2e.clusters import Cluster, ports
 from e2e.driver import Driver
 from e2e.volume import Volume
 from tests.integration.controller.scrape import Scrape
 from tests.integration.controller.view import View
 from tests.integration.node.conftest import wait_until_registered
+
+
+@pytest.fixture(scope="module")
+def data_pool(cluster: Cluster) -> Iterator[str]:
+    """Give the name of an erasure-coded pool for the data of images."""
+    name = f"ec-{uuid.uuid4().hex[:8]}"
+    cluster.create_pool(name, erasure=True)
+    yield name
+    cluster.delete_pool(name)
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,6 @@ PLAIN = 61, 4 * MIB, (4 * MIB, 1)
 
 
 @pytest.fixture(scope="module")
-def data_pool(cluster: Cluster) -> Iterator[str]:
-    name = f"ec-{uuid.uuid4().hex[:8]}"
-    cluster.create_pool(name, erasure=True)
-    yield name
-    cluster.delete_pool(name)
-
-
-@pytest.fixture(scope="module")
 def further_pools(data_pool: str) -> Sequence[str]:
     return (data_pool,)
 

@@ -24,14 +24,6 @@ NAMESPACE = "tenant"
 
 
 @pytest.fixture(scope="module")
-def data_pool(cluster: Cluster) -> Iterator[str]:
-    name = f"ec-{uuid.uuid4().hex[:8]}"
-    cluster.create_pool(name, erasure=True)
-    yield name
-    cluster.delete_pool(name)
-
-
-@pytest.fixture(scope="module")
 def strict_pool(cluster: Cluster) -> Iterator[str]:
     """Give the name of an erasure-coded pool without overwrites."""
     name = f"strict-{uuid.uuid4().hex[:8]}"
