@@ -8,22 +8,52 @@ attempt leaves is found by its note; see `clone_upkeep`.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rbdcsi import errors
-from rbdcsi.attachments import store
-from rbdcsi.ceph import changes, cloning, locations, names, snapshots
+from rbdcsi.ceph import cloning, locations, names, snapshots
 from rbdcsi.ceph.connection import Connection
 from rbdcsi.ceph.objects import Header
 from rbdcsi.model import format_mark, ids, sizes
 from rbdcsi.runtime import clock, deadlines
+from rbdcsi.runtime.futures import Future
 from rbdcsi.snapshots import limit
 from rbdcsi.telemetry import steps
-from rbdcsi.volumes import ancestry, clone_notes, clone_rules, sources, spec
+from rbdcsi.volumes import ancestry, clone_notes, clone_rules, clone_undo, sources, spec
 from rbdcsi.volumes.clone_notes import Attempt, CloneNotes
 from rbdcsi.volumes.request import Request
 from rbdcsi.volumes.sources import ContentSource, Source
 
 _RENAMED = 3  # a source that is deleted gets another name, once
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A copy that can be made; `depth` is how many ancestors it will have."""
+
+    source: Source
+    spec: spec.VolumeSpec
+    fs_type: str | None
+    depth: int
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the copy is to be flattened."""
+        siblings = len(self.source.header.snapshots)
+        return self.depth > clone_rules.SOFT_DEPTH or siblings >= clone_rules.CROWDED
+
+
+@dataclass
+class _Begun:
+    """An attempt to copy `content`, whose note is written while other work is done.
+
+    `has_left` is whether something of the attempt is left, to which the note leads.
+    """
+
+    content: ContentSource
+    token: str
+    noting: Future[None]
+    has_left: bool = False
 
 
 class Cloner:
@@ -50,13 +80,29 @@ class Cloner:
         self._connection = connection
         self._locations = all_locations
         self._target = target
+        self._notes = CloneNotes(target.ioctx)
         self._on_deep = on_deep
 
-    def make(self, content: ContentSource, request: Request, name: str) -> tuple[str, int]:
+    @contextlib.contextmanager
+    def begun(self, content: ContentSource) -> Iterator[_Begun]:
+        """Begin to note an attempt, for `make`, and remove the note after the body."""
+        volume, takes_snapshot = sources.volume_of(content), isinstance(content, ids.VolumeHandle)
+        attempt = Attempt(str(volume), takes_snapshot, clock.now())
+        begun = _Begun(content, *self._notes.begin(attempt))
+        try:
+            yield begun
+        finally:
+            if not begun.has_left:
+                # No call waits for it: a note that stays leads to nothing, and is removed later.
+                with deadlines.finishing():
+                    self._notes.begin_end(begun.token)
+        steps.done("clone.end", source=str(content))
+
+    def make(self, begun: _Begun, request: Request, name: str) -> tuple[str, int]:
         """Make the copy and return the id of its image and its size in bytes.
 
         Args:
-            content: the volume or snapshot.
+            begun: the attempt.
             request: of CreateVolume.
             name: of the copy's image.
 
@@ -67,43 +113,54 @@ class Cloner:
             Exhausted: the source has as many snapshots as it may have.
             Busy: the source has too many ancestors, until one of them is flattened.
         """
+        plan = self._plan(begun.content, request)
+        begun.noting.result()
+        steps.done("clone.note", image=plan.source.image)
+        with deadlines.finishing(), self._noted(begun, plan.source):
+            image_id, size = self._make(plan, request, begun.token, name)
+        if plan.is_deep:
+            self._on_deep(self._target.id)
+        return image_id, size
+
+    def _plan(self, content: ContentSource, request: Request) -> _Plan:
+        """Read the source, and refuse what cannot be a copy of it; see `make`."""
         source = sources.read(self._own_connection, self._connection, self._locations, content)
         fs_type = clone_rules.filesystem(
             source.spec, source.mark, request.fs_type, named=request.filesystem_named
         )
         new_spec = spec.from_request(request.name, fs_type, request.parameters, str(content))
         clone_rules.require_layout(new_spec.layout)
-        size = _size(request, source.size, fs_type)
-        depth = 1 + self._depth(source)
-        self._require_shallow(source, depth)
-        with self._attempt(source) as token:
-            snapshot, mark = self._snapshot(source, token)
-            self._clone(source, snapshot, token, new_spec)
-            image_id, header = self._finished(source, token)
-            if source.snapshot is None and header.parent:
-                snapshots.remove(
-                    source.location.ioctx,
-                    source.volume.image_id,
-                    header.parent.snap_id,
-                    source.record.writers(),
-                )
-                steps.done("clone.release", image=source.image)
-            size = max(size, _size(request, header.size, fs_type))
-            if header.size < size:
-                cloning.grow(self._target.ioctx, image_id, size)
-                steps.done("clone.resize", image=name, size=size)
-            self._describe(
-                image_id, header, new_spec, clone_rules.mark(source.spec, mark, fs_type), request
+        plan = _Plan(source, new_spec, fs_type, 1 + self._depth(source))
+        _size(request, source.size, fs_type)
+        self._require_shallow(source, plan.depth)
+        return plan
+
+    def _make(self, plan: _Plan, request: Request, token: str, name: str) -> tuple[str, int]:
+        """Make the copy and return the id of its image and its size; see `make`."""
+        source, fs_type = plan.source, plan.fs_type
+        snapshot, mark = self._snapshot(source, token)
+        self._clone(source, snapshot, token, plan.spec)
+        image_id, header = self._finished(source, token)
+        if source.snapshot is None and header.parent:
+            snapshots.remove(
+                source.location.ioctx,
+                source.volume.image_id,
+                header.parent.snap_id,
+                source.record.writers(),
             )
-            siblings = len(source.header.snapshots)
-            is_noted = depth > clone_rules.SOFT_DEPTH or siblings >= clone_rules.CROWDED
-            if is_noted:
-                CloneNotes(self._target.ioctx).add_deep(image_id, clock.now())
-                steps.done("clone.deep", image=name, ancestors=depth, siblings=siblings)
-            names.rename(self._target.ioctx, clone_notes.name(token), name, image_id)
-            steps.done("clone.name", image=name)
-        if is_noted:
-            self._on_deep(self._target.id)
+            steps.done("clone.release", image=source.image)
+        size = max(_size(request, source.size, fs_type), _size(request, header.size, fs_type))
+        if header.size < size:
+            cloning.grow(self._target.ioctx, image_id, size)
+            steps.done("clone.resize", image=name, size=size)
+        self._describe(
+            image_id, header, plan.spec, clone_rules.mark(source.spec, mark, fs_type), request
+        )
+        if plan.is_deep:
+            self._notes.add_deep(image_id, clock.now())
+            steps.done("clone.deep", image=name, ancestors=plan.depth)
+        names.rename(self._target.ioctx, clone_notes.name(token), name, image_id)
+        steps.done("clone.name", image=name)
         return image_id, size
 
     def _depth(self, source: Source) -> int:
@@ -111,50 +168,28 @@ class Cloner:
         return ancestry.depth(self._connection, source.header, of_snapshots=of_snapshots)
 
     def _require_shallow(self, source: Source, depth: int) -> None:
-        if depth <= clone_rules.HARD_DEPTH:
-            return
-        if source.header.snapshots:
-            raise errors.Refused(
-                f"volume_content_source: image {source.location.pool}/{source.image} has "
-                f"{depth - 1} ancestors, and a clone of it would have more than "
-                f"{clone_rules.HARD_DEPTH}, which no kernel maps; it is not flattened while it has "
-                "snapshots, or copies that need one: delete these (`rbd snap ls --all`, `rbd "
-                "children --all`), or copy its files to a new volume"
-            )
-        self._locations.register(source.location.id)  # it is looked after there
-        CloneNotes(source.location.ioctx).add_deep(source.volume.image_id, clock.now())
-        self._on_deep(source.volume.location)
-        raise errors.Busy(
-            f"volume_content_source: image {source.location.pool}/{source.image} has {depth - 1} "
-            f"ancestors, and a clone of it would have more than {clone_rules.HARD_DEPTH}, which "
-            "no kernel maps; it is being flattened in the background: try again (the metric "
-            "rbdcsi_clones_deep counts such images)"
-        )
+        image = f"{source.location.pool}/{source.image}"
+        try:
+            clone_rules.require_depth(image, depth, has_snapshots=bool(source.header.snapshots))
+        except errors.Busy:
+            self._locations.register(source.location.id)  # it is looked after there
+            CloneNotes(source.location.ioctx).add_deep(source.volume.image_id, clock.now())
+            self._on_deep(source.volume.location)
+            raise
 
     @contextlib.contextmanager
-    def _attempt(self, source: Source) -> Iterator[str]:
-        """Yield the token of a noted attempt; after an error, remove what it made."""
-        notes = CloneNotes(self._target.ioctx)
-        token = notes.begin(Attempt(str(source.volume), source.snapshot is None, clock.now()))
-        steps.done("clone.note", image=source.image)
+    def _noted(self, begun: _Begun, source: Source) -> Iterator[None]:
+        """Keep the note while the body makes something; after an error, remove what it made."""
+        begun.has_left = True
         try:
-            with deadlines.finishing():
-                yield token
+            yield
         except errors.RbdCsiError:
-            # If that fails, the note leads to what is left.
-            with contextlib.suppress(errors.RbdCsiError), deadlines.finishing():
-                undo(
-                    source.location if source.snapshot is None else None,
-                    source.volume,
-                    self._target,
-                    token,
-                )
-                notes.begin_end(token).result()
+            with contextlib.suppress(errors.RbdCsiError):
+                location = source.location if source.snapshot is None else None
+                clone_undo.undo(location, source.volume, self._target, begun.token)
+                begun.has_left = False
             raise
-        with deadlines.finishing():
-            # Nobody waits for it: a note that stays leads to nothing, and is removed later.
-            notes.begin_end(token)
-        steps.done("clone.end", image=source.image)
+        begun.has_left = False
 
     def _snapshot(self, source: Source, token: str) -> tuple[str, format_mark.Mark | None]:
         """Return the name of the snapshot to be cloned, and the mark of its content."""
@@ -228,35 +263,6 @@ class Cloner:
         ):
             raise errors.Busy(f"image {image_id}: another process changed its metadata; try again")
         steps.done("clone.metadata", image_id=image_id)
-
-
-def undo(
-    source: locations.Location | None,
-    volume: ids.VolumeHandle,
-    target: locations.Location,
-    token: str,
-) -> None:
-    """Remove what an attempt made under its temporary names; a repeat changes nothing.
-
-    Args:
-        source: the source's location, None if no snapshot was taken there.
-        volume: the source.
-        target: the location of the clone.
-        token: of the attempt.
-
-    Raises:
-        Refused: a client has the clone open.
-        Busy: a node that has the source mapped does not answer.
-    """
-    name = clone_notes.name(token)
-    with changes.turn(volume.image_id):  # librbd may open the source
-        cloning.remove_unfinished(target.ioctx, name)
-    header = source.images.header(volume.image_id) if source else None
-    snapshot = header.user_snapshot_named(name) if header else None
-    if source and snapshot:
-        writers = store.Records(source.ioctx).get(volume.image_id).writers()
-        with contextlib.suppress(errors.NotFound):
-            snapshots.remove(source.ioctx, volume.image_id, snapshot.snap_id, writers)
 
 
 def _size(request: Request, source_bytes: int, fs_type: str | None) -> int:

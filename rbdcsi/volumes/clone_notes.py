@@ -58,11 +58,14 @@ class CloneNotes:
     def __init__(self, ioctx: Ioctx) -> None:
         self._omap = omap.Omap(ioctx, OBJECT)
 
-    def begin(self, attempt: Attempt) -> str:
-        """Note an attempt and return its token; `name` has the name that it may use."""
+    def begin(self, attempt: Attempt) -> tuple[str, Future[None]]:
+        """Begin to note an attempt.
+
+        Returns:
+            Its token, from which `name` makes the name that it may use, and the future of the note.
+        """
         token = uuid.uuid4().hex
-        self._omap.put(_MADE + token, _ATTEMPT.encode(attempt))
-        return token
+        return token, self._omap.begin_put(_MADE + token, _ATTEMPT.encode(attempt))
 
     def begin_end(self, token: str) -> Future[None]:
         """Begin to remove the note of an attempt that has left nothing."""

@@ -78,6 +78,34 @@ def require_layout(layout: image_layout.Layout) -> None:
         )
 
 
+def require_depth(image: str, depth: int, *, has_snapshots: bool) -> None:
+    """Refuse a copy that no node could map.
+
+    Args:
+        image: the pool and name of the source.
+        depth: how many ancestors the copy would have.
+        has_snapshots: whether the source has snapshots, with which it is never flattened.
+
+    Raises:
+        Refused: the copy would have too many ancestors.
+        Busy: the same, until the source is flattened.
+    """
+    if depth <= HARD_DEPTH:
+        return
+    if has_snapshots:
+        raise errors.Refused(
+            f"volume_content_source: image {image} has {depth - 1} ancestors, and a clone of it "
+            f"would have more than {HARD_DEPTH}, which no kernel maps; it is not flattened while "
+            "it has snapshots, or copies that need one: delete these (`rbd snap ls --all`, `rbd "
+            "children --all`), or copy its files to a new volume"
+        )
+    raise errors.Busy(
+        f"volume_content_source: image {image} has {depth - 1} ancestors, and a clone of it would "
+        f"have more than {HARD_DEPTH}, which no kernel maps; it is being flattened in the "
+        "background: try again (the metric rbdcsi_clones_deep counts such images)"
+    )
+
+
 def require_size(source_bytes: int, limit: int) -> None:
     """Refuse a copy that would have to be smaller than its source.
 

@@ -15,7 +15,7 @@ from rbdcsi.ceph.flattening import Claims
 from rbdcsi.ceph.sick_pools import SickPools
 from rbdcsi.model import ids
 from rbdcsi.telemetry import metrics, steps
-from rbdcsi.volumes import clone, clone_notes
+from rbdcsi.volumes import clone_notes, clone_undo
 from rbdcsi.volumes.chains import Chains
 from rbdcsi.volumes.clone_notes import Attempt, CloneNotes
 from rbdcsi.volumes.clone_turn import Turn
@@ -165,7 +165,7 @@ class CloneUpkeep:
         except errors.NotFound:  # the pool is gone, and the snapshot with it
             source = None
         try:
-            clone.undo(source, attempt.volume, location, token)
+            clone_undo.undo(source, attempt.volume, location, token)
         except (errors.Refused, errors.Busy) as error:
             _log.info("the rest of a clone is in use, to be removed later", error=str(error))
             return False

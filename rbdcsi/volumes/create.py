@@ -6,6 +6,7 @@ An image that librbd has not finished is made again (see `interrupted`). A copy 
 it is finished (see `clone`).
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,18 +123,24 @@ class Provisioner:
         request: Request,
         name: str,
     ) -> Volume:
+        with cloner.begun(content) as begun:
+            existing = self._existing(location, name)
+            if existing is None:
+                with contextlib.suppress(errors.AlreadyExists):  # another call was faster
+                    image_id, size = cloner.make(begun, request, name)
+                    handle = ids.VolumeHandle(location.id, image_id)
+                    return Volume(handle, size, location.pool, name, str(content))
+        if existing:
+            return _recognise(location, request, _asked_spec(request), name, *existing)
+        return self._copy(cloner, location, content, request, name)
+
+    def _existing(self, location: locations.Location, name: str) -> tuple[str, Header] | None:
+        """Return id and header of the image that has a copy's name, None if there is none."""
         named_id, listed_id = _ids(location, name)
         existing = _whole(location, name, named_id, listed_id)
         if existing is None and (named_id or listed_id):
             existing = self._interrupted.finished(location, name)
-        if existing:
-            return _recognise(location, request, _asked_spec(request), name, *existing)
-        try:
-            image_id, size = cloner.make(content, request, name)
-        except errors.AlreadyExists:
-            return self._copy(cloner, location, content, request, name)
-        handle = ids.VolumeHandle(location.id, image_id)
-        return Volume(handle, size, location.pool, name, str(content))
+        return existing
 
 
 def _require_mkfs_options(text: str, fs_type: str) -> None:

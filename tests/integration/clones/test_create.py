@@ -184,6 +184,7 @@ def test_copy_that_cannot_be_is_refused_before_anything_is_made(
     assert view.images() == ["csi-source"]
     with view.image(source) as image:
         assert list(image.list_snaps()) == []
+    view.wait_until_no_copy_is_noted()
 
 
 def test_source_that_does_not_exist_is_not_found(
@@ -204,6 +205,7 @@ def test_source_that_does_not_exist_is_not_found(
         volume.create(controller, "copy", source=other)
     view.wait_until_gone(view.image_id(deleted))
     assert view.images() == ["csi-source"]
+    view.wait_until_no_copy_is_noted()
 
 
 def test_same_name_with_another_source_exists_already(controller: Driver, source: Volume) -> None:
@@ -223,6 +225,7 @@ def test_repeat_succeeds_after_the_source_is_gone(controller: Driver, view: View
     made = volume.create(controller, "copy", size=SIZE, source=first.id)
     volume.delete(controller, first)
     assert volume.create(controller, "copy", size=SIZE, source=first.id) == made
+    view.wait_until_no_copy_is_noted()
     volume.delete(controller, made)
     view.wait_until_gone(view.image_id(made))
     view.wait_until_gone(view.image_id(first))
