@@ -210,3 +210,10 @@ def test_half_of_a_certificate_is_refused(values: dict[str, str]) -> None:
 def test_a_ca_in_another_form_than_pem_is_refused() -> None:
     with pytest.raises(errors.Failed, match="/sidecars/snapshotMetadata/caCert"):
         rendered(*MINIMAL, *certified(tlsSecret="mine", caCert="MAo="))
+
+
+def test_port_of_the_sidecar_is_refused_for_metrics() -> None:
+    port = ("--set", "controller.metricsPort=50051")
+    manifests.template(*MINIMAL, *port)
+    with pytest.raises(errors.Failed, match=r"controller\.metricsPort is 50051, which sidecars"):
+        manifests.template(*MINIMAL, *CHANGED_BLOCKS, *port)
