@@ -30,13 +30,13 @@ RUN touch /build/README.md \
     && /opt/rbdcsi/bin/pip install --no-cache-dir --no-deps /build \
     && /opt/rbdcsi/bin/python -m pip uninstall -qq -y pip
 
-# What runs: Ceph's bindings, the mappers' programs (krbd needs none), filesystems, LUKS, mounts, modprobe.
+# What runs: Ceph's bindings, the mappers' programs (krbd needs none), filesystems, mounts, modprobe.
 FROM base AS runtime
 RUN apt-get update -qq && apt-get upgrade -qq -y \
     && apt-get install -qq -y --no-install-recommends \
         python3 python3-rados python3-rbd \
         rbd-nbd qemu-utils qemu-block-extra \
-        cryptsetup-bin e2fsprogs xfsprogs btrfs-progs mount util-linux libudev1 kmod \
+        e2fsprogs xfsprogs btrfs-progs mount util-linux libudev1 kmod \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/locale /usr/share/man \
     && find /usr/share/doc -type f ! -name copyright -delete
 COPY --from=build /opt/rbdcsi /opt/rbdcsi
