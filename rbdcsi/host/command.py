@@ -39,6 +39,8 @@ _THREAD_ROOT = re.compile(
     r"/proc/\d+/task/\d+/root/(\S*/)?"
 )  # before the program's name, see `_mortal`
 
+# Exit codes by which a program answers; otherwise it was killed, or could not be started.
+ANSWERS = range(1, 126)
 GRACE_SECONDS = 1.0  # SIGKILL takes effect at once, or only after the kernel ends a system call
 _ENVIRONMENT = {
     "LC_ALL": "C",

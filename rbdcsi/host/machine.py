@@ -7,6 +7,7 @@ id, by which a copy of the machine's disk is another machine.
 
 import contextlib
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,10 @@ def _kept_id(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         draft = file.with_name(f"{_FILE}.{uuid.uuid4().hex}")
-        draft.write_text(f"{uuid.uuid4()}\n")
+        with draft.open("w") as opened:
+            opened.write(f"{uuid.uuid4()}\n")
+            opened.flush()
+            os.fsync(opened.fileno())  # otherwise a power loss may leave an empty file
         with contextlib.suppress(FileExistsError):  # another process was faster
             file.hardlink_to(draft)
         draft.unlink()

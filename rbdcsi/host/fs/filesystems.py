@@ -164,7 +164,8 @@ def check(device: Path, fs_type: str, runner: Runner) -> None:
         if children.result(work) is None:
             children.run(work, argv, step=f"checking ext4 on {device}", ok=(0, 1))
     except command.CommandFailed as error:
-        if not error.exit_code & 4:  # e2fsck(8): 4 is "errors left uncorrected"
+        # e2fsck(8): 4 is "errors left uncorrected"
+        if error.exit_code not in command.ANSWERS or not error.exit_code & 4:
             raise
         raise errors.Refused(
             f"{device}: ext4 has damage that e2fsck does not repair without a person's decision; "

@@ -12,7 +12,6 @@ from rbdcsi.host import command
 from rbdcsi.host.fs import paths
 from rbdcsi.host.fs.filesystems import Runner
 
-_REFUSALS = range(1, 126)  # others: the program was killed, or could not be started
 # Another growth or a balance runs; the kubelet gives up at FAILED_PRECONDITION, but not at ABORTED.
 _PASSING = re.compile("busy|temporarily unavailable|in progress", re.IGNORECASE)
 
@@ -39,7 +38,7 @@ def grow(device: Path, fs_type: str, mount: paths.Target, runner: Runner) -> Non
             argv = _arguments(device, fs_type, mount)
             children.run(work, argv, step=step, pass_fds=(mount.fd,))
     except command.CommandFailed as error:
-        if error.exit_code not in _REFUSALS or _PASSING.search(error.stderr):
+        if error.exit_code not in command.ANSWERS or _PASSING.search(error.stderr):
             raise errors.Busy(f"{error}; its data is as it was; try again") from error
         raise errors.Refused(
             f"{error}; its data is as it was, and it can be used with its old size. `dmesg` may "
