@@ -184,7 +184,8 @@ class Cloner:
         try:
             yield
         except errors.RbdCsiError:
-            with contextlib.suppress(errors.RbdCsiError):
+            # It has its own time: the body may have used up all of its time.
+            with contextlib.suppress(errors.RbdCsiError), deadlines.finishing():
                 location = source.location if source.snapshot is None else None
                 clone_undo.undo(location, source.volume, self._target, begun.token)
                 begun.has_left = False
