@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 60.0
 _DEEP_PAUSE_SECONDS = 2.0  # while images are being flattened
-_ATTEMPT_SECONDS = 600.0  # twice as long as a call may take
+_ATTEMPT_SECONDS = 900.0  # longer than a call with its two times to finish
 
 
 @dataclass(frozen=True)

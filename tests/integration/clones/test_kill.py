@@ -48,7 +48,7 @@ STEPS = (*OF_A_SNAPSHOT, "clone.snapshot", "clone.release")
 # After these an attempt has made something, and the copy has not its name yet.
 UNFINISHED = ("clone.snapshot", "clone.image", "clone.release", "clone.resize", "clone.metadata")
 
-# Removes what ended attempts have left, now and not in ten minutes.
+# Removes what ended attempts have left, now and not in fifteen minutes.
 _TIDY = """
 from rbdcsi.volumes.clone_upkeep import CloneUpkeep
 
@@ -71,7 +71,7 @@ def stopped_after(mortal: Driver, nothing_left: None) -> Iterator[None]:
 
 @pytest.fixture
 def tidy(controller: Driver) -> Callable[[], object]:
-    """Give the work that removes what ended attempts have left, now and not in ten minutes."""
+    """Give the work that removes what ended attempts have left, now and not in fifteen minutes."""
     configured = clusters_file.load(controller.config)
     pooled = connections.Connections(configured, timeout=10)
     return CloneUpkeep(driver.CLUSTER_ID, pooled, pooled, attempt_seconds=0, round_seconds=0).run
