@@ -29,11 +29,16 @@ _RENAMED = 3  # a source that is deleted gets another name, once
 
 @dataclass(frozen=True)
 class _Plan:
-    """A copy that can be made; `depth` is how many ancestors it will have."""
+    """A copy that can be made.
+
+    `size` is in bytes, at least that of the source as it was read. `depth` is how many ancestors
+    the copy will have.
+    """
 
     source: Source
     spec: spec.VolumeSpec
     fs_type: str | None
+    size: int
     depth: int
 
     @property
@@ -130,10 +135,9 @@ class Cloner:
         )
         new_spec = spec.from_request(request.name, fs_type, request.parameters, str(content))
         clone_rules.require_layout(new_spec.layout)
-        plan = _Plan(source, new_spec, fs_type, 1 + self._depth(source))
-        _size(request, source.size, fs_type)
-        self._require_shallow(source, plan.depth)
-        return plan
+        size, depth = _size(request, source.size, fs_type), 1 + self._depth(source)
+        self._require_shallow(source, depth)
+        return _Plan(source, new_spec, fs_type, size, depth)
 
     def _make(self, plan: _Plan, request: Request, token: str, name: str) -> tuple[str, int]:
         """Make the copy and return the id of its image and its size; see `make`."""
@@ -149,7 +153,7 @@ class Cloner:
                 source.record.writers(),
             )
             steps.done("clone.release", image=source.image)
-        size = max(_size(request, source.size, fs_type), _size(request, header.size, fs_type))
+        size = max(plan.size, _size(request, header.size, fs_type))
         if header.size < size:
             cloning.grow(self._target.ioctx, image_id, size)
             steps.done("clone.resize", image=name, size=size)

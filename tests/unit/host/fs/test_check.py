@@ -1,6 +1,6 @@
 """Only e2fsck itself says that a filesystem has damage: not a signal, nor a failed start."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,9 @@ from rbdcsi.host.fs.filesystems import Runner
     ],
 )
 def test_damage_is_what_the_program_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[Exception]
+    put_first: Callable[[str, str], None], script: str, error: type[Exception]
 ) -> None:
-    program = tmp_path / "e2fsck"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_first("e2fsck", script)
     runner = Runner(lasting.LastingCommands(), lasting.Work(("fsid", 1, "", "image"), 1, "check"))
     with pytest.raises(error):
         filesystems.check(Path("/dev/rbd0"), "ext4", runner)

@@ -1,6 +1,7 @@
 """A growth that may succeed later is ABORTED: after FAILED_PRECONDITION the kubelet gives up."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,9 @@ from rbdcsi.host.fs.paths import Target
     ],
 )
 def test_only_a_lasting_failure_is_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: bool
+    tmp_path: Path, put_first: Callable[[str, str], None], script: str, expected: bool
 ) -> None:
-    program = tmp_path / "resize2fs"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_first("resize2fs", script)
     runner = Runner(lasting.LastingCommands(), lasting.Work(("fsid", 1, "", "image"), 1, "grow"))
     descriptor = os.open(tmp_path, os.O_PATH)
     try:
